@@ -1,0 +1,45 @@
+# `make` alone lists the targets. Everything runs in .venv, made from Pipfile.lock by `make setup`, which every target calls.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## make .venv from the lock (PYTHON=... names a Python 3.11); nothing to do when it is up to date
+	@scripts/setup
+
+.PHONY: repro
+repro: setup ## run the whole loop: fetch the data, train, export, score, print the results
+	edgecar data get
+	dvc repro
+	@edgecar results
+
+.PHONY: test
+test: setup ## test the notebooks, then the rest (under 10 minutes)
+	nbdev_test --n_workers 2 --do_print
+	python -m pytest -n 2 -m "not slow"
+
+.PHONY: test-slow
+test-slow: setup ## the tests that take minutes: environments made from the lock, killed processes, whole loops
+	python -m pytest -m slow
+
+.PHONY: check
+check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference
+	@scripts/regenerate
+	@git diff --exit-code --stat -- nbs edgecar README.md README_files || { \
+	  echo 'check: the files above were not what their sources make -> they are now: look at `git diff`, then commit them' >&2; exit 1; }
+
+.PHONY: lab
+lab: setup ## open JupyterLab on this machine only, with a token
+	jupyter lab --ip=127.0.0.1
+
+.PHONY: bench
+bench: setup ## run every benchmark; the last line of each is its figures as JSON
+	@for b in benchmarks/*.py; do echo "== $$b"; python $$b || exit 1; done
+
+.PHONY: lock
+lock: setup ## pin the newest versions that Pipfile and deploy/Pipfile allow
+	@scripts/lock
