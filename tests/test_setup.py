@@ -1,0 +1,147 @@
+"`make setup` on machines that lack something: one clear line with the mend, and a non-zero exit."
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecar.core import root
+
+ROOT = root(Path(__file__).parent)
+TOOLS = 'bash env dirname git tr cat df awk grep rm mkdir make'.split()
+
+
+@pytest.fixture
+def bin(tmp_path):
+    "A PATH of our own: the tools that set-up needs and a Python 3.11."
+    bin = tmp_path/'bin'
+    bin.mkdir()
+    for tool in TOOLS: (bin/tool).symlink_to(shutil.which(tool))
+    (bin/'python3.11').symlink_to(Path(sys.base_prefix)/'bin/python3.11')
+    return bin
+
+
+@pytest.fixture
+def setup(tmp_path, bin):
+    "Run the real script in a small clone; its exit code and what it said."
+    repo = tmp_path/'repo'
+    (repo/'scripts').mkdir(parents=True)
+    for name in ['scripts/setup', 'Pipfile.lock', 'setup.py', 'settings.ini', 'Makefile']: shutil.copy(ROOT/name, repo/name)
+    subprocess.run(['git', 'init', '-q', repo], check=True)
+
+    def run(*command, **env):
+        keep = {k: v for k, v in os.environ.items() if k in ('HOME', 'PIP_CERT')}
+        done = subprocess.run(command or [repo/'scripts/setup'], cwd=repo, env={**keep, 'PATH': str(bin), 'PIP_CONFIG_FILE': os.devnull, **env},
+                              capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stderr
+    run.repo = repo
+    return run
+
+
+def script(path, text):
+    path.unlink(missing_ok=True)
+    path.write_text(f'#!{shutil.which("bash")}\n{text}\n')
+    path.chmod(0o755)
+
+
+def one_line(said, *words):
+    assert said.count('\n') == 1 and said.startswith('setup: ') and ' -> ' in said and 'Traceback' not in said, said
+    for word in words: assert word in said
+
+
+def test_no_git(setup, bin):
+    (bin/'git').unlink()
+    code, said = setup()
+    assert code == 1
+    one_line(said, 'git is needed', 'apt-get install git')
+
+
+def test_not_a_clone(setup):
+    shutil.rmtree(setup.repo/'.git')
+    code, said = setup(GIT_CEILING_DIRECTORIES=str(setup.repo.parent))
+    assert code == 1
+    one_line(said, 'not a git clone')
+
+
+@pytest.mark.parametrize('python', [None, 'echo 3 12', 'echo broken >&2; exit 127'], ids=['none', '3.12', 'broken'])
+def test_no_python(setup, bin, python):
+    (bin/'python3.11').unlink()
+    if python: script(bin/'python3', python)
+    code, said = setup()
+    assert code == 1
+    one_line(said, 'Python 3.11 is needed', 'pyenv install 3.11', 'PYTHON=')
+
+
+def test_the_named_python_is_another(setup, bin):
+    code, said = setup(PYTHON='/bin/true')
+    assert code == 1
+    one_line(said, '/bin/true is not one')
+
+
+def test_python_without_venv(setup, bin):
+    real = (bin/'python3.11').resolve()
+    script(bin/'python3.11', f'case "$*" in *ensurepip*) exit 1 ;; esac; exec {real} "$@"')
+    code, said = setup()
+    assert code == 1
+    one_line(said, 'cannot make virtual environments', 'apt-get install python3.11-venv')
+
+
+def test_no_disk(setup, bin):
+    script(bin/'df', 'echo Filesystem 1024-blocks Used Available; echo /dev/x 9000000 8000000 1000000')
+    code, said = setup()
+    assert code == 1
+    one_line(said, '4 GB of disk', '1 GB are free')
+
+
+def test_no_index(setup):
+    with socket.socket() as s:  # bound and not listening: refused at once
+        s.bind(('127.0.0.1', 0))
+        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple', NO_PROXY='127.0.0.1')
+    assert code == 1
+    first, last = said.splitlines()
+    assert first == 'setup: making .venv (2 minutes or so)'
+    one_line(last + '\n', 'no package index answered', 'PIP_INDEX_URL', 'HTTPS_PROXY')
+    assert 'micropipenv' in (setup.repo/'.venv/setup.log').read_text()
+
+
+@pytest.mark.slow
+def test_an_index_that_never_answers(setup):
+    with socket.create_server(('127.0.0.1', 0)) as s:  # the kernel takes the connection; nobody reads it
+        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple', NO_PROXY='127.0.0.1')
+    assert code == 1 and 'no package index answered' in said
+
+
+def test_make_alone_lists_the_targets(setup):
+    done = subprocess.run(['make'], cwd=setup.repo, capture_output=True, text=True, check=True)
+    for target in 'setup repro test test-slow check lab bench lock'.split(): assert f'  make {target} ' in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_interrupted_then_run_again(tmp_path):
+    "A fresh clone: ctrl-C in the middle, again to the end, a third time for nothing."
+    repo = tmp_path/'repo'
+    subprocess.run(['git', 'clone', '-q', ROOT, repo], check=True)
+    with subprocess.Popen(['make', 'setup'], cwd=repo, stderr=subprocess.PIPE, text=True, start_new_session=True) as first:
+        for line in first.stderr:
+            if '25 of' in line: os.killpg(first.pid, signal.SIGINT)
+        assert first.wait(60) != 0
+    assert not (repo/'.venv/.ready').exists()
+    subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=1200)
+    again = subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=5, capture_output=True, text=True)
+    assert again.stdout + again.stderr == ''
+    subprocess.run(['.venv/bin/edgecar', '--help'], cwd=repo, check=True)
+    assert subprocess.run(['git', 'status', '--porcelain'], cwd=repo, capture_output=True).stdout == b''
+
+
+def test_source_to_image_checks_the_index(tmp_path):
+    script(tmp_path/'assemble', 'echo "the image assembles from $PIP_INDEX_URL"')
+    env = {k: v for k, v in os.environ.items() if k != 'PIP_INDEX_URL'} | {'STI_SCRIPTS_PATH': str(tmp_path)}
+    run = lambda **more: subprocess.run([ROOT/'.s2i/bin/assemble'], env={**env, **more}, capture_output=True, text=True)
+    refused = run()
+    assert refused.returncode == 1 and refused.stderr.count('\n') == 1 and 'PIP_INDEX_URL is not set' in refused.stderr
+    assert run(PIP_INDEX_URL='a mirror').stdout == 'the image assembles from a mirror\n'
