@@ -1,0 +1,40 @@
+"""What Meteor, Thoth and AICoE-CI look for at the root agrees with the rest of the repository."""
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PYTHON = tomllib.loads((ROOT/'Pipfile').read_text())['requires']['python_version']
+
+
+def load(name): return yaml.safe_load((ROOT/name).read_text())
+
+
+def test_the_book_has_every_notebook_but_the_flows_in_order():
+    toc = load('_toc.yml')
+    listed = [toc['root'], *(chapter['file'] for part in toc['parts'] for chapter in part['chapters'])]
+    rooms = {path.relative_to(ROOT).with_suffix('').as_posix() for path in (ROOT/'nbs').rglob('*.ipynb')
+             if 'flows' not in path.parts and '.ipynb_checkpoints' not in path.parts}
+    assert set(listed) == rooms and len(set(listed)) == len(listed)
+    assert listed[0] == 'nbs/index' and listed[1:] == sorted(listed[1:], key=lambda name: name.rsplit('/')[-1])
+
+
+def test_building_the_book_runs_nothing():
+    assert load('_config.yml')['execute']['execute_notebooks'] == 'off' and load('_config.yml')['only_build_toc_files']
+
+
+def test_all_name_the_python_of_the_pipfile():
+    [runtime] = load('.thoth.yaml')['runtime_environments']
+    assert runtime['python_version'] == PYTHON and load('.thoth.yaml')['requirements_format'] == 'pipenv'
+    assert f'python-{PYTHON.replace(".", "")}:' in load('.aicoe-ci.yaml')['build']['base-image']
+
+
+def test_the_base_image_is_the_one_the_pipeline_runs_on():
+    run = load('.tekton/pull-request.yaml')
+    [image] = [p['value'] for p in run['spec']['params'] if p['name'] == 'image']
+    assert image.split('@')[0].split(':')[0] == load('.aicoe-ci.yaml')['build']['base-image'].split('@')[0].split(':')[0]
+
+
+def test_the_lock_is_what_gets_installed():
+    assert (ROOT/'Pipfile.lock').exists() and (ROOT/'.s2i/environment').read_text() == 'ENABLE_MICROPIPENV=1\n'
