@@ -7,6 +7,7 @@ __all__ = ['Fault', 'Manifest', 'read_catalog', 'Tub', 'find_tubs', 'lock', 'del
 
 # %% ../../nbs/data/10_tub.ipynb #6bfbaa91
 import contextlib
+import errno
 import fcntl
 import io
 import json
@@ -189,25 +190,39 @@ def encode(
     return row, pictures
 
 # %% ../../nbs/data/10_tub.ipynb #cb2c8809
+def _create(path):
+    "Open a new file; one that is there is unlinked, not overwritten, for it may be a link into somebody's cache."
+    with contextlib.suppress(FileNotFoundError): os.unlink(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+def _put(fd, data, at, path):
+    "Make a file end with `data` from byte `at` on."
+    try:
+        done = os.pwrite(fd, data, at)
+        os.ftruncate(fd, at + done)
+        if done == len(data): return
+    except OSError as e:
+        if e.errno not in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT): raise
+    raise EdgecarError('no room left while writing', path, 'free some disk space; the tub is as it was before this record')
+
 class _Copy:
     "One of the two copies of a catalog: its first `size` bytes are the first `n` lines."
-    def __init__(self, path, n=0, size=0):
-        self.path, self.n, self.size = path, n, size
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    def __init__(self, path): self.path, self.fds, self.n, self.size = path, [], 0, 0
 
     def hold(self, lines, created_at, start_index):
         "Make the file hold exactly `lines`, and its catalog_manifest agree."
-        new = ''.join(f'{x}\n' for x in lines[self.n:]).encode()
-        os.ftruncate(self.fd, self.size)
-        if os.pwrite(self.fd, new, self.size) < len(new): raise EdgecarError('no room left while writing', self.path, 'free some disk space; the tub is as it was before this record')
-        self.n, self.size = len(lines), self.size + len(new)
         about = self.path.with_suffix('.catalog_manifest')
+        if not self.fds: self.fds = [_create(self.path), _create(about)]
+        new = ''.join(f'{x}\n' for x in lines[self.n:]).encode()
+        _put(self.fds[0], new, self.size, self.path)
+        self.n, self.size = len(lines), self.size + len(new)
         lengths = [len(x) + 1 for x in lines]
-        about.write_text(json.dumps(dict(created_at=created_at, line_lengths=lengths, path=about.name, start_index=start_index), sort_keys=True) + '\n')
+        text = json.dumps(dict(created_at=created_at, line_lengths=lengths, path=about.name, start_index=start_index), sort_keys=True)
+        _put(self.fds[1], f'{text}\n'.encode(), 0, about)
 
     def close(self, remove=False):
-        "Let go of the file; `remove` it and its catalog_manifest, too."
-        os.close(self.fd)
+        "Let go of the files; `remove` them, too."
+        while self.fds: os.close(self.fds.pop())
         if remove:
             for path in self.path, self.path.with_suffix('.catalog_manifest'): path.unlink(missing_ok=True)
 
@@ -344,8 +359,10 @@ class TubWriter:
         if self._stop.is_set(): raise EdgecarError('is closed', self.path, 'open a new TubWriter')
         index = self._newest.index
         row, pictures = encode({'_timestamp_ms': round(time.time() * 1000), '_session_id': self.session, **record, '_index': index}, self.types, index)
-        for name, data in pictures.items():
-            with atomic(self.path/'images'/name, sync=False) as f: f.write(data)
+        for name, data in pictures.items():   # nobody reads them before the record is there
+            fd = _create(file := self.path/'images'/name)
+            try: _put(fd, data, 0, file)
+            finally: os.close(fd)
         self._newest.add(json.dumps(row, sort_keys=True, default=_json), _with_session(self._newest.manifest.about, row['_session_id']))
         return index
 
