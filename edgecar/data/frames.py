@@ -6,6 +6,7 @@
 __all__ = ['Recording', 'load']
 
 # %% ../../nbs/data/13_frames.ipynb #22d8bc8c
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import numpy as np
 
 from ..core import EdgecarError, atomic, progress, root
 from .check import Bad, commands, pixels
-from .tub import Fault, Tub
+from .tub import Fault, Manifest, Tub
 
 # %% ../../nbs/data/13_frames.ipynb #ea2175e3
 @dataclass(frozen=True, eq=False)
@@ -40,23 +41,20 @@ class Recording:
 class _Row:
     "A record whose commands are good and whose frame is there."
     tub:Path
-    name:str      # of the frame
-    stamp:tuple   # size and time of change of the frame, as the file system tells them
+    file:Path     # its frame
+    bytes:int     # of that file
     values:tuple  # steering, throttle, index, session, time_ms
-
-    @property
-    def file(self): return self.tub/'images'/self.name
 
 def _row(tub, index, record, session):
     "A row for `record`; Bad unless it can be one."
     name = record.get('cam/image_array')
     if not isinstance(name, str) or os.path.basename(name) != name: raise Bad('missing image', f'cam/image_array is {name!r}')
-    try: stat = os.stat(f'{tub.path}/images/{name}')
+    try: size = (file := tub.path/'images'/name).stat().st_size
     except OSError: raise Bad('missing image', name) from None
-    if not stat.st_size: raise Bad('empty image', name)
+    if not size: raise Bad('empty image', name)
     time_ms = record.get('_timestamp_ms', 0)
     if not isinstance(time_ms, int): raise Bad('bad line', f'_timestamp_ms is {time_ms!r}')
-    return _Row(tub.path, name, (stat.st_size, stat.st_mtime_ns), (*commands(record), index, session, time_ms))
+    return _Row(tub.path, file, size, (*commands(record), index, session, time_ms))
 
 def _rows(paths):
     "(rows, faults) of all live records of the tubs at `paths`."
@@ -72,7 +70,7 @@ def _rows(paths):
             except Bad as e: faults.append(Fault(e.kind, str(tub.path), index, e.detail))
     return rows, faults
 
-# %% ../../nbs/data/13_frames.ipynb #1d81f264
+# %% ../../nbs/data/13_frames.ipynb #9775998a
 _FORMAT = 'edgecar frames 1'   # to be changed when the same content would be stored in another way
 
 def _digest(*parts):
@@ -83,81 +81,123 @@ def _digest(*parts):
 
 def _pieces(rows, n=50): return [rows[i:i + n] for i in range(0, len(rows), n)]
 
-def _key(rows, size, cache, pool):
-    "The digest of all that is in the rows and their files, remembered in `cache` while no file changes."
-    told = json.dumps([_FORMAT, size, [r.values for r in rows]]).encode()
-    memo = cache/f'{_digest(told, json.dumps([[r.name, *r.stamp] for r in rows]).encode())}.key'
-    if memo.exists() and len(key := memo.read_text()) == 64: return key
-    images = pool.map(lambda piece: [hashlib.sha256(r.file.read_bytes()).digest() for r in piece], _pieces(rows))
-    key = _digest(told, *sum(images, []))
-    with atomic(memo, 'w', sync=False) as f: f.write(key)
-    return key
+def _bytes(row):
+    "The frame's file as it is; nothing if it has gone since we looked."
+    try: return row.file.read_bytes()
+    except OSError: return b''
+
+def _key(rows, size, pool):
+    "The digest of all that is in the rows and their frames, and {row number: bytes} of the frames when these are few."
+    held, hold = {}, sum(r.bytes for r in rows) < 2**28
+    def piece(numbers):
+        digests = []
+        for i in numbers:
+            data = _bytes(rows[i])
+            digests.append(hashlib.sha256(data).digest())
+            if hold: held[i] = data
+        return digests
+    images = pool.map(piece, _pieces(range(len(rows))))
+    return _digest(json.dumps([_FORMAT, size, [r.values for r in rows]]).encode(), *(x for some in images for x in some)), held
+
+# %% ../../nbs/data/13_frames.ipynb #313a2061
+def _told(entry):
+    "Name, size and time of change of a file, without opening it."
+    try: stat = entry.stat()
+    except OSError: return entry.name   # a link to nowhere
+    return f'{entry.name} {stat.st_size} {stat.st_mtime_ns}'
+
+def _stamp(paths, size):
+    "A digest of the tubs' catalogs and of what the file system tells about their images."
+    parts = [repr((_FORMAT, size)).encode()]
+    for path in paths:
+        texts = sorted(f for f in path.iterdir() if f.name == 'manifest.json' or f.suffix == '.catalog')
+        with os.scandir(path/'images') as images: told = sorted(map(_told, images))
+        parts += [str(path).encode(), *(f.read_bytes() for f in texts), '\n'.join(told).encode()]
+    return _digest(*parts)
 
 # %% ../../nbs/data/13_frames.ipynb #918c60ff
-def _decode(rows, size, file, pool, bar):
-    "Decode every row's frame into `file`; returns {row number: Bad}, whose frames are left out."
-    bad, shape = {}, (len(rows), *size, 3)
-    with atomic(file, 'w+b', sync=False) as f:
-        os.posix_fallocate(f.fileno(), 0, int(np.prod(shape)))
-        out = np.memmap(f, np.uint8, 'r+', shape=shape)
-        def piece(numbers):
-            for i in numbers:
-                try: out[i] = pixels(rows[i].file.read_bytes(), size)
-                except Bad as e: bad[i] = e
-            return len(numbers)
-        with progress(total=len(rows), desc='decoding', unit='frame', disable=not bar) as p:
-            for n in pool.map(piece, _pieces(range(len(rows)))): p.update(n)
-        for to, i in enumerate(i for i in range(len(rows)) if i not in bad):
-            if to != i: out[to] = out[i]
-        f.truncate((len(rows) - len(bad)) * int(np.prod(size)) * 3)
-    return bad
+def _none(tubs, n): return EdgecarError(f'no usable record, {n} are faulty', ', '.join(sorted({str(t) for t in tubs})), 'see what `edgecar tub verify` says about it')
 
-def _check_sizes(rows, bad, size):
-    "EdgecarError when most frames of a tub have another size: then it is the caller who is wrong, not the frames."
+def _check(rows, bad, size):
+    "EdgecarError when no frame is left, or most frames of a tub have another size."
     total = Counter(r.tub for r in rows)
     other = Counter((rows[i].tub, e.detail) for i, e in bad.items() if e.kind == 'wrong size')
     for (tub, found), n in other.items():
-        if 2 * n > total[tub]: raise EdgecarError(f'{n} of {total[tub]} frames are {found}, not {size[0]}x{size[1]} (height x width)', tub, f"load it with size=({found.replace('x', ', ')}), or record at {size[0]}x{size[1]}")
+        if 2 * n > total[tub]:
+            raise EdgecarError(f'{n} of {total[tub]} frames are {found} (height x width), not {size[0]}x{size[1]}', tub,
+                               f"load it with size=({found.replace('x', ', ')}), or record at {size[0]}x{size[1]}")
+    if len(bad) == len(rows): raise _none(total, len(bad))
 
-# %% ../../nbs/data/13_frames.ipynb #92a286d1
-def _sum(file):
-    "The sum of a file's bytes, eight at a time."
-    x = np.memmap(file, np.uint8, 'r')
+# %% ../../nbs/data/13_frames.ipynb #e7d4c825
+def _decode(rows, held, size, file, pool, bar):
+    "Decode every row's frame into `file`; returns {row number: Bad}, whose frames are left out."
+    bad, shape = {}, (len(rows), *size, 3)
+    def piece(numbers):
+        frames = np.zeros((len(numbers), *size, 3), np.uint8)
+        for frame, i in zip(frames, numbers):
+            try: frame[:] = pixels(held.pop(i, None) or _bytes(rows[i]), size)
+            except Bad as e: bad[i] = e
+        if os.pwrite(f.fileno(), frames, numbers[0] * frames[0].size) < frames.size: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(numbers)
+    with atomic(file, 'w+b', sync=False) as f:
+        with progress(total=len(rows), desc='decoding', unit='frame', disable=not bar) as p:
+            for n in pool.map(piece, _pieces(range(len(rows)))): p.update(n)
+        _check(rows, bad, size)
+        if bad:   # close the gaps
+            frames, good = np.memmap(f, np.uint8, 'r+', shape=shape), [i for i in range(len(rows)) if i not in bad]
+            for to, i in enumerate(good): frames[to] = frames[i]
+            f.truncate(len(good) * frames[0].size)
+    return bad
+
+# %% ../../nbs/data/13_frames.ipynb #77163184
+def _sum(x):
+    "The sum of an array's bytes, eight at a time."
+    x = np.asarray(x).reshape(-1)
     n = len(x) // 8 * 8
     return (int(x[:n].view(np.uint64).sum()) + int(x[n:].sum())) % 2**64
 
-def _cached(file, n, size):
-    "{row number: Bad} of a good cache file; None when it must be made again."
+def _save(file, x):
+    "Write JSON whole or not at all; a cache need not survive a power cut."
+    with atomic(file, 'w', sync=False) as f: json.dump(x, f)
+
+def _map(file, size):
+    "The frames in a cache file and the {row number: Bad} that were left out of it; None when it must be made again."
     try:
         about = json.loads(file.with_suffix('.json').read_text())
-        good = n - len(about['bad'])
-        if file.stat().st_size != good * size[0] * size[1] * 3 or about['sum'] != _sum(file): return None
-        return {i: Bad(kind, detail) for i, kind, detail in about['bad']}
+        frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
+        return (frames, {i: Bad(kind, detail) for i, kind, detail in about['bad']}) if _sum(frames) == about['sum'] else None
     except (OSError, ValueError, KeyError, TypeError): return None
 
+# %% ../../nbs/data/13_frames.ipynb #1d81f264
+def _read(paths, size, cache, pool, bar):
+    "Read every byte of the tubs; returns what a later load wants to know, as JSON, and the frames."
+    rows, faults = _rows(paths)
+    if not rows: raise _none(paths, len(faults))
+    key, held = _key(rows, size, pool)
+    file = cache/f'{key}.frames'
+    frames, bad = _map(file, size) or (None, _decode(rows, held, size, file, pool, bar))
+    if frames is None:
+        frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
+        _save(file.with_suffix('.json'), {'sum': _sum(frames), 'bad': [[i, e.kind, e.detail] for i, e in sorted(bad.items())]})
+    faults += [Fault(e.kind, str(rows[i].file), rows[i].values[2], e.detail) for i, e in sorted(bad.items())]
+    return {'key': key, 'rows': [r.values for i, r in enumerate(rows) if i not in bad], 'faults': [[f.kind, f.file, f.index, f.detail] for f in faults]}, frames
+
+# %% ../../nbs/data/13_frames.ipynb #92a286d1
 def load(
     paths,             # a tub's folder, or several
     size=(120, 160),   # height and width of a frame, pixels
-    cache=None,        # folder of decoded frames; EDGECAR_CACHE, or .cache/frames in the repository, if None. May be removed at any time
+    cache=None,        # folder of decoded frames, which may be removed at any time; EDGECAR_CACHE, else .cache/frames in the repository
     workers=None,      # threads that decode; one a processor if None
     bar:bool=True,     # show progress
 )->Recording:
     "The usable records of tubs as arrays; EdgecarError when there are none, or most frames have another size."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    for p in paths: Manifest.read(p)   # says clearly what is not a tub
     cache, size = Path(cache or os.environ.get('EDGECAR_CACHE') or root()/'.cache'/'frames'), tuple(map(int, size))
-    rows, faults = _rows(paths)
-    none = EdgecarError(f'no usable record; {len(faults)} are faulty', ', '.join(map(str, paths)), 'see `edgecar tub verify` on it')
-    if not rows: raise none
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        key = _key(rows, size, cache, pool)
-        file = cache/f'{key}.frames'
-        if (bad := _cached(file, len(rows), size)) is None:
-            bad = _decode(rows, size, file, pool, bar)
-            if len(bad) < len(rows):
-                with atomic(file.with_suffix('.json'), 'w', sync=False) as f: json.dump({'sum': _sum(file), 'bad': [[i, e.kind, e.detail] for i, e in bad.items()]}, f)
-    _check_sizes(rows, bad, size)
-    faults += [Fault(e.kind, str(rows[i].file), rows[i].values[2], e.detail) for i, e in sorted(bad.items())]
-    if len(bad) == len(rows): raise none
-    steering, throttle, index, session, time_ms = zip(*(r.values for i, r in enumerate(rows) if i not in bad))
-    frames = np.memmap(file, np.uint8, 'r', shape=(len(index), *size, 3))
-    return Recording(frames, np.float32(steering), np.float32(throttle), np.int64(index), np.int32(session), np.int64(time_ms), tuple(faults), key)
+    memo = cache/f'{_stamp(paths, size)}.json'
+    try: frames, _ = _map(cache/f"{(known := json.loads(memo.read_text()))['key']}.frames", size)
+    except (OSError, ValueError, KeyError, TypeError):
+        with ThreadPoolExecutor(workers or os.cpu_count()) as pool: known, frames = _read(paths, size, cache, pool, bar)
+        _save(memo, known)
+    steering, throttle, index, session, time_ms = zip(*known['rows'])
+    return Recording(frames, np.float32(steering), np.float32(throttle), np.int64(index), np.int32(session), np.int64(time_ms), tuple(Fault(*f) for f in known['faults']), known['key'])
