@@ -1,0 +1,139 @@
+"The `edgecar` command, as a shell sees it: output, exit codes, one-line errors, ctrl-C, completion."
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgecar.data.toy import toy_tub
+
+EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
+GROUPS = {(): 'doctor data tub results', ('data',): 'list get', ('tub',): 'ls verify repair delete restore'}
+
+
+@pytest.fixture
+def edgecar(tmp_path):
+    "Run the command in a repository of its own: its exit code, output and errors."
+    for name in ['settings.ini', 'dvc.yaml']: (tmp_path/name).touch()
+
+    def run(*args, **env):
+        done = subprocess.run([EDGECAR, *map(str, args)], cwd=tmp_path, env={**os.environ, 'COLUMNS': '200', **env}, capture_output=True, text=True, timeout=60)
+        assert 'Traceback' not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+    return run
+
+
+@pytest.mark.parametrize('group', GROUPS, ids=' '.join)
+def test_help(edgecar, group):
+    code, out, _ = edgecar(*group, '--help')
+    assert code == 0
+    for command in GROUPS[group].split(): assert f'│ {command} ' in out
+    code, again, err = edgecar(*group)
+    assert 'Commands' in again + err, 'without arguments: the same help'
+
+
+@pytest.mark.parametrize('command', ['doctor', 'data get', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore'])
+def test_help_shows_an_example(edgecar, command):
+    code, out, _ = edgecar(*command.split(), '--help')
+    assert code == 0 and f'edgecar {command} ' in out.split('Example', 1)[1]
+
+
+def test_help_comes_at_once(edgecar):
+    def seconds():
+        start = time.perf_counter()
+        edgecar('--help')
+        return time.perf_counter() - start
+    assert min(seconds() for _ in range(5)) < .5
+
+
+def test_nothing_heavy_is_imported_to_say_so():
+    heavy = "{'tensorflow', 'donkeycar', 'cv2', 'numpy', 'matplotlib', 'requests', 'nbdev'}"
+    subprocess.run([sys.executable, '-c', f'import sys, edgecar.cli; assert not {heavy} & set(sys.modules)'], check=True)
+
+
+def test_completion(edgecar):
+    code, out, _ = edgecar(_EDGECAR_COMPLETE='complete_bash', COMP_WORDS='edgecar tub ', COMP_CWORD='2')
+    assert code == 0 and out.split() == GROUPS['tub',].split()
+    code, out, _ = edgecar(_EDGECAR_COMPLETE='source_zsh')
+    assert code == 0 and '#compdef edgecar' in out
+
+
+@pytest.mark.parametrize('args, says', [
+    (['data', 'get', 'no-such-tub'], "no public tub is called 'no-such-tub' -> see `edgecar data list`"),
+    (['data', 'get', 'hive_cone_avoit'], '-> did you mean hive_cone_avoid'),
+    (['doctor', 'tea'], "no task is called 'tea' -> one of: setup"),
+    (['tub', 'ls', '.'], 'holds no tub'),
+    (['tub', 'delete', '.', 'x-3'], "'x-3' does not name records -> write `3` or `10-20`"),
+    (['results'], 'no results yet -> make repro'),
+])
+def test_errors_take_one_line(edgecar, args, says):
+    code, out, err = edgecar(*args)
+    assert (code, out, err.count('\n')) == (1, '', 1)
+    assert err.startswith('edgecar: ') and says in err
+
+
+def test_usage_errors(edgecar):
+    assert edgecar('tub', 'verify', 'nowhere')[0] == 2
+    assert edgecar('teleport')[0] == 2
+
+
+def test_a_tub_from_end_to_end(edgecar, tmp_path):
+    toy_tub(tmp_path/'tubs/toy', n=30)
+    code, out, _ = edgecar('tub', 'ls', 'tubs')
+    assert code == 0 and out.splitlines()[1].split()[:3] == ['tubs/toy', '30', '0']
+    assert edgecar('tub', 'delete', 'tubs/toy', 3, '10-12')[1].strip() == "Tub('tubs/toy'): 26 records, 4 deleted, 0 faults"
+    assert edgecar('tub', 'restore', 'tubs/toy', '10-12')[1].strip() == "Tub('tubs/toy'): 29 records, 1 deleted, 0 faults"
+    code, _, err = edgecar('tub', 'delete', 'tubs/toy', 30)
+    assert code == 1 and 'has no record 30' in err
+
+    assert edgecar('tub', 'verify', 'tubs')[:2] == (0, '0 faults\n')
+    images = sorted((tmp_path/'tubs/toy/images').iterdir())
+    images[0].write_bytes(b'')
+    code, out, _ = edgecar('tub', 'verify', 'tubs')
+    assert code == 1 and 'empty image' in out and out.endswith('1 faults -> edgecar tub repair tubs\n')
+    code, out, err = edgecar('tub', 'repair', 'tubs')
+    assert code == 0, err
+    assert edgecar('tub', 'verify', 'tubs')[0] == 0
+
+
+def test_results(edgecar, tmp_path):
+    (tmp_path/'metrics').mkdir()
+    (tmp_path/'metrics/evaluate.json').write_text(json.dumps({'steering': {'mae': .123456, 'bins': {'sharp': .5}}, 'frames': 200, 'model': 'edge'}))
+    (tmp_path/'metrics/train.json').write_text(json.dumps({'epochs': 12}))
+    for picture in ['evaluate/score.png', 'train/plots/curve.png']:
+        (tmp_path/'build'/picture).parent.mkdir(parents=True)
+        (tmp_path/'build'/picture).touch()
+    code, out, _ = edgecar('results')
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert ['evaluate', 'steering.mae', '0.1235'] in rows and ['evaluate', 'steering.bins.sharp', '0.5'] in rows and ['train', 'epochs', '12'] in rows
+    assert ['build/evaluate/score.png'] in rows and ['build/train/plots/curve.png'] in rows
+    (tmp_path/'metrics/train.json').write_text('{')
+    code, _, err = edgecar('results')
+    assert code == 1 and 'train.json: is not JSON' in err
+
+
+def test_doctor(edgecar, tmp_path):
+    code, out, _ = edgecar('doctor', EDGECAR_MIRROR=str(tmp_path))
+    assert code == 0 and f'mirror {tmp_path}' in out
+    code, out, _ = edgecar('doctor', 'setup', PATH='/nowhere')
+    assert code == 1 and ['setup', 'LACKS', 'git', '->', 'apt-get', 'install', 'git'] in [line.split() for line in out.splitlines()]
+
+
+def test_ctrl_c(tmp_path):
+    "A download from a mirror that takes the connection and never answers."
+    for name in ['settings.ini', 'dvc.yaml']: (tmp_path/name).touch()
+    with socket.create_server(('127.0.0.1', 0)) as mirror:
+        env = {**os.environ, 'EDGECAR_MIRROR': f'http://127.0.0.1:{mirror.getsockname()[1]}', 'NO_PROXY': '127.0.0.1', 'HOME': str(tmp_path)}
+        with subprocess.Popen([EDGECAR, 'data', 'get', 'hive_cone_avoid'], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as get:
+            mirror.settimeout(60)
+            mirror.accept()[0].recv(1)  # it has asked
+            get.send_signal(signal.SIGINT)
+            err = get.communicate(timeout=60)[1]
+    assert get.returncode == 130
+    assert err.splitlines()[-1] == 'interrupted' and 'Traceback' not in err
