@@ -28,6 +28,7 @@ class Group(TyperGroup):
         typer.echo(line, err=True)
         raise typer.Exit(code)
 
+# %% ../nbs/61_cli.ipynb #b5d53664
 def _group(help, **kw): return typer.Typer(help=help, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown', **kw)
 
 app = _group('ML at the edge, end to end, on a self-driving RC car.', cls=Group)
@@ -58,7 +59,7 @@ def doctor(
     typer.echo(table([f.task, f.mark, f.what, f.found or f'-> {f.mend}'] for f in found))
     if tasks and any(f.mark == 'LACKS' for f in found): raise typer.Exit(1)
 
-# %% ../nbs/61_cli.ipynb #d3ba9acf
+# %% ../nbs/61_cli.ipynb #377dd788
 @data.command('list')
 def data_list():
     "List the public tubs: size, licence, and whether it is here."
@@ -67,6 +68,7 @@ def data_list():
     here = lambda name: 'here' if (root()/'tubs'/name).is_dir() else ''
     typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence] for t in TUBS.values()], head=['name', 'MB', '', 'licence']))
 
+# %% ../nbs/61_cli.ipynb #d3ba9acf
 @data.command('get', epilog='Examples: `edgecar data get`; `edgecar data get hive_cone_avoid`; `EDGECAR_MIRROR=/media/stick edgecar data get`')
 def data_get(
     name:Annotated[str, typer.Argument(help='a name from `edgecar data list`; the starter set if none')]=None,
@@ -79,10 +81,11 @@ def data_get(
     typer.echo(path)
     if name and not to: typer.echo(f'pinned by {track(path)}: git add it, and name {name} in params.yaml to use it')
 
-# %% ../nbs/61_cli.ipynb #184d8b30
+# %% ../nbs/61_cli.ipynb #2d4ce268
 Folder = Annotated[Path, typer.Argument(help='the tub, or a folder with tubs below it', exists=True, file_okay=False)]
 Indexes = Annotated[list[str], typer.Argument(help='records: `3`, `10-20`')]
 
+# %% ../nbs/61_cli.ipynb #184d8b30
 def indexes(
     words:list[str],  # `3` or `10-20`
 )->list[int]:         # both ends included
@@ -93,6 +96,7 @@ def indexes(
     if any(len(s) not in (1, 2) or s[0] > s[-1] for s in spans): raise EdgecarError(f"{' '.join(words)!r} does not name records", mend='write `3` or `10-20`')
     return [i for s in spans for i in range(s[0], s[-1] + 1)]
 
+# %% ../nbs/61_cli.ipynb #ad70f293
 def _tubs(path):
     "The tubs at or below a folder; EdgecarError when there is none."
     from edgecar.core import EdgecarError
@@ -100,13 +104,14 @@ def _tubs(path):
     if found := find_tubs(path): return found
     raise EdgecarError('holds no tub (no manifest.json, no catalog)', path)
 
-# %% ../nbs/61_cli.ipynb #72cabc93
+# %% ../nbs/61_cli.ipynb #c7992066
 @tub.command('ls', epilog='Example: `edgecar tub ls tubs`')
 def tub_ls(path:Folder):
     "List the tubs at or below a folder: live and deleted records, fields."
     from edgecar.data.tub import Tub
     typer.echo(table([[t.path, len(t), len(t.deleted), ' '.join(t.inputs)] for t in map(Tub, _tubs(path))], head=['tub', 'records', 'deleted', 'fields']))
 
+# %% ../nbs/61_cli.ipynb #de52b2e2
 @tub.command('verify', epilog='Example: `edgecar tub verify data`')
 def tub_verify(path:Folder):
     "List every fault with its record. Fails when there is one."
@@ -122,6 +127,7 @@ def tub_repair(path:Folder):
     from edgecar.data.check import repair
     for t in _tubs(path): typer.echo(f'{t}: {repair(t)}')
 
+# %% ../nbs/61_cli.ipynb #db084959
 @tub.command('delete', epilog='Example: `edgecar tub delete data 3 10-20`')
 def tub_delete(path:Folder, records:Indexes):
     "Mark records as deleted; `restore` takes the mark off."
@@ -136,7 +142,7 @@ def tub_restore(path:Folder, records:Indexes):
     restore(path, indexes(records))
     typer.echo(Tub(path))
 
-# %% ../nbs/61_cli.ipynb #de52b2e2
+# %% ../nbs/61_cli.ipynb #abcf7088
 def flat(
     x,                # nested dicts of numbers
     name:str='',      # what the numbers belong to
@@ -146,6 +152,7 @@ def flat(
         for key, value in x.items(): yield from flat(value, f'{name}.{key}' if name else key)
     elif isinstance(x, (int, float)): yield name, x
 
+# %% ../nbs/61_cli.ipynb #5b467e16
 @app.command()
 def results():
     "Print the metrics of the last run, and where its pictures are."

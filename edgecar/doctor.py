@@ -21,7 +21,7 @@ import requests
 
 from .core import EdgecarError, root
 
-# %% ../nbs/60_doctor.ipynb #cb179909
+# %% ../nbs/60_doctor.ipynb #4a4e8913
 @dataclass(frozen=True)
 class Need:
     "Something a task wants of the machine."
@@ -30,6 +30,7 @@ class Need:
     mend:str                  # how to get it
     optional:bool=False       # the task runs without it, less well
 
+# %% ../nbs/60_doctor.ipynb #6553efe4
 @dataclass(frozen=True)
 class Finding:
     "What the doctor says about one need of one task."
@@ -42,6 +43,7 @@ class Finding:
     @property
     def mark(self)->str: return 'ok' if self.found else '-' if self.optional else 'LACKS'
 
+# %% ../nbs/60_doctor.ipynb #d281a1c4
 def look(
     task:str,
     need:Need,
@@ -55,7 +57,7 @@ def look(
 def program(
     name:str,           # as on PATH
     *args:str,          # what makes it tell its version
-    least:tuple=(0,),   # the lowest version that will do
+    least:tuple=(0,),  # the lowest version that will do
 )->str:                 # the version, or where it is when it tells none
     "A program on PATH; empty when it is missing or too old."
     if not (path := shutil.which(name)): return ''
@@ -64,6 +66,7 @@ def program(
     if not version: return path
     return version[0] if tuple(map(int, version[0].split('.'))) >= least else ''
 
+# %% ../nbs/60_doctor.ipynb #1b0ec274
 def package(*names:str)->str:
     "Installed packages with their versions; empty when one is missing."
     try: return ', '.join(f'{n} {importlib.metadata.version(n)}' for n in names)
@@ -77,10 +80,12 @@ def memory_gb()->float:
     text = limit.read_text().strip() if limit.is_file() else 'max'
     return (min(total, int(text)) if text.isdigit() else total) / 1e9
 
+# %% ../nbs/60_doctor.ipynb #b3d1da2d
 def cores()->int:
     "Processors this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
+# %% ../nbs/60_doctor.ipynb #685b13be
 def at_least(
     value:float,  # what there is
     least:float,  # what is needed
@@ -99,6 +104,7 @@ def tub_source(
     if mirror and (Path(mirror).is_dir() or '://' in mirror): return f'mirror {mirror}'
     return f"publisher {requests.head(next(iter(TUBS.values())).url, timeout=timeout_s).status_code}"
 
+# %% ../nbs/60_doctor.ipynb #cb179909
 def hooks()->str:
     "Whether commits here are checked."
     done = subprocess.run(['git', 'config', 'core.hooksPath'], cwd=root(), capture_output=True, text=True)
@@ -109,7 +115,7 @@ def gpu()->str:
     done = subprocess.run(['nvidia-smi', '--query-gpu=name,memory.total', '--format=csv,noheader'], capture_output=True, text=True, timeout=10)
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ''
 
-# %% ../nbs/60_doctor.ipynb #a300b9f4
+# %% ../nbs/60_doctor.ipynb #b31117e5
 def _apt(what, *version, name=None, optional=False):
     "A program that Debian packages."
     return Need(what, lambda: program(what, *version), f'apt-get install {name or what}', optional)
@@ -118,6 +124,7 @@ def _locked(what, *packages):
     "Packages of our own lock."
     return Need(what, lambda: package(*packages), 'make setup')
 
+# %% ../nbs/60_doctor.ipynb #a300b9f4
 TASKS = {
     'setup': [Need('Python 3.11', lambda: sys.version.split()[0] if sys.version_info[:2] == (3, 11) else '', 'apt-get install python3.11-venv, then make setup'),
               _apt('git'), _apt('make')],
@@ -134,6 +141,7 @@ TASKS = {
     'pipelines': [Need('Go 1.26', lambda: program('go', 'version', least=(1, 26)), 'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s own types')],
 }
 
+# %% ../nbs/60_doctor.ipynb #96631f36
 def examine(
     *tasks:str,         # keys of `TASKS`; all if none
 )->list[Finding]:       # in the order of `TASKS`

@@ -20,11 +20,12 @@ from nbdev.export import nb_export
 
 from .core import EdgecarError, atomic, root
 
-# %% ../nbs/05_hooks.ipynb #c3542dbb
+# %% ../nbs/05_hooks.ipynb #116c9f54
 def is_flow(path)->bool:
     "Does this notebook belong to a DVC stage?"
     return Path(path).parent.name == 'flows'
 
+# %% ../nbs/05_hooks.ipynb #c3542dbb
 def clean(
     nb:dict,     # a notebook as JSON, changed in place
     path,        # where it lies (or will): decides whether it is a flow and which `settings.ini` holds
@@ -39,7 +40,7 @@ def clean(
             if 'outputs' in cell: cell['outputs'] = []
     return nb
 
-# %% ../nbs/05_hooks.ipynb #8a4fc066
+# %% ../nbs/05_hooks.ipynb #9a299563
 def clean_text(
     text:str,  # a notebook file's content
     path,      # where it lies
@@ -49,6 +50,7 @@ def clean_text(
     except (ValueError, KeyError, TypeError) as e: raise EdgecarError(f'is not a notebook ({e!r})', path, 'restore it from git') from e
     return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
 
+# %% ../nbs/05_hooks.ipynb #8a4fc066
 def clean_all(
     folder=None,  # the notebooks' folder; the repository's `nbs` if None
 )->list[Path]:    # the files that changed
@@ -62,13 +64,14 @@ def clean_all(
             changed.append(path)
     return changed
 
-# %% ../nbs/05_hooks.ipynb #9a299563
+# %% ../nbs/05_hooks.ipynb #dbc21629
 def clean_on_save(model, path, contents_manager, **_):
     "Jupyter's `pre_save_hook`: clean a notebook that lies in the repository's `nbs`."
     if model['type'] != 'notebook': return
     file = Path(contents_manager.root_dir, path.strip('/')).resolve()
     if file.is_relative_to(root(file.parent)/'nbs'): clean(model['content'], file)
 
+# %% ../nbs/05_hooks.ipynb #74c45494
 def _jupyter_server_extension_points():
     "Where Jupyter looks for the extension that `make setup` names in its configuration."
     return [{'module': 'edgecar.hooks'}]
@@ -77,7 +80,7 @@ def _load_jupyter_server_extension(app):
     "Add our hook to those the user has."
     app.contents_manager.register_pre_save_hook(clean_on_save)
 
-# %% ../nbs/05_hooks.ipynb #b3449a5a
+# %% ../nbs/05_hooks.ipynb #f61431d1
 def _git(*args, stdin:str=None)->str:
     "Run git; its output."
     return subprocess.run(['git', *args], input=stdin, check=True, capture_output=True, encoding='utf-8').stdout
@@ -86,6 +89,7 @@ def staged()->list[str]:
     "The files being committed, seen from the root."
     return [f for f in _git('diff', '--cached', '--name-only', '--diff-filter=ACMR', '-z').split('\0') if f]
 
+# %% ../nbs/05_hooks.ipynb #b3449a5a
 def clean_staged(
     partial:bool=False,  # `git commit FILE`: the real index is out of reach
 )->list[str]:            # the notebooks that were not clean
@@ -101,12 +105,13 @@ def clean_staged(
         if not partial: _git('update-index', '--cacheinfo', f"100644,{_git('hash-object', '-w', '--stdin', stdin=new).strip()},{name}")
     return changed
 
-# %% ../nbs/05_hooks.ipynb #b323cb63
+# %% ../nbs/05_hooks.ipynb #afc6bad2
 def _source(module:str)->str|None:
     "The notebook that a staged module says it was made from, seen from the root."
     found = re.search(r'File to edit: (\S+\.ipynb)', _git('show', f':{module}')[:2000])
     return found and str((Path(module).parent/found[1]).resolve().relative_to(Path.cwd()))
 
+# %% ../nbs/05_hooks.ipynb #b323cb63
 def out_of_step()->list[str]:
     "The modules being committed, or whose notebook is, that differ from what their notebook exports."
     names = staged()

@@ -1,0 +1,116 @@
+"The house style, measured: budgets of the notebooks, direction of the imports, what may not be in the tree."
+import ast
+import json
+import re
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgecar.core import root
+
+ROOT = root(Path(__file__).parent)
+ROOMS = sorted(p for folder in ('.', 'data', 'sim', 'pilot', 'car', 'release') for p in (ROOT/'nbs'/folder).glob('[0-9]*.ipynb'))
+FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))
+MODULES = sorted(p for p in (ROOT/'edgecar').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
+named = dict(ids=lambda p: str(p.relative_to(ROOT)))
+
+
+class Notebook:
+    "The cells of a notebook, sorted by what they are for."
+    def __init__(self, path):
+        self.cells = json.loads(path.read_text())['cells']
+        self.code = [c for c in self.cells if c['cell_type'] == 'code']
+        self.prose = [c for c in self.cells if c['cell_type'] == 'markdown']
+
+    def text(self, cell): return ''.join(cell['source'])
+    def says(self, cell, word): return cell['cell_type'] == 'code' and bool(re.search(rf'^#\|\s*{word}', self.text(cell), re.M))
+    def exports(self): return [c for c in self.code if self.says(c, 'export')]
+    def lines(self, cell): return sum(bool(line.strip()) and not line.startswith('#|') for line in self.text(cell).splitlines())
+    def defines(self, cell): return any(not isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(self.text(cell)).body)
+    def shows(self, cell): return cell['cell_type'] == 'code' and not any(self.says(cell, w) for w in ('export', 'hide', 'default_exp'))
+
+
+@pytest.mark.parametrize('path', ROOMS, **named)
+def test_library_notebook(path):
+    nb = Notebook(path)
+    exports = nb.exports()
+    sizes = [nb.lines(c) for c in exports]
+    defining = [c for c in exports if nb.defines(c)]
+    shown = [any(map(nb.shows, nb.cells[(i := nb.cells.index(c)) + 1:i + 4])) for c in defining]
+    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs'] if (png := o.get('data', {}).get('image/png'))]
+    first, title = nb.text(nb.cells[0]), nb.text(nb.cells[1])
+    assert re.fullmatch(r'#\| default_exp [\w.]+', first)
+    assert re.match(r'# \w+\n\n> [^\n]+(\n|$)', title), 'a title, then the line that becomes the docstring'
+    budget = [  # what, measured, at least, at most
+        ('prose cells to code cells', len(nb.prose) / len(nb.code), .35, 99),
+        ('median lines of an export cell', statistics.median(sizes), 0, 12),
+        ('lines of the longest export cell', max(sizes), 0, 50),
+        ('exported lines', sum(sizes), 1, 400),
+        ('cells', len(nb.cells), 1, 70),
+        ('export cells with a demo or a test within 3 cells', sum(shown) / len(shown), .75, 1),
+        ('hidden cells', sum(nb.says(c, 'hide') for c in nb.cells) / len(nb.cells), 0, .2),
+        ('cells with output', sum(bool(c['outputs']) for c in nb.code) / len(nb.cells), 0, .25),
+        ('cells with an execution count', sum(c['execution_count'] is not None for c in nb.code), 0, 0),
+        ('KB of the largest picture', max(pictures, default=0), 0, 60),
+    ]
+    over = {what: value for what, value, least, most in budget if not least <= value <= most}
+    assert not over
+
+
+@pytest.mark.parametrize('path', FLOWS, **named)
+def test_flow_notebook(path):
+    nb = Notebook(path)
+    assert len(nb.cells) <= 25
+    assert not any(c['outputs'] or c['execution_count'] for c in nb.code), 'run `make check`'
+    parameters = [c for c in nb.code if 'parameters' in c['metadata'].get('tags', [])]
+    assert len(parameters) == 1, 'papermill ignores -p in silence without exactly one'
+    for line in filter(None, nb.text(parameters[0]).splitlines()):
+        statement, = ast.parse(line).body
+        assert isinstance(statement, (ast.AnnAssign, ast.Assign)) and '  # ' in line, f'name: type = default  # meaning, unit: {line}'
+        ast.literal_eval(statement.value)
+    for cell in nb.code:
+        source = '\n'.join(line for line in nb.text(cell).splitlines() if not line.startswith('%'))
+        assert not any(isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.Lambda)) for n in ast.walk(ast.parse(source))), 'move it to a room'
+
+
+def module_name(path): return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+
+def imports(path):
+    "Every module that a module imports, absolute, also those inside functions."
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not any(a.name == '*' for a in node.names), f'{path}: import *'
+            package = module_name(path).split('.')[:-node.level] if node.level else []
+            base = '.'.join(package + [node.module] * bool(node.module))
+            yield from (f'{base}.{a.name}' if f'{base}.{a.name}' in NUMBER else base for a in node.names)
+
+NUMBER = {'edgecar.' + re.search(r'default_exp ([\w.]+)', p.read_text())[1]: int(p.name[:2]) for p in ROOMS}
+
+
+def test_numbers_are_taken_once():
+    assert len(set(NUMBER.values())) == len(NUMBER) == len(MODULES)
+
+
+@pytest.mark.parametrize('path', MODULES, **named)
+def test_imports(path):
+    found, name = set(imports(path)), module_name(path)
+    up = {i for i in found if i.startswith('edgecar') and i != 'edgecar' and NUMBER[i] >= NUMBER[name]}
+    assert not up, 'imports point down the numbers only'
+    tops = {i.split('.')[0] for i in found}
+    assert not tops & {'fastcore', 'execnb', 'ghapi'} | (tops & {'nbdev'} if name != 'edgecar.hooks' else set()), 'their pins would reach the car'
+    if name not in ('edgecar.pilot.model', 'edgecar.pilot.train', 'edgecar.pilot.export'): assert not tops & {'tensorflow', 'keras'}
+
+
+def test_the_tree_names_no_registry_and_no_machine():
+    hosts = [a + b for a, b in [('pypi', '.org'), ('pythonhosted', '.org'), ('npmjs', '.org'), ('npmjs', '.com'), ('deb.debian', '.org'), ('proxy.golang', '.org'),
+                                ('sum.golang', '.org'), ('crates', '.io'), ('repo.maven', '.apache'), ('repo1.', 'maven')]]
+    places = [rf'(?<![\w.)}}\]]){re.escape(a + b)}' for a, b in [('/wo', 'rk/'), ('/ro', 'ot/'), ('/ho', 'me/'), ('/opt/wh', 'eels'), ('/tmp/', 'tools')]]
+    secrets = ['-----BEGIN ' + '[A-Z ]*PRIVATE' + ' KEY', 'AKI' + 'A[0-9A-Z]{16}', 'gh' + 'p_[0-9A-Za-z]{36}']
+    pattern = re.compile('|'.join([*map(re.escape, hosts), *places, *secrets]))
+    files = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')
+    found = [f'{name}:{n}: {hit[0]}' for name in filter(None, files) if (ROOT/name).is_file()
+             for n, line in enumerate((ROOT/name).read_text(errors='replace').splitlines(), 1) if (hit := pattern.search(line))]
+    assert not found
