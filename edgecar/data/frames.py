@@ -53,7 +53,7 @@ def _row(tub, index, record, session):
     except OSError: raise Bad('missing image', name) from None
     if not size: raise Bad('empty image', name)
     time_ms = record.get('_timestamp_ms', 0)
-    if not isinstance(time_ms, int): raise Bad('bad line', f'_timestamp_ms is {time_ms!r}')
+    if not isinstance(time_ms, int) or not 0 <= time_ms < 2**62: raise Bad('bad line', f'_timestamp_ms is {time_ms!r}')
     return _Row(tub.path, file, size, (*commands(record), index, session, time_ms))
 
 def _rows(paths):
