@@ -29,8 +29,8 @@ test-slow: setup ## the tests that take minutes: environments made from the lock
 .PHONY: check
 check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference
 	@scripts/regenerate
-	@git diff --exit-code --stat -- nbs edgecar README.md README_files || { \
-	  echo 'check: the files above were not what their sources make -> they are now: look at `git diff`, then commit them' >&2; exit 1; }
+	@! git status --porcelain -- nbs edgecar README.md README_files | grep '^.[^ ]' || { \
+	  echo 'check: these were not what their sources make, and are now -> look at git diff, then git add them' >&2; exit 1; }
 
 .PHONY: lab
 lab: setup ## open JupyterLab on this machine only, with a token
