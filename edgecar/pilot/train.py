@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Training', 'pin_threads', 'check_labels', 'Learner', 'as_float', 'Checkpoint', 'batches', 'train', 'best_epoch',
-           'stale', 'save', 'open_model']
+           'stale', 'log_to', 'save', 'open_model']
 
 # %% ../../nbs/pilot/31_train.ipynb #c8ab9e1b
 import hashlib
@@ -173,6 +173,16 @@ def train(
 
 def best_epoch(history): return min(history, key=lambda h: h['val_steering_mae'])['epoch']
 def stale(history, patience): return bool(history) and history[-1]['epoch'] - best_epoch(history) >= patience
+
+def log_to(
+    live,   # dvclive.Live
+):          # for `on_epoch`
+    "Give each epoch's numbers to DVCLive, so that `dvc exp` and editors show them while it trains."
+    def log(numbers):
+        for name, value in numbers.items():
+            if name != 'epoch': live.log_metric(name, value)
+        live.next_step()
+    return log
 
 # %% ../../nbs/pilot/31_train.ipynb #7bdc0632
 def save(

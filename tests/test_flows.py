@@ -1,0 +1,82 @@
+"Flows, dvc.yaml and params.yaml say the same thing; a stage depends on exactly the modules its notebook imports."
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STAGES = yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages']
+PARAMS = yaml.safe_load((ROOT/'params.yaml').read_text())
+
+
+def notebook(stage):
+    return next(ROOT/d for d in STAGES[stage]['deps'] if d.startswith('nbs/flows/'))
+
+
+def code(nb):
+    return [''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'code']
+
+
+def imports(source):
+    "Files of edgecar that a piece of code imports, relative ones already made absolute."
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names = ([node.module, *(f'{node.module}.{a.name}' for a in node.names)] if isinstance(node, ast.ImportFrom) and node.module
+                 else [a.name for a in node.names] if isinstance(node, ast.Import) else [])
+        for name in names:
+            path = ROOT/(name.replace('.', '/') + '.py')
+            if name.startswith('edgecar') and path.is_file(): found.add(path)
+    return found
+
+
+def absolute(path):
+    "The module's source with `from ..core` written as `from edgecar.core`."
+    package = path.relative_to(ROOT).parts[:-1]
+
+    def whole(m):
+        up = len(m[1]) - 1
+        return f"from {'.'.join(package[:len(package)-up])}.{m[2]}import".replace('. import', ' import')
+    return re.sub(r'from (\.+)([\w.]*\s+)import', whole, path.read_text())
+
+
+def closure(nb):
+    todo, seen = imports('\n'.join(code(nb))), set()
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo |= imports(absolute(path))
+    return {str(p.relative_to(ROOT)) for p in seen}
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_stage_depends_on_the_modules_its_notebook_imports(stage):
+    assert {d for d in STAGES[stage]['deps'] if d.startswith('edgecar/')} == closure(notebook(stage))
+
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_command_passes_every_parameter_of_its_section_to_its_notebook(stage):
+    from papermill.iorw import load_notebook_node
+    from papermill.inspection import _infer_parameters
+    nb, cmd = notebook(stage), STAGES[stage]['cmd']
+    known = _infer_parameters(load_notebook_node(str(nb)))
+    assert [p.name for p in known] == list(PARAMS[stage]) == re.findall(r'-p (\w+) \$', cmd)
+    assert all(f'-p {k} ${{{stage}.{k}}}' in cmd for k in PARAMS[stage])
+    assert all(p.help and p.inferred_type_name != 'None' for p in known), 'each parameter is typed and explained'
+    for p in known: assert type(ast.literal_eval(p.default)) is type(PARAMS[stage][p.name]), p.name
+
+
+def test_one_notebook_one_stage_in_order():
+    flows = sorted(p.name for p in (ROOT/'nbs/flows').glob('*.ipynb'))
+    assert flows == ['0_data.ipynb', *(f'{i}_{s}.ipynb' for i, s in enumerate(STAGES, 1))]
+    for i, stage in enumerate(STAGES, 1):
+        shape = f'mkdir -p runs && papermill -k python3 -l python --no-progress-bar --log-output nbs/flows/{i}_{stage}.ipynb runs/{i}_{stage}.ipynb '
+        assert STAGES[stage]['cmd'].startswith(shape)
+        assert {f'metrics/{stage}.json': {'cache': False}} in STAGES[stage]['metrics']
+
+
+def test_data_flow_and_params_name_the_same_starter():
+    assert f"starter: str = '{PARAMS['data']['starter']}'" in '\n'.join(code(ROOT/'nbs/flows/0_data.ipynb'))
