@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'Folder', 'Indexes', 'Group', 'table', 'doctor', 'data_list', 'data_get', 'indexes', 'tub_ls',
-           'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'flat', 'results']
+           'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'score', 'flat', 'results']
 
 # %% ../nbs/61_cli.ipynb #86770005
 import sys
@@ -125,7 +125,9 @@ def tub_verify(path:Folder):
 def tub_repair(path:Folder):
     "Mend what can be mended. Nothing is deleted: what is dropped goes to a quarantine folder."
     from edgecar.data.check import repair
-    for t in _tubs(path): typer.echo(f'{t}: {repair(t)}')
+    for t in _tubs(path):
+        done = repair(t)
+        typer.echo(f'{t}: {len(done.faults)} faults, {len(done.dropped)} records dropped' + (f' into {done.folder}' if done.folder else ''))
 
 # %% ../nbs/61_cli.ipynb #db084959
 @tub.command('delete', epilog='Example: `edgecar tub delete data 3 10-20`')
@@ -141,6 +143,23 @@ def tub_restore(path:Folder, records:Indexes):
     from edgecar.data.tub import Tub, restore
     restore(path, indexes(records))
     typer.echo(Tub(path))
+
+# %% ../nbs/61_cli.ipynb #a82fc224
+@app.command(epilog='Example: `edgecar score build/export/pilot.tflite tubs/hive_cone_avoid`')
+def score(
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],
+    path:Folder,
+):
+    "Compare what a pilot would have done with what the driver did, beside two baselines."
+    import numpy as np
+
+    from edgecar.core import progress
+    from edgecar.data.frames import load
+    from edgecar.pilot import runtime, score
+    pilot = runtime.Pilot(model)
+    seen = load(_tubs(path), pilot.size)
+    driver = np.stack([seen.steering, seen.throttle], 1)
+    typer.echo(table(flat(score.report(driver, pilot.drive(progress(seen.frames, 'driving', unit='frame')), driver)), head=['open loop', '']))
 
 # %% ../nbs/61_cli.ipynb #abcf7088
 def flat(

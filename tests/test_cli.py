@@ -13,7 +13,7 @@ import pytest
 from edgecar.data.toy import toy_tub
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
-GROUPS = {(): 'doctor data tub results', ('data',): 'list get', ('tub',): 'ls verify repair delete restore'}
+GROUPS = {(): 'doctor score results data tub', ('data',): 'list get', ('tub',): 'ls verify repair delete restore'}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_help(edgecar, group):
     assert 'Commands' in again + err, 'without arguments: the same help'
 
 
-@pytest.mark.parametrize('command', ['doctor', 'data get', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore'])
+@pytest.mark.parametrize('command', ['doctor', 'score', 'data get', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore'])
 def test_help_shows_an_example(edgecar, command):
     code, out, _ = edgecar(*command.split(), '--help')
     assert code == 0 and f'edgecar {command} ' in out.split('Example', 1)[1]
@@ -97,8 +97,21 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
     code, out, _ = edgecar('tub', 'verify', 'tubs')
     assert code == 1 and 'empty image' in out and out.endswith('1 faults -> edgecar tub repair tubs\n')
     code, out, err = edgecar('tub', 'repair', 'tubs')
-    assert code == 0, err
+    assert code == 0 and out.startswith('tubs/toy: 1 faults, 1 records dropped into tubs/toy/.quarantine'), err
     assert edgecar('tub', 'verify', 'tubs')[0] == 0
+
+
+def test_score(edgecar, tmp_path):
+    from edgecar.pilot.export import tflite
+    from edgecar.pilot.model import Edge
+    toy_tub(tmp_path/'tubs/toy', n=30)
+    pilot = Edge()
+    (tmp_path/'pilot.tflite').write_bytes(tflite(pilot.whole(pilot.net())))
+    code, out, err = edgecar('score', 'pilot.tflite', 'tubs')
+    rows = dict(line.split() for line in out.splitlines()[1:])
+    assert code == 0 and rows['frames'] == '30' and 0 < float(rows['steering.mae']) < 2 and 'constant.mae' in rows, err
+    code, _, err = edgecar('score', 'settings.ini', 'tubs')
+    assert code == 1 and 'settings.ini: is not a TFLite file' in err
 
 
 def test_results(edgecar, tmp_path):
