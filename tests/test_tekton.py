@@ -180,9 +180,14 @@ def test_run_command_runs_in_the_clone_and_passes_words_whole(clone):
 
 
 def test_run_stage_runs_that_stage_only(clone):
-    (clone/'dvc.yaml').write_text('stages:\n  one: {cmd: echo 1 > one, outs: [one]}\n  two: {cmd: cp one two, deps: [one], outs: [two]}\n')
+    cell = nbformat.v4.new_code_cell("import matplotlib.pyplot; open('one', 'w').write('1')")  # writes its font cache, too
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), clone/'one.ipynb')
+    (clone/'dvc.yaml').write_text('''stages:
+      one: {cmd: mkdir -p runs && papermill -k python3 -l python one.ipynb runs/one.ipynb, outs: [one]}
+      two: {cmd: cp one two, deps: [one], outs: [two]}''')
     done = play('run-stage', clone.parent, image='', stage='one')
     assert done.returncode == 0 and (clone/'one').exists() and not (clone/'two').exists(), done.stdout
+    assert (clone/'runs/one.ipynb').exists() and 'ermission' not in done.stdout, done.stdout
     (clone/'one').unlink()
     done = play('run-stage', clone.parent, image='', stage='two')
     assert done.returncode != 0 and not (clone/'one').exists(), 'it made what another stage makes'
