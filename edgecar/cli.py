@@ -69,6 +69,15 @@ def data_list():
     typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence] for t in TUBS.values()], head=['name', 'MB', '', 'licence']))
 
 # %% ../nbs/61_cli.ipynb #d3ba9acf
+def _starter()->str:
+    "The name of the starter set, from `params.yaml`; EdgecarError when there is none."
+    import yaml
+
+    from edgecar.core import EdgecarError, root
+    try: return yaml.safe_load((root()/'params.yaml').read_text())['data']['starter']
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as e: raise EdgecarError(f'names no starter set ({e!r})', root()/'params.yaml', 'name a tub: edgecar data get NAME') from e
+
+# %% ../nbs/61_cli.ipynb #51a31cdd
 @data.command('get', epilog='Examples: `edgecar data get`; `edgecar data get hive_cone_avoid`; `EDGECAR_MIRROR=/media/stick edgecar data get`')
 def data_get(
     name:Annotated[str, typer.Argument(help='a name from `edgecar data list`; the starter set if none')]=None,
@@ -77,7 +86,7 @@ def data_get(
 ):
     "Download a tub, check it and unpack it. What is already there is only checked; an interrupted download goes on."
     from edgecar.data.public import get, starter, track
-    path = get(name, to, mirror) if name else starter(to=to, mirror=mirror)
+    path = get(name, to, mirror) if name else starter(_starter(), to, mirror)
     typer.echo(path)
     if name and not to: typer.echo(f'pinned by {track(path)}: git add it, and name {name} in params.yaml to use it')
 

@@ -65,6 +65,7 @@ def test_completion(edgecar):
 
 @pytest.mark.parametrize('args, says', [
     (['data', 'get', 'no-such-tub'], "no public tub is called 'no-such-tub' -> see `edgecar data list`"),
+    (['data', 'get'], 'params.yaml: names no starter set'),
     (['data', 'get', 'hive_cone_avoit'], '-> did you mean hive_cone_avoid'),
     (['doctor', 'tea'], "no task is called 'tea' -> one of: setup"),
     (['tub', 'ls', '.'], 'holds no tub'),
@@ -99,6 +100,11 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
     code, out, err = edgecar('tub', 'repair', 'tubs')
     assert code == 0 and out.startswith('tubs/toy: 1 faults, 1 records dropped into tubs/toy/.quarantine'), err
     assert edgecar('tub', 'verify', 'tubs')[0] == 0
+
+
+def test_the_starter_set_is_named_in_params(edgecar, tmp_path):
+    (tmp_path/'params.yaml').write_text('data: {starter: hive_cone_avoit}')
+    assert 'did you mean hive_cone_avoid' in edgecar('data', 'get')[2]
 
 
 def test_score(edgecar, tmp_path):
