@@ -133,6 +133,12 @@ def test_a_catalog_that_the_manifest_does_not_know_is_not_overwritten(tmp_path):
     assert (tmp_path/'catalog_1.catalog').read_text().count('\n') == 2
 
 
+def test_catalogs_without_a_manifest_are_not_begun_anew(tmp_path):
+    (write(tmp_path, 3)/'manifest.json').unlink()
+    with pytest.raises(EdgecarError, match='repair'): write(tmp_path, 1)
+    assert not (tmp_path/'manifest.json').exists()
+
+
 def test_old_files_are_replaced_not_overwritten(tmp_path):
     "A tub that DVC has linked into its cache may grow without changing the cache."
     tub = write(tmp_path/'t', 3)
@@ -177,7 +183,7 @@ def test_lines_that_are_no_records_are_counted_not_fatal(tmp_path):
     tub = write(tmp_path, 4)
     file = tub/'catalog_0.catalog'
     lines = file.read_bytes().splitlines(True)
-    for bad in [b'{"_ind\n', b'\xff\xfe\n', b'[]\n', b'null\n', b'[' * 100_000 + b'\n', b'{"_index": "x"}\n', b'\n', b'{"_index": [1]}\n']:
+    for bad in [b'{"_ind\n', b'\xff\xfe\n', b'[]\n', b'null\n', b'[' * 3000 + b'\n', b'{"_index": "x"}\n', b'\n', b'{"_index": [1]}\n']:
         file.write_bytes(lines[0] + bad + b''.join(lines[2:]))
         seen = Tub(tub)
         assert [r['_index'] for r in seen] == [0, 2, 3], bad

@@ -25,7 +25,7 @@ from PIL import Image
 from ..core import EdgecarError, atomic, progress, write_json
 from .tub import Fault, Manifest, lock, read_catalog, with_session
 
-# %% ../../nbs/data/11_check.ipynb #d194f766
+# %% ../../nbs/data/11_check.ipynb #c43b4d36
 class Bad(ValueError):
     "A record that cannot be used."
     def __init__(self,
@@ -35,6 +35,7 @@ class Bad(ValueError):
         super().__init__(kind, detail)
         self.kind, self.detail = kind, detail
 
+# %% ../../nbs/data/11_check.ipynb #d194f766
 def commands(
     record:dict,       # a tub's record
 )->tuple[float,float]: # steering and throttle, in [-1, 1]
@@ -84,7 +85,7 @@ KINDS = {   # kind of fault: what mending does about it
     'leftover file': 'to quarantine',
 }
 
-# %% ../../nbs/data/11_check.ipynb #3e18590b
+# %% ../../nbs/data/11_check.ipynb #7f482e43
 def _stray(path):
     "Files that are none of the tub's: twins made by macOS, temporary files."
     for file in sorted([*path.iterdir(), *path.glob('images/*')]):
@@ -92,8 +93,10 @@ def _stray(path):
         if file.name.startswith('._'): yield Fault('macOS file', name)
         elif file.name.startswith('.') and file.suffix == '.tmp': yield Fault('leftover file', name)
 
+# %% ../../nbs/data/11_check.ipynb #47000138
 def _number(name): return [int(d) for d in re.findall(r'\d+', name)], name
 
+# %% ../../nbs/data/11_check.ipynb #3e18590b
 def _catalogs(path):
     "(manifest or None, names of the catalogs that count, faults)."
     there = sorted((f.name for f in path.glob('*.catalog') if not f.name.startswith('.')), key=_number)
@@ -107,7 +110,7 @@ def _catalogs(path):
         m, count, faults = None, sorted(longest.values(), key=_number), [Fault(kind, 'manifest.json', detail=e.what)]
     return m, count, faults + [Fault('unlisted catalog', p) for p in there if p not in count]
 
-# %% ../../nbs/data/11_check.ipynb #0c781085
+# %% ../../nbs/data/11_check.ipynb #e6341b20
 @dataclass
 class _Line:
     "One line of a catalog."
@@ -119,6 +122,7 @@ class _Line:
 
     def drop(self, kind, detail=''): self.fault = self.fault or Fault(kind, self.catalog, self.index, detail)
 
+# %% ../../nbs/data/11_check.ipynb #cea32012
 def _lines(path, catalogs):
     "Every line of the catalogs, numbered; those that are no record have a fault."
     lines = [_Line(name, text, record, None) for name in catalogs for _, text, record in read_catalog(path/name)]
@@ -134,11 +138,13 @@ def _lines(path, catalogs):
         last = last if x.index is None else x.index
     return lines
 
+# %% ../../nbs/data/11_check.ipynb #8af1a432
 def _lengths(path, name):
     "What a catalog_manifest should say; None when the catalog itself cannot be continued, because it is empty or lacks its last newline."
     text = (path/name).read_bytes().decode(errors='replace')
     return [len(x) for x in text.splitlines(True)] if text.endswith('\n') else None
 
+# %% ../../nbs/data/11_check.ipynb #543666ac
 def _length_faults(path, catalogs):
     for name in catalogs:
         about, told = (path/name).with_suffix('.catalog_manifest'), None
@@ -163,7 +169,7 @@ def _order(lines):
         time[session] = now
     return faults
 
-# %% ../../nbs/data/11_check.ipynb #cea32012
+# %% ../../nbs/data/11_check.ipynb #0f688dce
 def _frame(path, line, keys):
     "The shape of a line's frame, after a look at all its pictures; its fault is set when one is missing, or the frame is broken."
     try:
@@ -174,6 +180,7 @@ def _frame(path, line, keys):
             if key == 'cam/image_array': return pixels(file.read_bytes()).shape[:2]
     except Bad as e: line.drop(e.kind, e.detail)
 
+# %% ../../nbs/data/11_check.ipynb #0c781085
 def _content(path, lines, inputs, types, size, bar):
     "Mark lines whose commands or pictures are bad."
     lines = [x for x in lines if not x.fault]
@@ -188,7 +195,7 @@ def _content(path, lines, inputs, types, size, bar):
     for x, shape in zip(lines, shapes):
         if shape and tuple(shape) != tuple(usual): x.drop('wrong size', f'{shape[0]}x{shape[1]}, not {usual[0]}x{usual[1]}')
 
-# %% ../../nbs/data/11_check.ipynb #a439d970
+# %% ../../nbs/data/11_check.ipynb #d355b5ee
 def _guess(records):
     "(inputs, types) that would announce the fields of `records`."
     kinds = {}
@@ -200,6 +207,7 @@ def _guess(records):
     kinds.update({k: 'float' for k in kinds if k in ('user/angle', 'user/throttle')})
     return list(kinds), list(kinds.values())
 
+# %% ../../nbs/data/11_check.ipynb #a439d970
 def _salvage(path, lines):
     "A manifest from what can be read of the old one, the rest from the records."
     records, parts = [x.record for x in lines if x.record], []
@@ -218,7 +226,7 @@ def _salvage(path, lines):
     max_len = old.get('max_len') if isinstance(old.get('max_len'), int) and old['max_len'] > 0 else 1000
     return Manifest(inputs, types, part(2, dict, {}), about, dict(paths=[], current_index=0, max_len=max_len, deleted_indexes=deleted))
 
-# %% ../../nbs/data/11_check.ipynb #6cd3798e
+# %% ../../nbs/data/11_check.ipynb #e7bba32e
 @dataclass(frozen=True)
 class _Survey:
     "Everything found in a tub."
@@ -226,6 +234,7 @@ class _Survey:
     lines:list         # every `_Line`
     faults:list        # every `Fault`
 
+# %% ../../nbs/data/11_check.ipynb #6cd3798e
 def _survey(path, size, bar):
     if not path.is_dir(): raise EdgecarError('is not a folder', path, 'give the folder of a tub')
     manifest, catalogs, faults = _catalogs(path)
@@ -241,6 +250,7 @@ def _survey(path, size, bar):
     _content(path, [x for x in lines if x.index not in hidden], manifest.inputs, manifest.types, size, bar)
     return _Survey(manifest, lines, faults + [x.fault for x in lines if x.fault])
 
+# %% ../../nbs/data/11_check.ipynb #3a3d6299
 def verify(
     path,           # a tub's folder
     size=None,      # height and width frames must have; that of most frames if None
@@ -249,7 +259,7 @@ def verify(
     "Every fault of a tub; EdgecarError when it is not a tub at all."
     return _survey(Path(path), size, bar).faults
 
-# %% ../../nbs/data/11_check.ipynb #ecab88ef
+# %% ../../nbs/data/11_check.ipynb #74d715ac
 def _in_time(lines):
     "Texts of the lines that stay, by index; where a session's clock went back, its later times are moved on by as much."
     texts, seen = {}, {}
@@ -265,6 +275,7 @@ def _in_time(lines):
         texts[x.index] = x.text.decode() if r == x.record else json.dumps(r, sort_keys=True)
     return texts
 
+# %% ../../nbs/data/11_check.ipynb #ecab88ef
 def _write(path, manifest, texts, total):
     "Write catalogs of records 0 to `total`, stubs where there is no text, then the manifest; returns the names."
     stub, names, size = '{{"__empty__": true, "_index": {}}}'.format, [], manifest.catalogs['max_len']
@@ -281,7 +292,7 @@ def _write(path, manifest, texts, total):
     Manifest(manifest.inputs, manifest.types, manifest.metadata, manifest.about, catalogs).write(path, sync=True)
     return names
 
-# %% ../../nbs/data/11_check.ipynb #8ab6e484
+# %% ../../nbs/data/11_check.ipynb #1de61e2c
 @dataclass(frozen=True)
 class Repair:
     "What a repair did."
@@ -289,6 +300,7 @@ class Repair:
     dropped:tuple        # the indexes of the records that became stubs, or None for a line without one
     folder:Path|None     # where what was dropped is now, with the old catalogs and `faults.json`
 
+# %% ../../nbs/data/11_check.ipynb #8ab6e484
 def repair(
     path,           # a tub's folder
     size=None,      # height and width frames must have; that of most frames if None
@@ -313,6 +325,7 @@ def repair(
     finally: os.close(fd)
     return Repair(tuple(s.faults), tuple(x.index for x in lost), folder)
 
+# %% ../../nbs/data/11_check.ipynb #642bc4dc
 def _move(path, folder, survey, lost, names):
     "Take what does not belong to the tub any more to the quarantine folder."
     pictures = lambda lines: {v for x in lines if x.record for v in x.record.values() if isinstance(v, str) and Path(v).name == v and v.endswith(('.jpg', '.png'))}

@@ -36,7 +36,7 @@ class Recording:
 
     def __len__(self): return len(self.frames)
 
-# %% ../../nbs/data/13_frames.ipynb #00254b97
+# %% ../../nbs/data/13_frames.ipynb #b669478b
 @dataclass(frozen=True)
 class _Row:
     "A record whose commands are good and whose frame is there."
@@ -45,6 +45,7 @@ class _Row:
     bytes:int     # of that file
     values:tuple  # steering, throttle, index, session, time_ms
 
+# %% ../../nbs/data/13_frames.ipynb #313a2061
 def _row(tub, index, record, session):
     "A row for `record`; Bad unless it can be one."
     name = record.get('cam/image_array')
@@ -56,6 +57,7 @@ def _row(tub, index, record, session):
     if not isinstance(time_ms, int) or not 0 <= time_ms < 2**62: raise Bad('bad line', f'_timestamp_ms is {time_ms!r}')
     return _Row(tub.path, file, size, (*commands(record), index, session, time_ms))
 
+# %% ../../nbs/data/13_frames.ipynb #918c60ff
 def _rows(paths):
     "(rows, faults) of all live records of the tubs at `paths`."
     rows, faults, sessions = [], [], {}
@@ -70,7 +72,7 @@ def _rows(paths):
             except Bad as e: faults.append(Fault(e.kind, str(tub.path), index, e.detail))
     return rows, faults
 
-# %% ../../nbs/data/13_frames.ipynb #9775998a
+# %% ../../nbs/data/13_frames.ipynb #da24838a
 _FORMAT = 'edgecar frames 1'   # to be changed when the same content would be stored in another way
 
 def _digest(*parts):
@@ -79,6 +81,7 @@ def _digest(*parts):
     for p in parts: h.update(len(p).to_bytes(8, 'little') + p)
     return h.hexdigest()
 
+# %% ../../nbs/data/13_frames.ipynb #e44cd2f0
 def _pieces(rows, n=50): return [rows[i:i + n] for i in range(0, len(rows), n)]
 
 def _bytes(row):
@@ -86,6 +89,7 @@ def _bytes(row):
     try: return row.file.read_bytes()
     except OSError: return b''
 
+# %% ../../nbs/data/13_frames.ipynb #77163184
 def _key(rows, size, pool):
     "The digest of all that is in the rows and their frames, and {row number: bytes} of the frames when these are few."
     held, hold = {}, sum(r.bytes for r in rows) < 2**28
@@ -99,13 +103,14 @@ def _key(rows, size, pool):
     images = pool.map(piece, _pieces(range(len(rows))))
     return _digest(json.dumps([_FORMAT, size, [r.values for r in rows]]).encode(), *(x for some in images for x in some)), held
 
-# %% ../../nbs/data/13_frames.ipynb #313a2061
+# %% ../../nbs/data/13_frames.ipynb #3855ae88
 def _told(entry):
     "Name, size and time of change of a file, without opening it."
     try: stat = entry.stat()
     except OSError: return entry.name   # a link to nowhere
     return f'{entry.name} {stat.st_size} {stat.st_mtime_ns}'
 
+# %% ../../nbs/data/13_frames.ipynb #9775998a
 def _stamp(paths, size):
     "A digest of the tubs' catalogs and of what the file system tells about their images."
     parts = [repr((_FORMAT, size)).encode()]
@@ -115,9 +120,10 @@ def _stamp(paths, size):
         parts += [str(path).encode(), *(f.read_bytes() for f in texts), '\n'.join(told).encode()]
     return _digest(*parts)
 
-# %% ../../nbs/data/13_frames.ipynb #918c60ff
+# %% ../../nbs/data/13_frames.ipynb #56a42f8d
 def _none(tubs, n): return EdgecarError(f'no usable record, {n} are faulty', ', '.join(sorted({str(t) for t in tubs})), 'see what `edgecar tub verify` says about it')
 
+# %% ../../nbs/data/13_frames.ipynb #5e57ce9a
 def _check(rows, bad, size):
     "EdgecarError when no frame is left, or most frames of a tub have another size."
     total = Counter(r.tub for r in rows)
@@ -149,17 +155,19 @@ def _decode(rows, held, size, file, pool, bar):
             f.truncate(len(good) * frames[0].size)
     return bad
 
-# %% ../../nbs/data/13_frames.ipynb #77163184
+# %% ../../nbs/data/13_frames.ipynb #630ef604
 def _sum(x):
     "The sum of an array's bytes, eight at a time."
     x = np.asarray(x).reshape(-1)
     n = len(x) // 8 * 8
     return (int(x[:n].view(np.uint64).sum()) + int(x[n:].sum())) % 2**64
 
+# %% ../../nbs/data/13_frames.ipynb #4f8f075b
 def _save(file, x):
     "Write JSON whole or not at all; a cache need not survive a power cut."
     with atomic(file, 'w', sync=False) as f: json.dump(x, f)
 
+# %% ../../nbs/data/13_frames.ipynb #0482d5a4
 def _map(file, size):
     "The frames in a cache file and the {row number: Bad} that were left out of it; None when it must be made again."
     try:

@@ -14,6 +14,14 @@ import numpy as np
 from ..core import rng
 from .tub import TubWriter
 
+# %% ../../nbs/data/12_toy.ipynb #410b6923
+def _ground(size):
+    "Row by row, how far ahead the ground is (h, 1), and pixel by pixel how far to the right (h, w); m. Without the sky."
+    h, w = size
+    horizon, f = h * 3 // 10, .9 * w
+    z = .2 * f / np.arange(1, h - horizon + 1)[:, None]   # the camera is 20 cm up
+    return z, (np.arange(w) - (w - 1) / 2) * z / f
+
 # %% ../../nbs/data/12_toy.ipynb #7c61f27d
 def draw(
     curvature,        # of the road, 1/m, positive bends right
@@ -22,26 +30,24 @@ def draw(
     size=(120, 160),  # height and width, pixels
 )->np.ndarray:        # (h, w, 3) uint8
     "The road as a camera in the car sees it."
-    h, w = size
-    horizon, f = h * 3 // 10, .9 * w
-    v = np.arange(1, h - horizon + 1)[:, None]
-    z = .2 * f / v                                    # m; the camera is 20 cm up
-    x = (np.arange(w) - (w - 1) / 2) * z / f - (curvature * z * z / 2 - offset)
+    z, x = _ground(size)
+    x = x - (curvature * z * z / 2 - offset)          # from the middle of the road
     side = np.abs(x)
     tile = (np.floor(x * 4) + np.floor((z + travelled) * 4)) % 2
     ground = np.where((tile == 0)[..., None], [72, 112, 58], [62, 100, 52])
     ground[side < .40] = 235, 235, 230                # white border
     ground[side < .36] = 70, 72, 76                   # asphalt
     ground[(side < .025) & ((z + travelled) % .8 < .4)] = 230, 190, 40
-    sky = np.broadcast_to([150, 180, 210], (horizon, w, 3))
+    sky = np.broadcast_to([150, 180, 210], (size[0] - len(z), size[1], 3))
     return np.concatenate([sky, ground]).astype(np.uint8)
 
-# %% ../../nbs/data/12_toy.ipynb #5cdd0853
+# %% ../../nbs/data/12_toy.ipynb #f39bed2c
 def _wander(words, n, rate_hz):
     "A smooth signal in [-1, 1] of `n` samples."
     waves = rng(*words).uniform([.05, 0], [.35, 1], (3, 2)).tolist()
     return [sum(math.sin(2 * math.pi * (f * i / rate_hz + p)) for f, p in waves) / 3 for i in range(n)]
 
+# %% ../../nbs/data/12_toy.ipynb #5cdd0853
 def toy_tub(
     path,                      # the tub's folder, new
     n:int=200,                 # records

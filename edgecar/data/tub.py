@@ -123,7 +123,7 @@ def find_tubs(
         if 'manifest.json' in files or any(f.endswith('.catalog') and not f.startswith('.') for f in files): found.append(Path(path))
     return sorted(found)
 
-# %% ../../nbs/data/10_tub.ipynb #113da621
+# %% ../../nbs/data/10_tub.ipynb #6e368c0f
 def lock(path):
     "Hold the folder `path` for writing; returns the descriptor whose closing lets go."
     fd = os.open(path, os.O_RDONLY)
@@ -133,6 +133,7 @@ def lock(path):
         raise EdgecarError('is being written by another process or writer', path, 'close that one first') from None
     return fd
 
+# %% ../../nbs/data/10_tub.ipynb #113da621
 def _mark(path, change):
     "Replace the deleted set of the tub at `path` by `change` of it."
     fd = lock(path)
@@ -154,7 +155,7 @@ def restore(path, indexes):
     "Take the mark off again."
     _mark(path, lambda old: old - {int(i) for i in indexes})
 
-# %% ../../nbs/data/10_tub.ipynb #9ce47a37
+# %% ../../nbs/data/10_tub.ipynb #00c70a07
 def _picture(x, dtype, kind):
     "Encode an array as donkeycar does."
     if isinstance(x, (bytes, bytearray)): return bytes(x)
@@ -162,6 +163,7 @@ def _picture(x, dtype, kind):
     Image.fromarray(x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x).save(out, kind)
     return out.getvalue()
 
+# %% ../../nbs/data/10_tub.ipynb #bbae6a03
 _PICTURES = {'image_array': (np.uint8, 'JPEG', 'jpg'), 'gray16_array': (np.uint16, 'PNG', 'png')}
 _PLAIN = {'float': float, 'int': int, 'boolean': bool, 'list': list, 'vector': list, 'nparray': lambda x: np.asarray(x).tolist()}
 
@@ -170,6 +172,7 @@ def _json(x):
     if isinstance(x, (np.generic, np.ndarray)): return x.tolist()
     raise TypeError(f'{type(x).__name__} cannot be stored')
 
+# %% ../../nbs/data/10_tub.ipynb #9ce47a37
 def encode(
     record:dict,  # field name to value; None is left out
     types:dict,   # field name to type
@@ -190,12 +193,13 @@ def encode(
         except (TypeError, ValueError, OSError) as e: raise EdgecarError(f'{key} is not a {kind or "JSON value"}: {e}', mend='mend the value, or leave the field out') from None
     return row, pictures
 
-# %% ../../nbs/data/10_tub.ipynb #cb2c8809
+# %% ../../nbs/data/10_tub.ipynb #874f272a
 def _create(path):
     "Open a new file; one that is there is unlinked, not overwritten, for it may be a link into somebody's cache."
     with contextlib.suppress(FileNotFoundError): os.unlink(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
+# %% ../../nbs/data/10_tub.ipynb #b391978b
 def _put(fd, data, at, path):
     "Make a file end with `data` from byte `at` on."
     try:
@@ -206,6 +210,7 @@ def _put(fd, data, at, path):
         if e.errno not in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT): raise
     raise EdgecarError('no room left while writing', path, 'free some disk space; the tub is as it was before this record')
 
+# %% ../../nbs/data/10_tub.ipynb #cb2c8809
 class _Copy:
     "One of the two copies of a catalog: its first `size` bytes are the first `n` lines."
     def __init__(self, path): self.path, self.fds, self.n, self.size = path, [], 0, 0
@@ -221,11 +226,8 @@ class _Copy:
         text = json.dumps(dict(created_at=created_at, line_lengths=lengths, path=about.name, start_index=start_index), sort_keys=True)
         _put(self.fds[1], f'{text}\n'.encode(), 0, about)
 
-    def close(self, remove=False):
-        "Let go of the files; `remove` them, too."
+    def close(self):
         while self.fds: os.close(self.fds.pop())
-        if remove:
-            for path in self.path, self.path.with_suffix('.catalog_manifest'): path.unlink(missing_ok=True)
 
 # %% ../../nbs/data/10_tub.ipynb #b748fd64
 def _last_catalog(path, manifest):
@@ -242,34 +244,59 @@ def _last_catalog(path, manifest):
 
 # %% ../../nbs/data/10_tub.ipynb #54849e81
 def _pair(paths, place):
-    "Names of the two copies of catalog number `place`; the first is the one in `paths`, or the spare if none is."
+    "Names of the two copies of catalog number `place`; the second is the one to be written next."
     stem = (paths[place] if place < len(paths) else f'catalog_{place}.catalog').removesuffix('.catalog').removesuffix('b')
     usual, spare = f'{stem}.catalog', f'{stem}b.catalog'
-    return (usual, spare) if usual in paths else (spare, usual)
+    return (spare, usual) if spare in paths else (usual, spare)
 
 # %% ../../nbs/data/10_tub.ipynb #4cbd91a1
-class _Newest:
+class _Copies:
     "The newest catalog of a tub, in two copies of which the manifest names one."
-    def __init__(self, path, now):
+    def __init__(self, path, now):   # now: a clock
         self.path, self.now, self.copies = path, now, []
+        self.manifest, self.lines, self.index = Manifest.read(path), [], 0
+
+    def open(self, place):
+        "Take both copies of catalog number `place`."
+        self.place, self.first, self.made = place, self.index - len(self.lines), self.now()
+        paths = self.manifest.catalogs['paths']
+        now, then = (self.path/name for name in _pair(paths, place))
+        if place == len(paths) and now.exists(): raise EdgecarError('is there, but the manifest does not name it', now, _MEND)   # it may be data
+        self.copies = [_Copy(now), _Copy(then)]
+
+    def publish(self, about=None, **catalogs):
+        "Replace the manifest by one with these changes."
+        manifest = replace(self.manifest, about=about or self.manifest.about, catalogs={**self.manifest.catalogs, **catalogs})
+        manifest.write(self.path)
+        self.manifest = manifest
+
+    def flip(self, about=None):
+        "Write `lines` to the copy that is not named, then let the manifest name it."
+        self.copies[1].hold(self.lines, self.made, self.first)
+        self.publish(about, paths=self.manifest.catalogs['paths'][:self.place] + [self.copies[1].path.name], current_index=self.index)
+        self.copies.reverse()
+
+    def close(self):
+        "Let go of both copies, and remove every spare one that the manifest does not name."
+        for c in self.copies: c.close()
+        self.copies = []
+        for spare in self.path.glob('catalog_*b.catalog*'):
+            if f'{spare.stem}.catalog' not in self.manifest.catalogs['paths']: spare.unlink()
+
+# %% ../../nbs/data/10_tub.ipynb #00e2a51b
+class _Newest(_Copies):
+    "The same with a beginning, an end, and a next catalog when this one is full."
+    def __init__(self, path, now):
+        super().__init__(path, now)
         self.load()
 
     def load(self):
-        "Believe the disk: at the start, and after anything that went wrong."
+        "Begin with what is on the disk."
         self.manifest = Manifest.read(self.path)
         self.close()
         paths = self.manifest.catalogs['paths']
         self.lines, self.index = _last_catalog(self.path, self.manifest) if paths else ([], self.manifest.catalogs['current_index'])
         self.open(max(len(paths) - 1, 0))
-
-    def open(self, place):
-        "Open both copies of catalog number `place`."
-        self.place, self.first, self.made = place, self.index - len(self.lines), self.now()
-        paths = self.manifest.catalogs['paths']
-        named, other = (self.path/name for name in _pair(paths, place))
-        if named.name not in paths and other.exists() and other.read_bytes().count(b'\n') > 1:
-            raise EdgecarError('has records, but the manifest does not name it', other, _MEND)   # it may be data: never overwrite it
-        self.copies = [_Copy(named), _Copy(other)]
 
     def add(self, line, about):
         "One more record, and what the manifest shall say about sessions."
@@ -285,34 +312,26 @@ class _Newest:
             self.load()
             raise
 
-    def publish(self, about=None, **catalogs):
-        "Replace the manifest by one with these changes."
-        manifest = replace(self.manifest, about=about or self.manifest.about, catalogs={**self.manifest.catalogs, **catalogs})
-        manifest.write(self.path)
-        self.manifest = manifest
-
-    def flip(self, about=None):
-        "Write `lines` to the copy that is not named, then let the manifest name it."
-        self.copies[1].hold(self.lines, self.made, self.first)
-        self.publish(about, paths=self.manifest.catalogs['paths'][:self.place] + [self.copies[1].path.name], current_index=self.index)
-        self.copies.reverse()
+    def delete_last(self, n):
+        deleted = set(self.manifest.catalogs['deleted_indexes'])
+        live = [i for i in range(self.index) if i not in deleted]
+        self.publish(deleted_indexes=sorted(deleted | set(live[-n:] if n > 0 else [])))
 
     def settle(self):
         "Give the catalog its usual name, and remove the other copy."
         if any(p.endswith('b.catalog') for p in self.manifest.catalogs['paths'][self.place:]): self.flip()
         self.close()
 
-    def close(self):
-        for c in self.copies: c.close(remove=c.path.name not in self.manifest.catalogs['paths'])
-        self.copies = []
-
-# %% ../../nbs/data/10_tub.ipynb #16a466c9
+# %% ../../nbs/data/10_tub.ipynb #d7ff62bf
 def with_session(about, session):
     "`about` with `session` in its list; donkeycar adds it only on closing, so a killed session's name is used twice."
     old = about.get('sessions', {})
     if session == old.get('last_full_id'): return about
     names = old.get('all_full_ids', [])
     return {**about, 'sessions': dict(all_full_ids=names + [session] * (session not in names), last_id=old.get('last_id', -1) + (session not in names), last_full_id=session)}
+
+# %% ../../nbs/data/10_tub.ipynb #b095847c
+def _new_session(about): return f"{time.strftime('%y-%m-%d')}_{about.get('sessions', {}).get('last_id', -1) + 1}"
 
 def _sync(stop, every):
     "Until `stop`: ask for everything to be put on the disk."
@@ -322,6 +341,7 @@ def _sync(stop, every):
 def _open(path, inputs, types, metadata, max_len, now):
     "The newest catalog of the tub at `path`, which is begun if there is none."
     if not (path/'manifest.json').exists():
+        if any(path.glob('catalog_*.catalog')): raise EdgecarError('has catalogs, but no manifest.json', path, _MEND)
         catalogs = dict(paths=[], current_index=0, max_len=int(max_len), deleted_indexes=[])
         Manifest(list(inputs), list(types), dict(metadata or {}), {'created_at': now()}, catalogs).write(path)
     newest = _Newest(path, now)
@@ -330,7 +350,7 @@ def _open(path, inputs, types, metadata, max_len, now):
         raise EdgecarError(f'has the fields {m.inputs} of types {m.types}, not {list(inputs)} of {list(types)}', path, 'write to a new folder, or give no fields to continue this tub')
     return newest
 
-# %% ../../nbs/data/10_tub.ipynb #00e2a51b
+# %% ../../nbs/data/10_tub.ipynb #ebfb35aa
 class TubWriter:
     "Writes records to a new tub, or continues an old one; a context manager."
     def __init__(self,
@@ -352,7 +372,7 @@ class TubWriter:
             raise
         m = self._newest.manifest
         self.types = dict(zip(m.inputs, m.types))
-        self.session = session or f"{time.strftime('%y-%m-%d')}_{m.about.get('sessions', {}).get('last_id', -1) + 1}"
+        self.session = session or _new_session(m.about)
         if sync_s: threading.Thread(target=_sync, args=(self._stop, sync_s), daemon=True).start()
 
     def write(self, record:dict)->int:
@@ -369,9 +389,7 @@ class TubWriter:
 
     def delete_last(self, n:int):
         "Mark the last `n` live records as deleted: what a driver asks for after leaving the track."
-        deleted = set(self._newest.manifest.catalogs['deleted_indexes'])
-        live = [i for i in range(self._newest.index) if i not in deleted]
-        self._newest.publish(deleted_indexes=sorted(deleted | set(live[-n:] if n > 0 else [])))
+        self._newest.delete_last(n)
 
     def close(self):
         "Leave one copy of the newest catalog and let go of the tub."
