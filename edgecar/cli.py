@@ -185,7 +185,8 @@ def flat(
 def results():
     "Print the metrics of the last run, and where its pictures are."
     from edgecar.core import EdgecarError, read_json, root
-    files = sorted((root()/'metrics').glob('*.json'))
+    stages = (root()/'dvc.yaml').read_text() if (root()/'dvc.yaml').is_file() else ''
+    files = sorted((root()/'metrics').glob('*.json'), key=lambda f: (stages.find(f'metrics/{f.name}'), f.name))
     if not files: raise EdgecarError('no results yet', root()/'metrics', 'make repro')
     typer.echo(table(([f.stem, *pair] for f in files for pair in flat(read_json(f))), head=['stage', 'metric', 'value']))
     pictures = sorted(p.relative_to(root()) for p in (root()/'build').rglob('*.png'))

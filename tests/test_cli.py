@@ -124,13 +124,14 @@ def test_results(edgecar, tmp_path):
     (tmp_path/'metrics').mkdir()
     (tmp_path/'metrics/evaluate.json').write_text(json.dumps({'steering': {'mae': .123456, 'bins': {'sharp': .5}}, 'frames': 200, 'model': 'edge'}))
     (tmp_path/'metrics/train.json').write_text(json.dumps({'epochs': 12}))
+    (tmp_path/'dvc.yaml').write_text('stages: {train: {metrics: [metrics/train.json]}, evaluate: {metrics: [metrics/evaluate.json]}}')
     for picture in ['evaluate/score.png', 'train/plots/curve.png']:
         (tmp_path/'build'/picture).parent.mkdir(parents=True)
         (tmp_path/'build'/picture).touch()
     code, out, _ = edgecar('results')
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
-    assert ['evaluate', 'steering.mae', '0.1235'] in rows and ['evaluate', 'steering.bins.sharp', '0.5'] in rows and ['train', 'epochs', '12'] in rows
+    assert rows[1] == ['train', 'epochs', '12'] and ['evaluate', 'steering.mae', '0.1235'] in rows and ['evaluate', 'steering.bins.sharp', '0.5'] in rows
     assert ['build/evaluate/score.png'] in rows and ['build/train/plots/curve.png'] in rows
     (tmp_path/'metrics/train.json').write_text('{')
     code, _, err = edgecar('results')
