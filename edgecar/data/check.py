@@ -151,23 +151,34 @@ def _length_faults(path, catalogs):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError): told = json.loads(about.read_text())['line_lengths']
         if told is None or told != _lengths(path, name): yield Fault('bad lengths', about.name)
 
-# %% ../../nbs/data/11_check.ipynb #94af362d
+# %% ../../nbs/data/11_check.ipynb #74d715ac
 def _order(lines):
-    "Mark all but the last of equal numbers; returns faults of order and time."
-    last = {x.index: x for x in lines if x.record is not None}
+    "Mark all but the last of equal numbers; returns faults of order."
+    last, before = {x.index: x for x in lines if x.record is not None}, -1
     for x in lines:
         if x.record is not None and last[x.index] is not x: x.drop('duplicate index', f'the frame is that of the last record {x.index}')
-    faults, before, time = [], -1, {}
-    for x in lines:
-        if x.index is None or (x.fault and x.fault.kind == 'duplicate index'): continue
-        if x.index != before + 1: faults.append(Fault('index gap', x.catalog, x.index, f'follows {before}' if before >= 0 else 'is the first'))
-        before = x.index
-        if x.record is None: continue
+        elif x.index is not None:
+            if x.index != before + 1: yield Fault('index gap', x.catalog, x.index, f'follows {before}' if before >= 0 else 'is the first')
+            before = x.index
+
+# %% ../../nbs/data/11_check.ipynb #94af362d
+def _clock(lines):
+    "(line, time to add in ms) of the lines that stay, in order; the time grows where the clock of a session went back."
+    seen = {}
+    for x in sorted((x for x in lines if not x.fault), key=lambda x: x.index):
         session, now = str(x.record.get('_session_id')), x.record.get('_timestamp_ms')
-        if not isinstance(now, int): continue
-        if now < time.get(session, now): faults.append(Fault('clock backwards', x.catalog, x.index, f'by {time[session] - now} ms'))
-        time[session] = now
-    return faults
+        if not isinstance(now, int): yield x, 0; continue
+        before, step, shift = seen.get(session, (now, 1, 0))
+        if now + shift < before: shift = before + step - now
+        yield x, shift
+        seen[session] = now + shift, max(now + shift - before, 1), shift
+
+def _clock_faults(lines):
+    before = {}
+    for x, shift in _clock(lines):
+        session = str(x.record.get('_session_id'))
+        if shift > before.get(session, 0): yield Fault('clock backwards', x.catalog, x.index, f'{shift - before.get(session, 0)} ms are missing')
+        before[session] = shift
 
 # %% ../../nbs/data/11_check.ipynb #0f688dce
 def _frame(path, line, keys):
@@ -242,7 +253,7 @@ def _survey(path, size, bar):
     faults += [*_stray(path), *_length_faults(path, catalogs)]
     lines = _lines(path, catalogs)
     known, manifest = manifest, manifest or _salvage(path, lines)
-    faults += _order(lines)
+    faults += [*_order(lines), *_clock_faults(lines)]
     deleted, after = manifest.catalogs['deleted_indexes'], max((x.index for x in lines if x.index is not None), default=-1) + 1
     if known and manifest.catalogs['current_index'] != after: faults.append(Fault('bad count', 'manifest.json', detail=f"current_index is {manifest.catalogs['current_index']}, the catalogs end before {after}"))
     if known and (wild := [i for i in deleted if not 0 <= i < after]): faults.append(Fault('bad count', 'manifest.json', detail=f'deleted records {wild[:5]} do not exist'))
@@ -259,19 +270,13 @@ def verify(
     "Every fault of a tub; EdgecarError when it is not a tub at all."
     return _survey(Path(path), size, bar).faults
 
-# %% ../../nbs/data/11_check.ipynb #74d715ac
-def _in_time(lines):
-    "Texts of the lines that stay, by index; where a session's clock went back, its later times are moved on by as much."
-    texts, seen = {}, {}
-    for x in lines:
-        if x.fault: continue
+# %% ../../nbs/data/11_check.ipynb #e4fe87fa
+def _texts(lines):
+    "{index: text} of the lines that stay, with their times in order."
+    texts = {}
+    for x, shift in _clock(lines):
         r = dict(x.record, _index=x.index)
-        now, session = r.get('_timestamp_ms'), str(r.get('_session_id'))
-        if isinstance(now, int):
-            before, step, shift = seen.get(session, (now - 1, 1, 0))
-            if now + shift < before: shift = before + step - now
-            r['_timestamp_ms'] = now + shift
-            seen[session] = now + shift, max(now + shift - before, 1), shift
+        if shift: r['_timestamp_ms'] += shift
         texts[x.index] = x.text.decode() if r == x.record else json.dumps(r, sort_keys=True)
     return texts
 
@@ -318,7 +323,7 @@ def repair(
         for file in [path/'manifest.json', *path.glob('catalog*')]:
             if file.is_file(): shutil.copy2(file, folder)
         write_json(folder/'faults.json', [dict(kind=f.kind, file=f.file, index=f.index, detail=f.detail) for f in s.faults])
-        texts = _in_time(s.lines)
+        texts = _texts(s.lines)
         used = [x.index + 1 for x in s.lines if x.index is not None] + [c for c in [s.manifest.catalogs['current_index']] if c < 10 * len(s.lines) + 1000]
         names = _write(path, s.manifest, texts, max(used, default=0))
         _move(path, folder, s, lost, names)
