@@ -116,7 +116,7 @@ def _stamp(paths, size):
     parts = [repr((_FORMAT, size)).encode()]
     for path in paths:
         texts = sorted(f for f in path.iterdir() if f.name == 'manifest.json' or f.suffix == '.catalog')
-        with os.scandir(path/'images') as images: told = sorted(map(_told, images))
+        told = sorted(map(_told, os.scandir(path/'images'))) if (path/'images').is_dir() else []
         parts += [str(path).encode(), *(f.read_bytes() for f in texts), '\n'.join(told).encode()]
     return _digest(*parts)
 
