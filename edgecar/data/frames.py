@@ -41,7 +41,7 @@ class Recording:
 class _Row:
     "A record whose commands are good and whose frame is there."
     tub:Path
-    file:Path     # its frame
+    file:str      # its frame
     bytes:int     # of that file
     values:tuple  # steering, throttle, index, session, time_ms
 
@@ -50,7 +50,8 @@ def _row(tub, index, record, session):
     "A row for `record`; Bad unless it can be one."
     name = record.get('cam/image_array')
     if not isinstance(name, str) or os.path.basename(name) != name: raise Bad('missing image', f'cam/image_array is {name!r}')
-    try: size = (file := tub.path/'images'/name).stat().st_size
+    file = f'{tub.path}/images/{name}'
+    try: size = os.stat(file).st_size
     except OSError: raise Bad('missing image', name) from None
     if not size: raise Bad('empty image', name)
     time_ms = record.get('_timestamp_ms', 0)
@@ -86,7 +87,8 @@ def _pieces(rows, n=50): return [rows[i:i + n] for i in range(0, len(rows), n)]
 
 def _bytes(row):
     "The frame's file as it is; nothing if it has gone since we looked."
-    try: return row.file.read_bytes()
+    try:
+        with open(row.file, 'rb') as f: return f.read()
     except OSError: return b''
 
 # %% ../../nbs/data/13_frames.ipynb #77163184
@@ -139,7 +141,7 @@ def _decode(rows, held, size, file, pool, bar):
     "Decode every row's frame into `file`; returns {row number: Bad}, whose frames are left out."
     bad, shape = {}, (len(rows), *size, 3)
     def piece(numbers):
-        frames = np.zeros((len(numbers), *size, 3), np.uint8)
+        frames = np.empty((len(numbers), *size, 3), np.uint8)
         for frame, i in zip(frames, numbers):
             try: frame[:] = pixels(held.pop(i, None) or _bytes(rows[i]), size)
             except Bad as e: bad[i] = e
@@ -187,7 +189,7 @@ def _read(paths, size, cache, pool, bar):
     if frames is None:
         frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
         _save(file.with_suffix('.json'), {'sum': _sum(frames), 'bad': [[i, e.kind, e.detail] for i, e in sorted(bad.items())]})
-    faults += [Fault(e.kind, str(rows[i].file), rows[i].values[2], e.detail) for i, e in sorted(bad.items())]
+    faults += [Fault(e.kind, rows[i].file, rows[i].values[2], e.detail) for i, e in sorted(bad.items())]
     return {'key': key, 'rows': [r.values for i, r in enumerate(rows) if i not in bad], 'faults': [[f.kind, f.file, f.index, f.detail] for f in faults]}, frames
 
 # %% ../../nbs/data/13_frames.ipynb #92a286d1
