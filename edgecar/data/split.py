@@ -32,7 +32,7 @@ class Split:
             raise EdgecarError('two parts of the split share frames')
         return self
 
-# %% ../../nbs/data/14_split.ipynb #0e9e5a2f
+# %% ../../nbs/data/14_split.ipynb #8a427f4b
 def runs(
     session,     # (n,) integers that change where a session or a tub changes
 )->list:         # of (start, stop), in order
@@ -42,6 +42,7 @@ def runs(
     edges = [0, *cuts.tolist(), len(session)]
     return [(a, b) for a, b in zip(edges, edges[1:]) if b > a]
 
+# %% ../../nbs/data/14_split.ipynb #0e9e5a2f
 def tail(
     session,          # (n,) as in a Recording
     test:float=.2,    # share of each session, its end
@@ -72,9 +73,10 @@ def folds(
         out.append(Split(train, every[lo:hi], every[a:b]).check())
     return out
 
-# %% ../../nbs/data/14_split.ipynb #867f337c
+# %% ../../nbs/data/14_split.ipynb #f9caf44e
 COLUMNS = ('steering', 'throttle', 'index', 'session', 'time_ms')
 
+# %% ../../nbs/data/14_split.ipynb #0fdd01c4
 def save(
     folder,         # made when it is not there
     rec:Recording,
@@ -86,12 +88,13 @@ def save(
     parts = {k: np.asarray(v).tolist() for k, v in vars(split).items()}
     write_json(Path(folder)/'prepared.json', dict(key=rec.key, split=parts, skipped=[{k: str(v) if isinstance(v, Path) else v for k, v in asdict(f).items()} for f in rec.skipped]))
 
+# %% ../../nbs/data/14_split.ipynb #867f337c
 def read(
     folder,   # what `save` wrote
 )->tuple:     # (Recording with frames mapped read-only, Split)
     "A recording and its split, without copying a frame; EdgecarError when it is not there."
     about = read_json(Path(folder)/'prepared.json')
     try: frames, *columns = (np.load(Path(folder)/f'{n}.npy', mmap_mode='r' if n == 'frames' else None, allow_pickle=False) for n in ('frames', *COLUMNS))
-    except (OSError, ValueError) as e: raise EdgecarError(f'is not what prepare writes ({e})', folder, 'run `dvc repro prepare`') from None
+    except (OSError, ValueError, EOFError) as e: raise EdgecarError(f'is not what prepare writes ({e})', folder, 'run `dvc repro prepare`') from None
     skipped = tuple(Fault(**f) for f in about['skipped'])
     return Recording(frames, *columns, skipped, about['key']), Split(**{k: np.array(v, np.int64) for k, v in about['split'].items()})

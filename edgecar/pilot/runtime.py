@@ -53,13 +53,14 @@ class Pilot:
         inputs, outputs = runner.get_input_details(), outputs_of(runner.get_output_details())
         if outputs is None: raise self._no(f'has the outputs {sorted(runner.get_output_details())}')
         if len(inputs) != 1: raise self._no(f'wants {len(inputs)} inputs ({", ".join(inputs)})')
-        (self.input,), self.outputs = inputs.values(), outputs
+        ((name, self.input),), self.outputs = inputs.items(), outputs
+        self.raw = name == 'frame'
         shape = tuple(int(s) for s in self.input['shape'])
         if len(shape) != 4 or shape[0] != 1 or shape[3] != 3: raise self._no(f'has an input of shape {shape}')
         self.size, self.dtype = shape[1:3], np.dtype(self.input['dtype'])
         self.categorical = outputs[0]['shape'][1] == 15
-        if self.dtype != np.float32 and self.input['quantization'] not in [(1.0, 0), (0.0, 0)]:
-            raise self._no(f'wants frames scaled by {self.input["quantization"]}')
+        if self.dtype != np.float32 and (self.dtype != np.uint8 or not self.raw or self.input['quantization'] != (1.0, 0)):
+            raise self._no(f'wants {self.dtype} frames scaled by {self.input["quantization"]}')
 
     def _read(self):
         try: data = self.path.read_bytes()
@@ -74,7 +75,8 @@ class Pilot:
         "The raw outputs for one (h, w, 3) uint8 frame: a list of two float32 vectors."
         if frame.shape != (*self.size, 3) or frame.dtype != np.uint8:
             raise EdgecarError(f'the frame is {frame.shape} {frame.dtype}, the pilot wants {(*self.size, 3)} uint8', self.path, 'set the camera to this size')
-        x = frame if self.dtype == np.uint8 else frame.astype(np.float32)*np.float32(1/255)
+        x = frame if self.dtype == np.uint8 else frame.astype(np.float32)
+        if not self.raw: x *= np.float32(1/255)
         self.net.set_tensor(self.input['index'], x[None])
         self.net.invoke()
         return [real(self.net.get_tensor(o['index'])[0], o) for o in self.outputs]

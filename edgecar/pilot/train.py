@@ -28,13 +28,13 @@ class Training:
     kind:str='edge'        # edge, linear, categorical
     seed:int=1
     threads:int=2          # TensorFlow's; another number gives (slightly) other weights
-    epochs:int=30          # at most
+    epochs:int=60          # at most
     batch:int=32
     lr:float=3e-3          # peak learning rate: two epochs up, then a cosine down
     weight_decay:float=1e-4
-    dropout:float=.2
-    average:float=.98      # weights are a moving average with this memory, per step
-    patience:int=12        # epochs without a better checkpoint before it stops
+    dropout:float=.3
+    average:float=.99      # weights are a moving average with this memory, per step
+    patience:int=25        # epochs without a better checkpoint before it stops
     augment:Augment=field(default_factory=Augment)
 
 # %% ../../nbs/pilot/31_train.ipynb #1bfe3556
@@ -73,6 +73,12 @@ class Learner:
         self.twin = k.net()
         self.memory = cfg.average
 
+    def begin(self, *words):
+        "Reset dropout, so that an epoch's masks depend on `words` alone."
+        for i, layer in enumerate(l for l in self.net.layers if isinstance(l, keras.layers.Dropout)):
+            layer._random_generator._maybe_init()   # Keras 2.15 has no public way
+            layer._random_generator._generator.reset_from_seed(int(rng(*words, i).integers(2**31)))
+
     @tf.function
     def step(self, x, y):
         "One batch; returns its loss."
@@ -93,6 +99,7 @@ class Learner:
     def restore(self, state):
         for v, s in zip((*self.net.weights, *self.mean, *self.opt.variables), state): v.assign(s)
 
+# %% ../../nbs/pilot/31_train.ipynb #24a5c90e
 def as_float(x):
     "Prepared frames as float32 in [0, 1], whatever they are kept as."
     return x.astype(np.float32)/np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
@@ -159,6 +166,7 @@ def train(
     epochs = progress(None, f'training {cfg.kind}', cfg.epochs, 'epoch', disable=not bar, initial=len(history))
     for e in range(len(history), cfg.epochs):
         if stale(history, cfg.patience): break
+        learner.begin(cfg.seed, e)
         loss = float(np.mean([float(learner.step(*b)) for b in batches(x, y, cfg, e)]))
         if not np.isfinite(loss): raise EdgecarError(f'the loss became {loss} in epoch {e}', mend=f'a smaller train.lr than {cfg.lr:g} usually helps')
         mae = np.abs(learner.predict(xv) - yv).mean(0)
@@ -171,9 +179,11 @@ def train(
     learner.net.set_weights(best)
     return learner.net, k, history
 
+# %% ../../nbs/pilot/31_train.ipynb #c26f2b15
 def best_epoch(history): return min(history, key=lambda h: h['val_steering_mae'])['epoch']
 def stale(history, patience): return bool(history) and history[-1]['epoch'] - best_epoch(history) >= patience
 
+# %% ../../nbs/pilot/31_train.ipynb #8442d118
 def log_to(
     live,   # dvclive.Live
 ):          # for `on_epoch`
@@ -199,6 +209,7 @@ def save(
     except OSError as e: raise EdgecarError(f'cannot be written ({e})', path, 'free some disk space and run it again') from e
     finally: whole.unlink(missing_ok=True)
 
+# %% ../../nbs/pilot/31_train.ipynb #a585677e
 def open_model(path):
     "A Keras model from an .h5 file; EdgecarError when it is not one."
     try: return keras.models.load_model(path, compile=False)
