@@ -28,7 +28,7 @@ class Training:
     kind:str='edge'        # edge, linear, categorical
     seed:int=1
     threads:int=2          # TensorFlow's; another number gives (slightly) other weights
-    epochs:int=60          # at most
+    epochs:int=30          # at most
     batch:int=32
     lr:float=3e-3          # peak learning rate: two epochs up, then a cosine down
     weight_decay:float=1e-4
