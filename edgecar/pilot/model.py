@@ -31,7 +31,7 @@ def squint(
     h, w = size
     cut = round(top*h/2)*2
     frame = keras.Input((h, w, 3), name=name)
-    rows = keras.layers.Reshape((h, w*3), name='rows')(frame)    # TFLite crops whole rows ten times as fast as pixels
+    rows = keras.layers.Reshape((h, w*3), name='rows')(frame)    # TFLite crops whole rows faster than pixels
     x = keras.layers.Cropping1D((cut, 0), name='crop')(rows)
     x = keras.layers.Reshape((h-cut, w, 3), name='road')(x)
     return keras.Model(frame, keras.layers.AveragePooling2D(2, name='halve')(x), name='squint')
