@@ -14,8 +14,9 @@ def errors(
     pred,     # (n,) what the pilot would have done, [-1, 1]
 )->dict:      # mae, rmse, correlation
     "Mean absolute and root mean square error, and Pearson's correlation."
-    e = np.asarray(pred, np.float64) - y
-    corr = np.corrcoef(y, pred)[0, 1] if np.std(y) > 1e-9 and np.std(pred) > 1e-9 else 0.
+    y, pred = np.asarray(y, np.float64), np.asarray(pred, np.float64)
+    e = pred - y
+    corr = np.corrcoef(y, pred)[0, 1] if min(y.std(), pred.std()) > 1e-6 else 0.
     return dict(mae=float(np.abs(e).mean()), rmse=float(np.sqrt((e**2).mean())), correlation=float(corr))
 
 # %% ../../nbs/pilot/34_score.ipynb #48d8f471
