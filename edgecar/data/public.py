@@ -235,8 +235,9 @@ def digest(
     "DVC's md5 of a folder: that of the sorted list of its files and their md5."
     def md5(path):
         with open(path, 'rb') as f: return hashlib.file_digest(f, 'md5').hexdigest()
-    files = sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob('*') if p.is_file())
-    listing = json.dumps([{'md5': md5(path), 'relpath': name} for name, path in files])
+    files = [p.relative_to(folder) for p in folder.rglob('*') if p.is_file()]
+    names = sorted(f.as_posix() for f in files if '.quarantine' not in f.parts)
+    listing = json.dumps([{'md5': md5(folder/name), 'relpath': name} for name in names])
     return hashlib.md5(listing.encode()).hexdigest() + '.dir'
 
 # %% ../../nbs/data/16_public.ipynb #47a761ff
