@@ -8,12 +8,14 @@ __all__ = ['Training', 'check_labels', 'Learner', 'as_float', 'Checkpoint', 'bat
 
 # %% ../../nbs/pilot/31_train.ipynb #c8ab9e1b
 import hashlib
+import io
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ..core import EdgecarError, atomic, progress, rng, seed_all
@@ -103,7 +105,8 @@ class Checkpoint:
     def save(self, learner, history, best):
         if not self.path: return
         arrays = {f's{i}': a for i, a in enumerate(learner.state())} | {f'b{i}': a for i, a in enumerate(best)}
-        with atomic(self.path) as f: np.savez(f, history=json.dumps(history), **arrays)
+        np.savez(whole := io.BytesIO(), history=json.dumps(history), **arrays)
+        with atomic(self.path) as f: f.write(whole.getbuffer())
 
     def load(self, learner):
         "(history, best weights) of an interrupted run, put back into `learner`; ([], None) when there is none that can be read."
@@ -189,14 +192,11 @@ def save(
     model,     # keras Model
 ):
     "Write a Keras model to HDF5, whole or not at all, the same bytes for the same weights."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_name(f'.{path.stem}.tmp.h5')
-    try:
-        model.save(whole, save_format='h5', include_optimizer=False)
-        with atomic(path) as f: f.write(whole.read_bytes())
-    except OSError as e: raise EdgecarError(f'cannot be written ({e})', path, 'free some disk space and run it again') from e
-    finally: whole.unlink(missing_ok=True)
+    with h5py.File('pilot', 'w', driver='core', backing_store=False) as h5:
+        model.save(h5, save_format='h5', include_optimizer=False)
+        h5.flush()
+        whole = h5.id.get_file_image()
+    with atomic(path) as f: f.write(whole)
 
 # %% ../../nbs/pilot/31_train.ipynb #a585677e
 def open_model(path):
