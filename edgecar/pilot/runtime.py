@@ -6,6 +6,7 @@
 __all__ = ['SHAPES', 'MEND', 'outputs_of', 'real', 'read_model', 'Pilot']
 
 # %% ../../nbs/pilot/32_runtime.ipynb #564179d6
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -55,13 +56,12 @@ class Pilot:
         self.path, self.R = Path(path), throttle_range
         data = read_model(self.path)
         self.digest = hashlib.sha256(data).hexdigest()  # 64 hex digits, of the file
-        try:
+        with self._runnable():
             self.net = Interpreter(model_content=data, num_threads=threads)
-            self.net.allocate_tensors()
             runner = self.net.get_signature_runner()
-        except (ValueError, RuntimeError) as e: raise self._no(f'is not a TFLite model that can run here ({str(e).splitlines()[0][:120]})') from None
-        inputs, outputs = runner.get_input_details(), outputs_of(runner.get_output_details())
-        if outputs is None: raise self._no(f'has the outputs {sorted(runner.get_output_details())}')
+            inputs, made = runner.get_input_details(), runner.get_output_details()
+            del runner   # nothing can be allocated while it looks at the model
+        if (outputs := outputs_of(made)) is None: raise self._no('has the outputs ' + ', '.join(f'{n} {tuple(map(int, made[n]["shape"]))}' for n in sorted(made)))
         if len(inputs) != 1: raise self._no(f'wants {len(inputs)} inputs ({", ".join(inputs)})')
         ((name, self.input),), self.outputs = inputs.items(), outputs
         self.raw = name == 'frame'
@@ -71,8 +71,14 @@ class Pilot:
         self.categorical = outputs[0]['shape'][1] == 15
         if self.dtype != np.float32 and (self.dtype != np.uint8 or not self.raw or self.input['quantization'] != (1.0, 0)):
             raise self._no(f'wants {self.dtype} frames scaled by {self.input["quantization"]}')
+        with self._runnable(): self.net.allocate_tensors()   # not before it is known to be a pilot: LiteRT talks on stderr here
 
     def _no(self, what): return EdgecarError(what, self.path, MEND)
+
+    @contextlib.contextmanager
+    def _runnable(self):
+        try: yield
+        except (ValueError, RuntimeError) as e: raise self._no(f'is not a TFLite model that can run here ({str(e).splitlines()[0][:120]})') from None
 
     def infer(self, frame):
         "The raw outputs for one (h, w, 3) uint8 frame: a list of two float32 vectors."
