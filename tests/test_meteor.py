@@ -38,3 +38,9 @@ def test_the_base_image_is_the_one_the_pipeline_runs_on():
 
 def test_the_lock_is_what_gets_installed():
     assert (ROOT/'Pipfile.lock').exists() and (ROOT/'.s2i/environment').read_text() == 'ENABLE_MICROPIPENV=1\n'
+
+
+def test_builds_start_with_our_assemble():
+    "s2i takes a script from --scripts-url first, then from .s2i/bin, then from the image; AICoE-CI hands its build-source-script over as --scripts-url."
+    assert 'build-source-script' not in load('.aicoe-ci.yaml')['build']
+    assert (ROOT/'.s2i/bin/assemble').stat().st_mode & 0o111
