@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import EdgecarError, rng
-from .exact import PI, cos, kernel, sin
+from .exact import PI, kernel
 
 # %% ../../nbs/sim/21_track.ipynb #d52df65a
 def _spline(
