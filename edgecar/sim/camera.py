@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core import EdgecarError, rng
 from . import look as looks
-from .exact import PI, angles, atan2, cos, kernel, sin, sincos
+from .exact import PI, angles, atan2, cos, kernel, sin, waves
 from .ground import Ground
 
 # %% ../../nbs/sim/25_camera.ipynb #403ffe38
@@ -64,7 +64,7 @@ def _rays(lens, du, dv):
     r = np.sqrt(du*du + dv*dv)
     t = r/lens.focal
     for _ in range(6): t = t - (t*(1 + lens.bend*t*t) - r/lens.focal)/(1 + 3*lens.bend*t*t)
-    sine, ahead = sincos.py_func(t)
+    sine, ahead = waves(t)
     q = sine/np.maximum(r, 1e-9)
     cp, sp, cr, sr, cy, sy = turns(lens)
     right, down = q*(du*cr - dv*sr), q*(du*sr + dv*cr)
@@ -85,7 +85,7 @@ def _survey(lens):
         flat = np.sqrt(ahead*ahead + left*left)
         down = -up*FAR > lens.above_m*flat
         z = np.where(down, lens.above_m/np.where(down, -up, 1), 0)
-        floor[tap] = lens.ahead_m + ahead*z, left*z
+        floor[tap] = lens.ahead_m + ahead*z + o*.016, left*z + o*.016   # 8 mm apart at least: softer than texels
     columns = np.floor(angles(left, ahead)*(looks.COLUMNS/(2*PI)) + .5).astype(np.int32) & (looks.COLUMNS - 1)
     row = np.minimum(np.abs(angles(up, flat))*(180/PI/looks.RISE), looks.ROWS - 1).astype(np.int32)
     return floor, columns, looks.COLUMNS*(looks.ROWS*down + row).astype(np.int32)

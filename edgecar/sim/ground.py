@@ -79,7 +79,7 @@ class Ground:
         track:Track,            # what is painted on it
         seed:int=0,             # of the stains and of the wear
         line_m:float=.05,       # width of every line, m
-        dash_m:float=.2,        # length of a dash, and of the gap after it, m
+        dash_m:float=.14,        # length of a dash, and of the gap after it, m
     ):
         low, high = track.xy.min(0), track.xy.max(0)
         self.scale = min(80., SIDE/(max(high - low) + 2))     # texels a metre: 1.25 cm each, larger for a track that fills more than the hall

@@ -19,19 +19,19 @@ from .exact import PI, mix, sin
 class Look:
     "Colours are (red, green, blue), 0..255, as a sensor would give them at exposure 1; EdgecarError when a value cannot be."
     seed:int=0                     # of the clutter and the lamps
-    dark:tuple=(48, 46, 30)        # the floor's darkest shade
-    bright:tuple=(124, 120, 92)    # and its brightest
-    white:tuple=(235, 240, 225)    # paint of the edges
-    yellow:tuple=(225, 205, 30)    # paint of the dashes
+    dark:tuple=(72, 70, 42)        # the floor's darkest shade
+    bright:tuple=(142, 138, 90)    # and its brightest
+    white:tuple=(250, 252, 240)    # paint of the edges
+    yellow:tuple=(240, 220, 40)    # paint of the dashes
     start:tuple=(190, 200, 190)    # paint of the start line
-    wall:tuple=(58, 52, 44)        # behind the track, at eye height
-    ceiling:tuple=(24, 20, 18)
-    barrier:tuple=(120, 38, 30)    # boards around the track
+    wall:tuple=(96, 92, 82)        # behind the track, at eye height
+    ceiling:tuple=(40, 38, 33)
+    barrier:tuple=(150, 44, 34)    # boards around the track
     cone:tuple=(235, 190, 40)
-    clutter:int=90                 # people, chairs, posters: how many
-    lamps:int=70
+    clutter:int=160                 # people, chairs, posters: how many
+    lamps:int=120
     lamp:float=2.                  # brightness of a lamp, in whites
-    gloss:float=.5                 # 0: carpet, 1: polished floor
+    gloss:float=.75                # 0: carpet, 1: polished floor
     wear:float=.3                  # of the paint, 0..1
     exposure:float=1.
     contrast:float=.35             # 0: straight line, 1: strong S
@@ -95,19 +95,20 @@ def _box(pan, column, width, row, height, rgb):
     pan[max(row, 0):row + height, np.arange(column, column + width) & (COLUMNS - 1)] = rgb
 
 def _clutter(pan, look, g):
-    "People, chairs, posters, pillars."
-    for _ in range(look.clutter):
-        size, light = g.random(), g.random()
-        rgb = [int(255*min(light*light*(.5 + g.random()), 1)) for _ in range(3)] if g.random() < .3 else [int(150*light*light)]*3
-        _box(pan, int(g.integers(COLUMNS)), int(1 + 24*size*size*size), int(4*g.random()), int(2 + 14*g.random()*g.random()), rgb)
+    "White walls and dark doors, then people, chairs, posters, pillars."
+    for i in range(look.clutter):
+        light, size = g.random(), g.random()
+        wide, high, foot = (20 + 60*size, 8 + 8*g.random(), 1) if i < look.clutter//20 else (1 + 16*size*size*size, 2 + 18*g.random()*g.random(), 4*g.random())
+        rgb = [int(255*min(light*(.4 + g.random()), 1)) for _ in range(3)] if g.random() < .15 else [int(240*light*light)]*3
+        _box(pan, int(g.integers(COLUMNS)), int(wide), int(foot), int(high), rgb)
 
 def _lamps(pan, look, g):
     "Bright cells above eye height, in a halo."
     for _ in range(look.lamps):
-        row, column, width = int(8 + 52*g.random()), int(g.integers(COLUMNS)), int(2 + 7*g.random())
-        light = int(255*look.lamp*(.35 + .65*g.random()))
-        _box(pan, column - 1, width + 2, row - 1, 3 if row < 30 else 4, light//3)
-        _box(pan, column, width, row, 1 if row < 30 else 2, light)
+        row, column, width = int(7 + 54*g.random()), int(g.integers(COLUMNS)), int(2 + 8*g.random())
+        high, light = 1 + (row > 14) + (row > 34), int(255*look.lamp*(.35 + .65*g.random()))
+        _box(pan, column - 1, width + 2, row - 1, high + 2, light//3)
+        _box(pan, column, width, row, high, light)
 
 # %% ../../nbs/sim/24_look.ipynb #16301993
 def backdrop(look)->np.ndarray:   # (2 * ROWS * COLUMNS,) uint64: the panorama, then what the floor mirrors
