@@ -20,7 +20,7 @@ from .ground import Ground
 @dataclass(frozen=True)
 class Lens:
     "Where the camera sits and how it bends the picture; EdgecarError when a value cannot be."
-    width:int=160          # px
+    width:int=160          # px, a multiple of 4
     height:int=120         # px
     fov_deg:float=125.     # field of view from left to right
     bend:float=-.05        # k above: 0 is an equidistant fisheye, +.2 close to a plain lens
@@ -35,6 +35,7 @@ class Lens:
             v, (low, high) = getattr(self, f.name), _RANGES[f.name]
             if not isinstance(v, (int, float)) or not low <= v <= high or f.type is int and v != int(v):
                 raise EdgecarError(f'a camera cannot have {f.name} = {v}', mend=f'give a{"n integer" if f.type is int else " number"} between {low} and {high}')
+        if self.width % 4: raise EdgecarError(f'a camera cannot have width = {self.width}', mend='give a multiple of 4')
         half = self.fov_deg*PI/360*1.3   # the corners see further out than the edges
         if 1 + 3*self.bend*half*half <= 0: raise EdgecarError(f'a lens with bend = {self.bend} has no field of view of {self.fov_deg} degrees', mend='take a smaller field of view or more bend')
 
@@ -90,38 +91,52 @@ def _survey(lens):
     row = np.minimum(np.abs(angles(up, flat))*(180/PI/looks.RISE), looks.ROWS - 1).astype(np.int32)
     return floor, columns, looks.COLUMNS*(looks.ROWS*down + row).astype(np.int32)
 
+# %% ../../nbs/sim/25_camera.ipynb #7eab4d34
+@kernel
+def _lookup(at, ahead, left, fine, c, s, x, y):
+    "Indices into a `Ground`'s raster for a row of places on the floor, seen from a car at texel (x, y)."
+    start = np.int32(0)
+    for i in range(fine): start += np.int32(1048576 >> 2*i)
+    fine, k, mask = np.int32(fine), np.int32(10 - fine), np.int32((1024 >> fine) - 1)
+    for u in range(len(at)):
+        i = np.int32(x + c*ahead[u] - s*left[u]) >> fine
+        j = np.int32(y + s*ahead[u] + c*left[u]) >> fine
+        at[u] = np.uint32(start + (i & mask) + ((j & mask) << k))
+
+# %% ../../nbs/sim/25_camera.ipynb #b9ec4a36
+@kernel
+def _colours(colour, gloss, first, second, cell, column, turn0, turn1, raster, palette, sky):
+    "The mean colour of a row's pixels at two moments, and what the floor mirrors."
+    for u in range(len(colour)):
+        e, a = cell[u], column[u]
+        p = sky[np.uint32(e + ((a + turn0) & 511))]
+        if e >= 32768: gloss[u], p, q = p, palette[raster[first[u]]], palette[raster[second[u]]]
+        else: gloss[u], q = 0, sky[np.uint32(e + ((a + turn1) & 511))]
+        colour[u] = (p & q) + (((p ^ q) & np.uint32(0xfefefe)) >> np.uint32(1))
+
 # %% ../../nbs/sim/25_camera.ipynb #25d5dfad
 @kernel
-def _expose(out, raster, palette, floor, levels, columns, cells, light, sky, tone, grain, seed, pose, shake):
-    "Fill `out`, (h, w, 3) uint8; `pose` is (2, 5) float32: cosine and sine of the yaw in texels a metre, x and y in texels, yaw in columns."
-    h, w = out.shape[0], out.shape[1]
-    at = np.empty((2, w), np.uint32)
-    turn0, turn1 = np.int32(pose[0, 4]), np.int32(pose[1, 4])
-    for v in range(h):
+def _expose(out, raster, palette, floor, levels, columns, cells, light, sky, grain, words, seed, pose, shake):
+    "Fill `out`, (h, w * 3 / 4) uint32; `pose` is (2, 5) float32: cosine and sine of the yaw in texels a metre, x and y in texels, yaw in columns."
+    first, second, colour, gloss, mixed = words[0], words[1], words[2], words[3], words[4]
+    colours, glosses, bytes = colour.view(np.uint8), gloss.view(np.uint8), mixed.view(np.uint8)
+    n = len(bytes)
+    for v in range(len(out)):
         r = v + 4 + shake
-        fine = levels[r]
-        start, k = np.int32(0), np.int32(10 - fine)
-        for i in range(fine): start += np.int32(1048576 >> 2*i)
-        fine, mask = np.int32(fine), np.int32((1024 >> fine) - 1)
-        for tap in range(2):
-            c, s, x, y = pose[tap, 0], pose[tap, 1], pose[tap, 2], pose[tap, 3]
-            ahead, left = floor[tap, 0, r], floor[tap, 1, r]
-            for u in range(w):
-                i = np.int32(x + c*ahead[u] - s*left[u]) >> fine
-                j = np.int32(y + s*ahead[u] + c*left[u]) >> fine
-                at[tap, u] = start + (i & mask) + ((j & mask) << k)
+        if levels[r] >= 0:
+            for tap in range(2): _lookup(words[tap], floor[tap, 0, r], floor[tap, 1, r], levels[r], pose[tap, 0], pose[tap, 1], pose[tap, 2], pose[tap, 3])
+        _colours(colour, gloss, first, second, cells[r], columns[r], np.int32(pose[0, 4]), np.int32(pose[1, 4]), raster, palette, sky)
         seed = (seed ^ (seed >> np.uint64(30)))*np.uint64(0xbf58476d1ce4e5b9) + np.uint64(0x9e3779b97f4a7c15)
-        begin = seed >> np.uint64(53)
-        speck, cell, column, bright, row = grain[begin:begin + np.uint64(w)], cells[r], columns[r], light[r], out[v]
-        for u in range(w):
-            e, a = cell[u], column[u]
-            total = sky[np.uint32(e + ((a + turn0) & 511))]
-            if e >= 32768: total += palette[raster[at[0, u]]] + palette[raster[at[1, u]]]
-            else: total += sky[np.uint32(e + ((a + turn1) & 511))]
-            total = total*bright[u] + speck[u]
-            row[u, 0] = tone[(total >> np.uint64(9)) & np.uint64(4095)]
-            row[u, 1] = tone[((total >> np.uint64(30)) & np.uint64(4095)) + np.uint64(4096)]
-            row[u, 2] = tone[(total >> np.uint64(51)) + np.uint64(8192)]
+        begin = (seed >> np.uint64(53)) << np.uint64(2)
+        speck, bright, row = grain[begin:begin + np.uint64(n)], light[r], out[v]
+        for i in range(n):
+            lit = np.uint16(np.uint16(np.uint16(colours[i]) + np.uint16(glosses[i]))*np.uint16(bright[i])) >> np.uint16(7)
+            bytes[i] = np.uint8(min(max(np.int16(np.int16(lit) + np.int16(speck[i])), np.int16(0)), np.int16(255)))
+        for i in range(n >> 4):
+            a, b, c, d = mixed[4*i], mixed[4*i + 1], mixed[4*i + 2], mixed[4*i + 3]
+            row[3*i] = (a & np.uint32(0xffffff)) | (b << np.uint32(24))
+            row[3*i + 1] = ((b >> np.uint32(8)) & np.uint32(0xffff)) | (c << np.uint32(16))
+            row[3*i + 2] = ((c >> np.uint32(16)) & np.uint32(0xff)) | (d << np.uint32(8))
 
 # %% ../../nbs/sim/25_camera.ipynb #c8d4197f
 @kernel
@@ -138,7 +153,7 @@ def _spot(ahead, left, up, geometry, w, h, uv):
 
 # %% ../../nbs/sim/25_camera.ipynb #348472f6
 @kernel
-def _cones(out, cones, colour, tone, light, geometry, above, ahead, x, y, c, s, shake):
+def _cones(out, cones, colour, light, geometry, above, ahead, x, y, c, s, shake):
     "Draw cones, 23 cm high and 14 cm wide, over `out`."
     h, w = out.shape[0], out.shape[1]
     n = len(cones)
@@ -160,7 +175,7 @@ def _cones(out, cones, colour, tone, light, geometry, above, ahead, x, y, c, s, 
             for u in range(max(int(middle - wide), 0), min(int(middle + wide) + 1, w)):
                 shade = 1.15 - .5*(u + .5 - middle + wide)/(2*wide)
                 if .35 < part < .55: shade *= .8
-                for b in range(3): out[v, u, b] = tone[4096*b + 128 + int(min(2*colour[b]*shade*light[v + 4, u]/512., 1900.))]
+                for b in range(3): out[v, u, b] = int(min(colour[b]*shade*light[v + 4, 4*u]/128., 255.))
 
 # %% ../../nbs/sim/25_camera.ipynb #77dfb4b0
 class Camera:
@@ -172,22 +187,24 @@ class Camera:
         cones=(),                  # (n, 2) m: where cones stand
     ):
         self.ground, self.lens, self.look = ground, lens, look
-        self.cones, self._cone = np.array(cones, np.float64).reshape(-1, 2), np.array(look.cone, np.float64)
+        self.cones, self._cone = np.array(cones, np.float64).reshape(-1, 2), looks.develop(look, look.cone)
         self.geometry = np.array([lens.focal, lens.bend, *turns(lens)])
         self.floor, self.columns, self.cells = _survey(lens)
         self.levels = self._levels(ground.scale)
         h, w = self.columns.shape
-        self.palette, self.sky, self.tone, self.grain = looks.tables(look, w)
+        self.palette, self.sky, self.grain = looks.tables(look, w)
+        self.words = np.zeros((5, w), np.uint32)   # room for the kernel's rows
         x, y = (np.arange(w) + .5)/w*2 - 1, ((np.arange(h) + .5)/h*2 - 1)[:, None]
-        self.light = (512*(1 - look.vignette*(x*x + y*y)/2)).astype(np.uint64)
+        self.light = np.repeat((128*(1 - look.vignette*(x*x + y*y)/2)).astype(np.uint8), 4, axis=1)   # of 128, four bytes a pixel
 
     def _levels(self, scale):
-        "The level of a `Ground` that suits each row: (h,) int64. A texel should not be much smaller than what a pixel sees of the floor."
+        "The level of a `Ground` that suits each row, -1 where none is seen: (h,) int64. A texel should not be much smaller than what a pixel sees of the floor."
         ahead, left = self.floor[0].astype(np.float64)
         middle = self.lens.width//2
         deep, wide = np.abs(np.diff(ahead[:, middle], append=ahead[-1:, middle])), np.abs(left[:, middle + 1] - left[:, middle])
         texels = np.sqrt(deep*wide)*scale
-        return (texels > 1.2).astype(np.int64) + (texels > 2.4) + (texels > 4.8)
+        seen = (self.cells >= looks.ROWS*looks.COLUMNS).any(1)
+        return np.where(seen, (texels > 1.2).astype(np.int64) + (texels > 2.4) + (texels > 4.8), -1)
 
     def see(self,
         x, y, yaw,           # m and rad: the car when the shutter closes
@@ -198,12 +215,12 @@ class Camera:
     ):
         "Take a picture: (height, width, 3) uint8 RGB."
         if out is None: out = np.empty((self.lens.height, self.lens.width, 3), np.uint8)
-        k, (x0, y0), turn, poses = self.ground.scale, self.ground.origin, looks.COLUMNS/(2*PI), np.empty((2, 5), np.float32)
+        k, (x0, y0), turn, (dx, dy, turned) = self.ground.scale, self.ground.origin, looks.COLUMNS/(2*PI), motion
         c, s = cos(yaw), sin(yaw)
-        poses[1] = c*k, s*k, (x - x0)*k + 16384, (y - y0)*k + 16384, yaw*turn + 512000.75
-        dx, dy, turned = motion
-        poses[0] = poses[1] if turned == 0 else (cos(yaw - turned)*k, sin(yaw - turned)*k, 0, 0, 0)
-        poses[0, 2:] = (x - dx - x0)*k + 16384, (y - dy - y0)*k + 16384, (yaw - turned)*turn + 512000.25
-        _expose(out, self.ground.raster, self.palette, self.floor, self.levels, self.columns, self.cells, self.light, self.sky, self.tone, self.grain, np.uint64(seed), poses, shake)
-        if len(self.cones): _cones(out, self.cones, self._cone, self.tone, self.light, self.geometry, self.lens.above_m, self.lens.ahead_m, x, y, c, s, shake)
+        c0, s0 = (c, s) if turned == 0 else (cos(yaw - turned), sin(yaw - turned))
+        poses = np.array([[c0*k, s0*k, (x - dx - x0)*k + 16384, (y - dy - y0)*k + 16384, (yaw - turned)*turn + 512000.25],
+            [c*k, s*k, (x - x0)*k + 16384, (y - y0)*k + 16384, yaw*turn + 512000.75]], np.float32)
+        rows = out.reshape(len(out), -1).view(np.uint32)
+        _expose(rows, self.ground.raster, self.palette, self.floor, self.levels, self.columns, self.cells, self.light, self.sky, self.grain, self.words, np.uint64(seed), poses, shake)
+        if len(self.cones): _cones(out, self.cones, self._cone, self.light, self.geometry, self.lens.above_m, self.lens.ahead_m, x, y, c, s, shake)
         return out

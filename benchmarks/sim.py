@@ -1,0 +1,98 @@
+"""The twin's speed beside Gymnasium's CarRacing-v3, which draws a car on a track too: one environment, one core, resets included, every frame read.
+
+The twin runs the starter recipe of `params.yaml` (its tracks, halls, lenses, cars, blur, noise), with the expert's commands worked out beforehand; CarRacing runs
+its own frames at its own settings with fixed commands. The two take turns, and medians are compared; the last line is JSON:
+steps_per_s and ns_per_pixel of one twin, ratio_carracing, and vector_scaling: steps a second of eight twins on two threads over those of eight on one.
+"""
+import json
+import os
+import statistics
+import time
+
+for name in ('OMP_NUM_THREADS', 'NUMBA_NUM_THREADS', 'OPENBLAS_NUM_THREADS'): os.environ.setdefault(name, '1')
+os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')
+
+import gymnasium as gym
+import numpy as np
+
+from edgecar.core import rng
+from edgecar.sim.env import Twin, Twins
+from edgecar.sim.expert import Expert
+from edgecar.sim.record import starter_recipe
+
+ROUNDS = 7
+
+
+def touch(frame):
+    "The sum of a frame's bytes, eight at a time: the cheapest way to have read them all."
+    return int(frame.reshape(-1).view(np.uint64).sum(dtype=np.uint64))
+
+
+def episodes(recipe, env, n=8):
+    "Seeds, options and the expert's commands of `n` episodes: what a replay needs."
+    g, found = rng(recipe.seed), []
+    for i in range(n):
+        start = dict(seed=int(g.integers(2**31)), options=dict(track=recipe.names[i % len(recipe.names)], station=g.random(), right_m=.2*g.random(), turned_rad=.3*g.random()))
+        env.reset(**start)
+        expert, commands = Expert(env.track, env.vehicle, recipe.pace), []
+        for _ in range(recipe.episode):
+            commands.append(np.array(expert(env.row), np.float32))
+            if env.step(commands[-1])[2]: break
+        found.append((start, commands))
+    return found
+
+
+def twin(env, found):
+    "Steps a second of one environment."
+    steps, read, start = 0, 0, time.perf_counter()
+    for how, commands in found:
+        frame, _ = env.reset(**how)
+        for command in commands:
+            frame, *_ = env.step(command)
+            read += touch(frame)
+        steps += len(commands)
+    return steps/(time.perf_counter() - start)
+
+
+def vector(cars, steps=250):
+    "Steps a second of all cars together."
+    commands = np.tile(np.array([.05, .3], np.float32), (cars.num_envs, 1))
+    cars.reset(seed=1)
+    start = time.perf_counter()
+    for _ in range(steps): read = sum(map(touch, cars.step(commands)[0]))
+    return steps*cars.num_envs/(time.perf_counter() - start)
+
+
+def carracing(env, steps=150):
+    "Steps a second of the peer; a reset every 150 steps is kinder to it than its own thousand."
+    env.reset(seed=1)
+    read, start = 0, time.perf_counter()
+    for i in range(steps):
+        frame, _, end, cut, _ = env.step(np.array([.1, .2, 0.], np.float32))
+        read += touch(frame)
+        if end or cut: env.reset()
+    return steps/(time.perf_counter() - start)
+
+
+recipe = starter_recipe()
+settings = dict(track=recipe.names, direction=0, random=recipe.random)
+env, peer = Twin(**settings), gym.make('CarRacing-v3')
+found = episodes(recipe, env)
+single, pairs = [], []
+for i in range(ROUNDS):
+    ours, theirs = twin(env, found), carracing(peer)
+    single.append(ours); pairs.append(ours/theirs)
+    print(f'round {i + 1}: twin {ours:.0f} steps/s, CarRacing-v3 {theirs:.0f} steps/s, ratio {pairs[-1]:.0f}', flush=True)
+peer.close()
+
+one, two = (Twins(8, workers, **settings) for workers in (1, 2))
+scaling = []
+for i in range(ROUNDS):
+    a, b = vector(one), vector(two)
+    scaling.append(b/a)
+    print(f'round {i + 1}: eight twins {a:.0f} steps/s on one thread, {b:.0f} on two, {scaling[-1]:.2f} times', flush=True)
+one.close(); two.close()
+
+steps = statistics.median(single)
+print(json.dumps(dict(steps_per_s=round(steps), ratio_carracing=round(statistics.median(pairs), 1), vector_scaling=round(statistics.median(scaling), 2),
+    ns_per_pixel=round(1e9/steps/(env.observation_space.shape[0]*env.observation_space.shape[1]), 2))))
