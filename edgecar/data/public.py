@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TUBS', 'PublicTub', 'sources', 'download', 'unpack', 'layout', 'digest', 'pinned', 'taken', 'installed', 'get',
-           'run_dvc', 'track']
+           'run_dvc', 'starter', 'track']
 
 # %% ../../nbs/data/16_public.ipynb #443e8207
 import contextlib
@@ -363,6 +363,21 @@ def run_dvc(*args, folder, quiet=True):
     "Run DVC in `folder`; the finished process, with what it said if `quiet`."
     return subprocess.run([sys.executable, '-m', 'dvc', *args], cwd=folder, text=True, capture_output=quiet)
 
+def starter(
+    name:str='donkeycar-test-tub',  # a key of `TUBS`
+    to=None,                        # folder; `data` of the repository if None
+    mirror=None,                    # as for `get`
+    **how,                          # as for `get`
+)->Path:                            # `to`
+    "The starter recording, as `data.dvc` pins it; EdgecarError when what is there, or what can be had, is something else."
+    to = Path(to or root()/'data').absolute()
+    if pinned(to) and not taken(to):
+        at = dict(folder=to.parent)
+        if run_dvc('checkout', f'{to.name}.dvc', **at).returncode and run_dvc('remote', 'list', **at).stdout.strip():
+            run_dvc('pull', f'{to.name}.dvc', quiet=False, **at)
+    return get(name, to, mirror, **how)
+
+# %% ../../nbs/data/16_public.ipynb #9e2e747d
 def track(
     path,    # a tub's folder, not the starter set's
 )->Path:     # its `.dvc` file, for `git add`

@@ -8,22 +8,24 @@ __all__ = ['SIDE', 'LEVELS', 'STARTS', 'SIZE', 'FLOOR', 'WHITE', 'YELLOW', 'STAR
 # %% ../../nbs/sim/23_ground.ipynb #cb573617
 import numpy as np
 
+from ..core import EdgecarError
 from .exact import mix
 from .track import Track
 
 # %% ../../nbs/sim/23_ground.ipynb #f0817a53
-SIDE = 1024           # texels a side, at the finest level
-LEVELS = 4            # each half as fine as the one before
+SIDE = 1024   # texels a side, at the finest level
+LEVELS = 4    # each half as fine as the one before
 STARTS = 0, 1048576, 1310720, 1376256   # of the levels in the raster
-SIZE = 1392640        # texels in all
+SIZE = 1392640                          # texels in all
 FLOOR, WHITE, YELLOW, START = 0, 64, 128, 192   # the first of 64 codes: shades of floor, then how much of a paint covers it
 
-# %% ../../nbs/sim/23_ground.ipynb #68130866
+# %% ../../nbs/sim/23_ground.ipynb #8e66a156
 def _bits(seed, offset, *shape):
     "Hashed numbers 0..255, int16, the same on every machine."
     n = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed*1000003 + offset)
     return (mix.py_func(n) >> np.uint64(56)).astype(np.int16).reshape(shape)
 
+# %% ../../nbs/sim/23_ground.ipynb #ffd071ce
 def _spread(points):
     "32 steps from each of (32, 32) points to the next, around the edge: (SIDE, SIDE)."
     a = np.arange(32, dtype=np.int16)
@@ -31,15 +33,17 @@ def _spread(points):
     rows = rows.reshape(SIDE, 32) >> 5
     return (((32 - a)*rows[..., None] + a*np.roll(rows, -1, 1)[..., None]) >> 5).reshape(SIDE, SIDE)
 
+# %% ../../nbs/sim/23_ground.ipynb #9a00a6cf
 def _floor(seed):
     "(SIDE, SIDE) int16 codes of bare floor, 0..63."
     return (_spread(_bits(seed, 0, 32, 32))*3 >> 4) + np.tile(_bits(seed, 2000, 256, 256) >> 4, (4, 4))
 
-# %% ../../nbs/sim/23_ground.ipynb #6e9bee34
+# %% ../../nbs/sim/23_ground.ipynb #f7b46e87
 def _brush(distance, scale):
     "Coverage 0..1 of a texel whose middle lies `distance` m inside (+) or outside (-) an edge."
     return np.minimum(np.maximum(distance*scale + .5, 0), 1)
 
+# %% ../../nbs/sim/23_ground.ipynb #6e9bee34
 def _strokes(track, scale, reach):
     "Points on the road closer than texels: m along (s, 1), m to the right (1, d), and where (s, d, 2)."
     part, n = int(np.ceil(track.step_m*scale*1.4)), np.ceil(reach*scale*1.4)
@@ -65,28 +69,29 @@ def _paint(codes, track, origin, scale, line, dash, seed):
         fade = worn[y, x]/1020
         codes[y, x] = kind + (63*cover[i, j]*(1 - fade*fade)).astype(np.int16)
 
-# %% ../../nbs/sim/23_ground.ipynb #ffd071ce
+# %% ../../nbs/sim/23_ground.ipynb #b1025cfa
 def _halve(codes):
     "The next coarser level."
-    a, b, c, d = four = [codes[i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    kind = np.maximum(np.maximum(a, b), np.maximum(c, d)) & 192
+    four = [codes[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    kind = np.maximum.reduce(four) & 192
     return kind + (sum(((t & 192) == kind)*(t & 63) for t in four) + 2 >> 2)
 
-# %% ../../nbs/sim/23_ground.ipynb #fbce563f
+# %% ../../nbs/sim/23_ground.ipynb #884e7057
 class Ground:
-    "A painted floor."
+    "A painted floor; EdgecarError when a line or a dash has no sensible size."
     def __init__(self,
         track:Track,            # what is painted on it
         seed:int=0,             # of the stains and of the wear
-        line_m:float=.05,       # width of every line, m
-        dash_m:float=.14,        # length of a dash, and of the gap after it, m
+        line_m:float=.05,       # width of every line, .01...5 m
+        dash_m:float=.14,       # length of a dash, and of the gap after it, .02..5 m
     ):
+        for name, value, low, high in (('line_m', line_m, .01, .5), ('dash_m', dash_m, .02, 5)):
+            if not isinstance(value, (int, float)) or not low <= value <= high: raise EdgecarError(f'{name} is {value!r}', 'ground', f'give a number from {low} to {high}')
         low, high = track.xy.min(0), track.xy.max(0)
-        self.scale = min(80., SIDE/(max(high - low) + 2))     # texels a metre: 1.25 cm each, larger for a track that fills more than the hall
-        self.origin = (low + high)/2 - SIDE/self.scale/2      # (2,) m, the corner of texel (0, 0)
-        codes = _floor(seed)
-        _paint(codes, track, self.origin, self.scale, line_m, dash_m, seed)
-        levels = [codes]
+        self.scale = min(80., SIDE/(max(high - low) + max(2, 2*track.width_m)))   # texels a metre: 1.25 cm each, larger for a track that fills more than the hall
+        self.origin = (low + high)/2 - SIDE/self.scale/2                          # (2,) m, the corner of texel (0, 0)
+        levels = [_floor(seed)]
+        _paint(levels[0], track, self.origin, self.scale, line_m, dash_m, seed)
         for _ in range(LEVELS - 1): levels.append(_halve(levels[-1]))
         self.raster = np.concatenate([l.astype(np.uint8).ravel() for l in levels])   # (SIZE,) codes, level after level
 
