@@ -82,8 +82,8 @@ def develop(
 def pack(
     rgb,         # (..., 3), 0..255
 )->np.ndarray:   # (...) uint32
-    "Three channels in one word."
-    rgb = np.floor(np.asarray(rgb, np.float64) + .5).astype(np.uint32)
+    "Three channels in one word, each halved: a floor and what it mirrors add up within a byte."
+    rgb = np.floor(np.asarray(rgb, np.float64)/2 + .25).astype(np.uint32)
     return rgb[..., 0] | rgb[..., 1] << np.uint32(8) | rgb[..., 2] << np.uint32(16)
 
 # %% ../../nbs/sim/24_look.ipynb #320044f0
