@@ -99,7 +99,7 @@ FAR = 12.      # m; the floor beyond is lost in the clutter
 def _survey(lens):
     "The maps of a lens: floor, cells. The last 64 are kept."
     h, n = lens.height + 2*MARGIN, lens.width//2 + 1
-    floor, cells = np.empty((2, h, 2, n), np.float32), np.empty((2, h, n), np.int32)
+    floor, cells = np.empty((2, h, 2, n), np.float32), np.empty((2, h, n), np.uint16)
     for moment in (0, 1):
         ahead, left, up = _rays(lens, 2.*np.arange(n)[None] + moment - lens.width/2, np.arange(h)[:, None] + .25 + .5*moment - h/2)
         flat = np.sqrt(ahead*ahead + left*left)
@@ -129,7 +129,7 @@ def _lookup(at, floor, level, pose):
 def _colours(colour, at, cell, floor, level, pose, raster, palette, sky):
     "The colours of a row of points at one moment; `level` is that of the floor, -1 where a row sees none. `pose[4]`: the yaw in columns."
     turn, around, whole = np.int32(pose[4]), np.int32(511), np.int32(-512)
-    for u in range(len(at)): at[u] = np.uint32((cell[u] & whole) | ((cell[u] + turn) & around))
+    for u in range(len(at)): at[u] = np.uint32((np.int32(cell[u]) & whole) | ((np.int32(cell[u]) + turn) & around))
     for u in range(len(at)): colour[u] = sky[at[u]]
     if level < 0: return
     _lookup(at, floor, level, pose)
@@ -148,10 +148,10 @@ def _mean(colour, even, odd):
 
 # %% ../../nbs/sim/25_camera.ipynb #f36a60b8
 @kernel
-def _sense(row, colours, bytes, mixed, bright, speck):
-    "Light (of 64, for the colours are halved) and noise on `colours`, bytes; then a row of three bytes a pixel, as uint32. `bytes` are those of `mixed`."
+def _sense(row, colours, bytes, mixed, across, down, speck):
+    "Light, `across - down` of 64 (for the colours are halved), and noise on `colours`, bytes; then a row of three bytes a pixel, as uint32. `bytes` are those of `mixed`."
     for i in range(len(bytes)):
-        lit = np.uint16(np.uint16(colours[i])*np.uint16(bright[i])) >> np.uint16(6)
+        lit = np.uint16(np.uint16(colours[i])*np.uint16(np.uint16(across[i]) - down)) >> np.uint16(6)
         bytes[i] = np.uint8(min(max(np.int16(np.int16(lit) + np.int16(speck[i])), np.int16(0)), np.int16(255)))
     for i in range(len(mixed) >> 2):
         a, b, c, d = mixed[4*i], mixed[4*i + 1], mixed[4*i + 2], mixed[4*i + 3]
@@ -161,7 +161,7 @@ def _sense(row, colours, bytes, mixed, bright, speck):
 
 # %% ../../nbs/sim/25_camera.ipynb #defd0e5e
 @kernel
-def _expose(out, raster, palette, sky, grain, floor, cells, levels, light, points, words, poses, bits, shake):
+def _expose(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake):
     "Fill `out`, (h, w*3/4) uint32, from the place at the first moment, `poses[0]`, and at the second."
     colours, bytes = words[0].view(np.uint8), words[1].view(np.uint8)
     for v in range(len(out)):
@@ -170,7 +170,7 @@ def _expose(out, raster, palette, sky, grain, floor, cells, levels, light, point
         _mean(words[0], points[0], points[1])
         bits = mix(bits)
         begin = (bits >> np.uint64(53)) << np.uint64(2)
-        _sense(out[v], colours, bytes, words[1], light[r], grain[begin:begin + np.uint64(light.shape[1])])
+        _sense(out[v], colours, bytes, words[1], across, down[r], grain[begin:begin + np.uint64(len(across))])
 
 # %% ../../nbs/sim/25_camera.ipynb #403ffe38
 @kernel
@@ -186,18 +186,18 @@ def _aim(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner):
         poses[moment, 4] = (yaw - rate*t)*(512/(2*PI)) + 512000.5
 
 @kernel
-def _see(out, raster, palette, sky, grain, floor, cells, levels, light, points, words, poses, scale, corner, open_s, jump, x, y, yaw, vx, vy, rate, seed):
+def _see(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, scale, corner, open_s, jump, x, y, yaw, vx, vy, rate, seed):
     "Take a picture; gives the rows by which it jumped."
     _aim(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner)
     bits = mix(seed)
     dice = np.float64(bits & np.uint64(1023)) + np.float64((bits >> np.uint64(10)) & np.uint64(1023)) - 1023.
     shake = min(max(int(np.floor(jump*min(max(vx, 0.)/2, 1.)*dice/512 + .5)), -4), 4)
-    _expose(out.reshape(out.shape[0], out.shape[1]*3).view(np.uint32), raster, palette, sky, grain, floor, cells, levels, light, points, words, poses, bits, shake)
+    _expose(out.reshape(out.shape[0], out.shape[1]*3).view(np.uint32), raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake)
     return shake
 
 # %% ../../nbs/sim/25_camera.ipynb #77dfb4b0
 @kernel
-def _cone(out, colour, light, foot, tip, middle, lean, half):
+def _cone(out, colour, across, down, foot, tip, middle, lean, half):
     "Draw one cone: rows `tip` to `foot`, the tip `lean` px right of the foot's `middle`, `half` px to each side at the foot."
     h, w = out.shape[0], out.shape[1]
     for v in range(max(int(tip), 0), min(int(foot) + 1, h)):
@@ -206,10 +206,10 @@ def _cone(out, colour, light, foot, tip, middle, lean, half):
         for u in range(max(int(at - wide), 0), min(int(at + wide) + 1, w)):
             shade = 1.15 - .5*(u + .5 - at + wide)/(2*wide)
             if .35 < part < .55: shade *= .8
-            for b in range(3): out[v, u, b] = int(min(colour[b]*shade*light[v + 4, 4*u]/128., 255.))
+            for b in range(3): out[v, u, b] = int(min(colour[b]*shade*(across[4*u] - down[v + 4])/128., 255.))
 
 @kernel
-def _cones(out, cones, colour, light, geometry, above, ahead, x, y, yaw, shake):
+def _cones(out, cones, colour, across, down, geometry, above, ahead, x, y, yaw, shake):
     "Draw cones, 23 cm high and 14 cm wide, over `out`."
     s, c = sincos(yaw)
     far, uv = np.empty(len(cones)), np.empty((3, 2))
@@ -221,7 +221,7 @@ def _cones(out, cones, colour, light, geometry, above, ahead, x, y, yaw, shake):
         front, left = dx*c + dy*s - ahead, dy*c - dx*s
         if front < .05 or away > 36.: continue
         for j in range(3): _spot(front, left + (.07 if j == 2 else 0.), (.23 if j == 1 else 0.) - above, geometry, out.shape[1], out.shape[0], uv[j])
-        _cone(out, colour, light, uv[0, 1] - shake, uv[1, 1] - shake, uv[0, 0], uv[1, 0] - uv[0, 0], abs(uv[2, 0] - uv[0, 0]) + .3)
+        _cone(out, colour, across, down, uv[0, 1] - shake, uv[1, 1] - shake, uv[0, 0], uv[1, 0] - uv[0, 0], abs(uv[2, 0] - uv[0, 0]) + .3)
 
 # %% ../../nbs/sim/25_camera.ipynb #ff6af7d3
 class Camera:
@@ -235,10 +235,10 @@ class Camera:
         self.ground, self.lens, self.look, self.cones = ground, lens, look, np.array(cones, np.float64).reshape(-1, 2)
         floor, cells = _survey(lens)
         light = _light(lens, look)
-        self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells, _levels(floor, cells, ground.scale), light,
+        self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells, _levels(floor, cells, ground.scale), *light,
             np.zeros((3, cells.shape[2]), np.uint32), np.zeros((2, lens.width), np.uint32), np.zeros((2, 5), np.float32),
             ground.scale, ground.origin, float(look.shutter_s), float(look.shake))   # in the order of `_see`
-        self._cones = self.cones, looks.develop(look, look.cone), light, _geometry(lens), float(lens.above_m), float(lens.ahead_m)
+        self._cones = self.cones, looks.develop(look, look.cone), *light, _geometry(lens), float(lens.above_m), float(lens.ahead_m)
 
     def see(self,
         x, y, yaw,                # m and rad: the car when the shutter closes
@@ -254,10 +254,9 @@ class Camera:
 
 # %% ../../nbs/sim/25_camera.ipynb #ec7d89ab
 def _light(lens, look):
-    "Of 128, four bytes a pixel: (h, 4w) uint8."
-    w, h = lens.width, lens.height + 2*MARGIN
-    x, y = (np.arange(w) + .5)/w*2 - 1, ((np.arange(h) + .5)/h*2 - 1)[:, None]
-    return np.repeat((128*(1 - look.vignette*(x*x + y*y)/2)).astype(np.uint8), 4, axis=1)
+    "Of 128, `across - down`: (4w,) uint8, four bytes a pixel, and (h,) uint16."
+    x, y = (((np.arange(n) + .5)/n*2 - 1)**2 for n in (lens.width, lens.height + 2*MARGIN))
+    return np.repeat((128 - 64*look.vignette*x).astype(np.uint8), 4), (64*look.vignette*y).astype(np.uint16)
 
 def _levels(floor, cells, scale):
     "The level of a `Ground` that suits each row, -1 where none is seen: (h,) int64."

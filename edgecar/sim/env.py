@@ -51,6 +51,7 @@ def find_track(name, backwards:bool=False)->Track:
     else: track = read(name)
     return track.reverse() if backwards else track
 
+# %% ../../nbs/sim/26_env.ipynb #a7d8225c
 @lru_cache(32)
 def find_ground(track:Track)->Ground:
     "The painted floor of a track."
@@ -142,7 +143,7 @@ def info(car)->dict:
     return dict(pos=(x, 0., y), cte=car.cte, speed=(vx*vx + vy*vy)**.5, forward_vel=vx, hit=car.hit, gyro=(0., -rate, 0.), accel=(-ay, 0., ax), vel=(-vy, 0., vx),
         car=(0., 0., (90 - yaw*180/PI) % 360), last_lap_time=course.last_lap_time, lap_count=course.lap_count, progress=course.progress)
 
-# %% ../../nbs/sim/26_env.ipynb #2eb1e97b
+# %% ../../nbs/sim/26_env.ipynb #2cfe9f31
 def command(action):
     "(steering, throttle) of an action; EdgecarError when it is not two numbers in [-1, 1]."
     try:
@@ -151,6 +152,7 @@ def command(action):
     except (TypeError, ValueError): pass
     raise EdgecarError(f'the action is {action!r}', mend='give two numbers, steering and throttle, each from -1 to 1')
 
+# %% ../../nbs/sim/26_env.ipynb #2eb1e97b
 def _sensible(rate_hz, random, direction, render_mode, modes):
     "EdgecarError naming the first setting that cannot be."
     if not isinstance(rate_hz, int) or rate_hz < 1 or v.RATE_HZ % rate_hz: raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.RATE_HZ}, such as 20')
@@ -223,7 +225,7 @@ class Twin(gym.Env):
 
     row, track, vehicle = (property(lambda self, name=name: getattr(self.car, name)) for name in ('row', 'track', 'vehicle'))   # of the car
 
-# %% ../../nbs/sim/26_env.ipynb #2cfe9f31
+# %% ../../nbs/sim/26_env.ipynb #3057af70
 def judge(env):
     "(reward, terminated, truncated) of an environment's car."
     car, laps = env.car, env.laps
@@ -232,6 +234,7 @@ def judge(env):
     if car.hit != 'none': return -2., True, over
     return forward*inside if forward > 0 else forward, False, over
 
+# %% ../../nbs/sim/26_env.ipynb #aeb3db61
 def _render(env):
     "What `render_mode` names."
     frame, chart = env.frame, lambda: draw_map(env.car.track, [env.car.path or [env.car.state[:2]]])

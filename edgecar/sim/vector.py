@@ -21,9 +21,10 @@ from gymnasium.vector.utils import batch_space
 from ..core import EdgecarError
 from .env import Twin
 
-# %% ../../nbs/sim/29_vector.ipynb #1526509b
+# %% ../../nbs/sim/29_vector.ipynb #df831a43
 RESULTS = dict(reward=1, terminated=1, truncated=1, pos=3, cte=1, speed=1, forward_vel=1, hit=1, gyro=3, accel=3, vel=3, car=3, last_lap_time=1, lap_count=1, progress=1)   # numbers a car
 
+# %% ../../nbs/sim/29_vector.ipynb #1526509b
 class Shared:
     "Arrays in a file, the same in every process that maps it: commands (n, 2), results (n, 25) and frames (n, h, w, 3)."
     def __init__(self, fd, frames):
@@ -34,6 +35,7 @@ class Shared:
         parts = np.split(memory, np.cumsum(sizes)[:-1])
         self.commands, self.results, self.frames = parts[0].view(np.float64).reshape(n, 2), parts[1].view(np.float64).reshape(n, -1), parts[2].reshape(frames)
 
+# %% ../../nbs/sim/29_vector.ipynb #7b5c96b7
 def _nameless():
     "The number of a new file without a name: in memory where the system can do that."
     return os.memfd_create('twins') if hasattr(os, 'memfd_create') else os.dup(tempfile.TemporaryFile().fileno())
@@ -65,13 +67,14 @@ class Share:
         n, self.over[i], self.steps[i] = self.start + i, False, 0
         shared.results[n] = numbers(0., False, False, self.cars[i].reset(seed=seed, options=options, out=frames[n])[1])
 
-# %% ../../nbs/sim/29_vector.ipynb #9a3fcc91
+# %% ../../nbs/sim/29_vector.ipynb #4dd43f49
 def numbers(reward, end, cut, info):
     "What a step gave, in the order of `RESULTS`."
     i, hit = info, info['hit']
     return (reward, end, cut, *i['pos'], i['cte'], i['speed'], i['forward_vel'], -1 if hit == 'none' else int(hit[5:]), *i['gyro'], *i['accel'], *i['vel'], *i['car'],
         i['last_lap_time'], i['lap_count'], i['progress'])
 
+# %% ../../nbs/sim/29_vector.ipynb #9a3fcc91
 def infos(results):
     "The `info` of all cars from their results: {key: array}, as Gymnasium has it, with a mask for each key."
     at, found = 0, {}
@@ -83,7 +86,7 @@ def infos(results):
     given = {k: v for k, v in found.items() if k not in ('reward', 'terminated', 'truncated')}
     return found, given | {f'_{k}': np.ones(len(results), bool) for k in given}
 
-# %% ../../nbs/sim/29_vector.ipynb #40e33a31
+# %% ../../nbs/sim/29_vector.ipynb #11d6b333
 def serve():
     "Drive a share of the cars until the input ends: the main program of a process of `Twins`."
     read, write = sys.stdin.buffer, sys.stdout.buffer
@@ -97,6 +100,7 @@ def serve():
         except Exception as e: write.write(b'!' + pickle.dumps(e))
         write.flush()
 
+# %% ../../nbs/sim/29_vector.ipynb #40e33a31
 class Worker:
     "Another process with a share of the cars."
     def __init__(self, fd, frames, start, count, *rest):
