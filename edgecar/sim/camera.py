@@ -24,9 +24,9 @@ class Lens:
     height:int=120         # px
     fov_deg:float=125.     # field of view from left to right
     bend:float=-.05        # k above: 0 is an equidistant fisheye, +.2 close to a plain lens
-    above_m:float=.15      # of the floor
+    above_m:float=.20      # of the floor
     ahead_m:float=.08      # of the car's centre of mass
-    pitch_deg:float=-10.   # negative looks down
+    pitch_deg:float=-13.   # negative looks down
     roll_deg:float=0.      # positive leans right
     yaw_deg:float=0.       # positive looks right
 

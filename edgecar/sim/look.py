@@ -19,17 +19,17 @@ from .exact import PI, mix, sin
 class Look:
     "Colours are (red, green, blue), 0..255, as a sensor would give them at exposure 1; EdgecarError when a value cannot be."
     seed:int=0                     # of the clutter and the lamps
-    dark:tuple=(72, 70, 42)        # the floor's darkest shade
-    bright:tuple=(142, 138, 90)    # and its brightest
+    dark:tuple=(58, 57, 33)        # the floor's darkest shade
+    bright:tuple=(128, 125, 80)    # and its brightest
     white:tuple=(250, 252, 240)    # paint of the edges
     yellow:tuple=(240, 220, 40)    # paint of the dashes
     start:tuple=(190, 200, 190)    # paint of the start line
-    wall:tuple=(96, 92, 82)        # behind the track, at eye height
-    ceiling:tuple=(40, 38, 33)
+    wall:tuple=(112, 108, 96)        # behind the track, at eye height
+    ceiling:tuple=(58, 58, 50)
     barrier:tuple=(150, 44, 34)    # boards around the track
     cone:tuple=(235, 190, 40)
     clutter:int=160                 # people, chairs, posters: how many
-    lamps:int=120
+    lamps:int=130
     lamp:float=2.                  # brightness of a lamp, in whites
     gloss:float=.75                # 0: carpet, 1: polished floor
     wear:float=.3                  # of the paint, 0..1
@@ -107,16 +107,16 @@ def _clutter(pan, look, g):
     "White walls and dark doors, then people, chairs, posters, pillars."
     for i in range(look.clutter):
         light, size = g.random(), g.random()
-        wide, high, foot = (20 + 60*size, 8 + 8*g.random(), 1) if i < look.clutter//20 else (1 + 16*size*size*size, 2 + 18*g.random()*g.random(), 4*g.random())
-        rgb = [255*min(light*(.4 + g.random()), 1) for _ in range(3)] if g.random() < .15 else 240*light*light
+        wide, high, foot = (16 + 50*size, 10 + 14*g.random(), 1) if i < look.clutter//14 else (1 + 14*size*size*size, 2 + 22*g.random()*g.random(), 5*g.random())
+        rgb = [255*min(light*(.4 + g.random()), 1) for _ in range(3)] if g.random() < .15 else 255*light if i < look.clutter//14 else 250*light*light
         _box(pan, int(g.integers(COLUMNS)), int(wide), int(foot), int(high), rgb)
 
 # %% ../../nbs/sim/24_look.ipynb #16301993
 def _lamps(pan, look, g):
     "Bright cells above eye height, in a halo."
     for _ in range(look.lamps):
-        row, column, width = int(7 + 54*g.random()), int(g.integers(COLUMNS)), int(2 + 8*g.random())
-        high, light = 1 + (row > 14) + (row > 34), 255*look.lamp*(.35 + .65*g.random())
+        row, column, width = int(9 + 52*g.random()), int(g.integers(COLUMNS)), int(3 + 9*g.random())
+        high, light = 1 + (row > 14) + (row > 26) + (row > 40), 255*look.lamp*(.35 + .65*g.random())
         _box(pan, column - 1, width + 2, row - 1, high + 2, light/3)
         _box(pan, column, width, row, high, light)
 
@@ -137,7 +137,7 @@ def mirrored(look, pan)->np.ndarray:   # (ROWS, COLUMNS, 3) light
     sums = np.concatenate([np.zeros_like(pan[:1]), np.cumsum(pan, 0)])   # whole numbers: exact in any order
     low, high = np.arange(ROWS)*3//5, np.minimum(np.arange(ROWS)*8//5 + 5, ROWS)
     flat = np.array([1 - sin((r + .5)*RISE*PI/180) for r in range(ROWS)])
-    share = look.gloss*(.25 + .65*flat*flat*flat)/(high - low)
+    share = look.gloss*(.34 + .6*flat*flat*flat)/(high - low)
     return (sums[high] - sums[low])*share[:, None, None]
 
 def backdrop(look)->np.ndarray:   # (2 * ROWS * COLUMNS,) uint32
