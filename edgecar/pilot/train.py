@@ -168,6 +168,7 @@ def train(
         on_epoch and on_epoch(history[-1])
         epochs.set_postfix(loss=f'{loss:.3f}', val_mae=f'{mae[0]:.3f}', refresh=False); epochs.update()
     epochs.close()
+    kept.done()
     learner.net.set_weights(best)
     return learner.net, k, history
 
