@@ -133,6 +133,7 @@ TASKS = {
               Need('processor cores', lambda: at_least(cores(), 2, 'cores'), 'one core trains too, half as fast', optional=True),
               Need('memory', lambda: at_least(memory_gb(), 4, 'GB'), 'TensorFlow wants 4 GB: close something, or raise the container\'s limit'),
               Need('free disk', lambda: at_least(shutil.disk_usage(root()).free / 1e9, 2, 'GB'), 'free 2 GB; old experiments go with `dvc gc --workspace`'),
+              Need('starter recording', lambda: 'data/'*any((root()/'data').glob('**/manifest.json')), 'edgecar data get: the twin records it in half a minute; `dvc repro` alone does not', optional=True),
               Need('GPU', gpu, 'none is needed: the processor trains the starter set in a minute', optional=True)],
     'notebooks': [_locked('JupyterLab', 'jupyterlab', 'nbdev'), Need('git hooks', hooks, 'make setup')],
     'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('docker-registry', optional=True),

@@ -13,7 +13,7 @@ import pytest
 from edgecar.data.toy import toy_tub
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
-GROUPS = {(): 'doctor score results data tub', ('data',): 'list get', ('tub',): 'ls verify repair delete restore'}
+GROUPS = {(): 'doctor score results record data tub', ('data',): 'list get check', ('tub',): 'ls verify repair delete restore'}
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_help(edgecar, group):
     assert 'Commands' in again + err, 'without arguments: the same help'
 
 
-@pytest.mark.parametrize('command', ['doctor', 'score', 'data get', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore'])
+@pytest.mark.parametrize('command', ['doctor', 'score', 'record', 'data get', 'data check', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore'])
 def test_help_shows_an_example(edgecar, command):
     code, out, _ = edgecar(*command.split(), '--help')
     assert code == 0 and f'edgecar {command} ' in out.split('Example', 1)[1]
@@ -65,7 +65,10 @@ def test_completion(edgecar):
 
 @pytest.mark.parametrize('args, says', [
     (['data', 'get', 'no-such-tub'], "no public tub is called 'no-such-tub' -> see `edgecar data list`"),
-    (['data', 'get'], 'params.yaml: names no starter set'),
+    (['data', 'get'], 'params.yaml: has no recipe for the starter recording'),
+    (['data', 'check'], 'data: is not pinned -> dvc add data'),
+    (['record', 'tubs/new', '--tracks', 'nowhere'], 'nowhere'),
+    (['record', 'settings.ini'], 'is there already -> move it away'),
     (['data', 'get', 'hive_cone_avoit'], '-> did you mean hive_cone_avoid'),
     (['doctor', 'tea'], "no task is called 'tea' -> one of: setup"),
     (['tub', 'ls', '.'], 'holds no tub'),
@@ -102,9 +105,12 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
     assert edgecar('tub', 'verify', 'tubs')[0] == 0
 
 
-def test_the_starter_set_is_named_in_params(edgecar, tmp_path):
-    (tmp_path/'params.yaml').write_text('data: {starter: hive_cone_avoit}')
-    assert 'did you mean hive_cone_avoid' in edgecar('data', 'get')[2]
+def test_recording(edgecar, tmp_path):
+    (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 12}')
+    assert edgecar('data', 'get')[1].strip() == str(tmp_path/'data')
+    code, out, err = edgecar('record', 'tubs/more', '--tracks', 'club', '--seed', 3, '--workers', 1)
+    assert code == 0 and out.split()[-2:] == ['tubs/more/00_club', '12'] and 'recording' in err, out + err
+    assert 'there already' in edgecar('record', 'tubs/more')[2]
 
 
 def test_score(edgecar, tmp_path):

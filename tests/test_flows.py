@@ -78,5 +78,13 @@ def test_one_notebook_one_stage_in_order():
         assert {f'metrics/{stage}.json': {'cache': False}} in STAGES[stage]['metrics']
 
 
-def test_data_flow_and_params_name_the_same_starter():
-    assert f"starter: str = '{PARAMS['data']['starter']}'" in '\n'.join(code(ROOT/'nbs/flows/0_data.ipynb'))
+def test_data_flow_takes_the_recipe_of_params():
+    from dataclasses import asdict
+
+    from papermill.iorw import load_notebook_node
+    from papermill.inspection import _infer_parameters
+
+    from edgecar.sim.record import starter_recipe
+    known = _infer_parameters(load_notebook_node(str(ROOT/'nbs/flows/0_data.ipynb')))
+    assert [p.name for p in known] == ['to', *PARAMS['data']] and all(p.help for p in known)
+    assert asdict(starter_recipe(ROOT)) == PARAMS['data'], 'each number of the recipe is written in params.yaml'

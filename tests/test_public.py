@@ -25,7 +25,7 @@ import pytest
 
 from edgecar.core import EdgecarError, root
 from edgecar.data import public
-from edgecar.data.public import TUBS, PublicTub, digest, get, installed, pinned, starter, track, unpack
+from edgecar.data.public import TUBS, PublicTub, digest, get, installed, pinned, track, unpack
 
 REAL = 'donkeycar-test-tub'
 QUICK = dict(wait=.01, stall=.5)
@@ -465,45 +465,15 @@ def repository(here, register):
     (here/'usb/toy.tar.gz').write_bytes(ARCHIVE)
     return here
 
-def test_starter_comes_from_wherever_it_is(repository):
-    data, cache = repository/'data', repository/'.dvc/cache'
-    assert starter('toy', mirror='usb') == data and pinned(data) is None
-    dvc('add', 'data')
-    assert pinned(data) == digest(data)      # ours is DVC's
-    pin = (repository/'data.dvc').read_bytes()
-    assert starter('toy', mirror='nowhere') == data
-    shutil.rmtree(data)
-    assert starter('toy', mirror='nowhere').is_dir()             # from DVC's cache
-    dvc('remote', 'add', '-d', 'store', str(repository/'store'))
-    dvc('push')
-    shutil.rmtree(data), shutil.rmtree(cache)
-    assert starter('toy', mirror='nowhere').is_dir()             # from DVC's remote
-    shutil.rmtree(data), shutil.rmtree(cache), shutil.rmtree(repository/'store')
-    assert starter('toy', mirror='usb').is_dir()                 # from the publisher
-    assert (repository/'data.dvc').read_bytes() == pin and dvc('repro', 'data.dvc') is not None and (repository/'data.dvc').read_bytes() == pin
-
-def test_starter_that_is_not_what_is_pinned(repository, register):
-    data = starter('toy', mirror='usb')
-    dvc('add', 'data')
-    pin = (repository/'data.dvc').read_bytes()
-    (data/'manifest.json').unlink(), (data/'manifest.json').write_text('mine')
-    with pytest.raises(EdgecarError, match='dvc add data'): starter('toy', mirror='usb')
-    assert (data/'manifest.json').read_text() == 'mine'
-    other = tar(tub_files() | {'tub/extra': b'x'})
-    register(body=other)
-    (repository/'usb/toy.tar.gz').write_bytes(other)
-    shutil.rmtree(data), shutil.rmtree(repository/'.dvc/cache')
-    with pytest.raises(EdgecarError, match='data.dvc pins'): starter('toy', mirror='usb')
-    assert not data.exists() and (repository/'data.dvc').read_bytes() == pin
-
 def test_further_tub_leaves_the_first_pin_alone(repository, register):
-    starter('toy', mirror='usb')
+    shutil.copytree(get('toy', mirror='usb'), repository/'data')
+    shutil.rmtree(repository/'tubs')
     dvc('add', 'data')
     pin = (repository/'data.dvc').read_bytes()
     tub = get('toy', mirror='usb')
     assert track(tub) == repository/'tubs/toy.dvc' and pinned(tub) == digest(tub)
     assert (repository/'data.dvc').read_bytes() == pin
-    with pytest.raises(EdgecarError, match='starter set'): track('data')
+    with pytest.raises(EdgecarError, match='starter recording'): track('data')
     with pytest.raises(EdgecarError, match='DVC refuses'): track('tubs/missing')
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TUBS', 'PublicTub', 'sources', 'download', 'unpack', 'layout', 'digest', 'pinned', 'taken', 'installed', 'get',
-           'run_dvc', 'starter', 'track']
+           'run_dvc', 'track']
 
 # %% ../../nbs/data/16_public.ipynb #443e8207
 import contextlib
@@ -240,13 +240,15 @@ def digest(
     listing = json.dumps([{'md5': md5(folder/name), 'relpath': name} for name in names])
     return hashlib.md5(listing.encode()).hexdigest() + '.dir'
 
-# %% ../../nbs/data/16_public.ipynb #47a761ff
+# %% ../../nbs/data/16_public.ipynb #9e2e747d
 def pinned(
     path:Path,
 )->str:       # None when no `.dvc` file stands beside it
-    "The digest that `path.dvc` holds."
+    "The digest that `path.dvc` holds; EdgecarError when it holds none."
     pin = path.parent/f'{path.name}.dvc'
-    return re.search(r'md5: (\w+\.dir)', pin.read_text())[1] if pin.is_file() else None
+    if not pin.is_file(): return None
+    if found := re.search(r'md5: (\w+\.dir)', pin.read_text(errors='replace')): return found[1]
+    raise EdgecarError('pins no folder', pin, f'git checkout {pin.name}, or remove it and `dvc add {path.name}`')
 
 # %% ../../nbs/data/16_public.ipynb #f21477c3
 def _fetch(tub, part, mirror, **how):
@@ -358,32 +360,18 @@ def get(
         raise EdgecarError(f'no room left ({e.strerror})', e.filename or to, 'free some disk space and run it again; what was downloaded is kept') from e
     return to
 
-# %% ../../nbs/data/16_public.ipynb #bd6c2982
+# %% ../../nbs/data/16_public.ipynb #47a761ff
 def run_dvc(*args, folder, quiet=True):
     "Run DVC in `folder`; the finished process, with what it said if `quiet`."
     return subprocess.run([sys.executable, '-m', 'dvc', *args], cwd=folder, text=True, capture_output=quiet)
 
-def starter(
-    name:str='donkeycar-test-tub',  # a key of `TUBS`
-    to=None,                        # folder; `data` of the repository if None
-    mirror=None,                    # as for `get`
-    **how,                          # as for `get`
-)->Path:                            # `to`
-    "The starter recording, as `data.dvc` pins it; EdgecarError when what is there, or what can be had, is something else."
-    to = Path(to or root()/'data').absolute()
-    if pinned(to) and not taken(to):
-        at = dict(folder=to.parent)
-        if run_dvc('checkout', f'{to.name}.dvc', **at).returncode and run_dvc('remote', 'list', **at).stdout.strip():
-            run_dvc('pull', f'{to.name}.dvc', quiet=False, **at)
-    return get(name, to, mirror, **how)
-
-# %% ../../nbs/data/16_public.ipynb #9e2e747d
+# %% ../../nbs/data/16_public.ipynb #bd6c2982
 def track(
     path,    # a tub's folder, not the starter set's
 )->Path:     # its `.dvc` file, for `git add`
     "Pin a further tub with DVC; EdgecarError when DVC refuses."
     path = Path(path).absolute()
-    if path == root()/'data': raise EdgecarError('is the starter set, which data.dvc pins', path, 'put further tubs under tubs/')
+    if path == root()/'data': raise EdgecarError('is the starter recording, which data.dvc pins', path, 'put further tubs under tubs/')
     done = run_dvc('add', path.name, folder=path.parent)
     if done.returncode: raise EdgecarError(f'DVC refuses to pin it ({done.stderr.strip()})', path)
     return path.parent/f'{path.name}.dvc'
