@@ -185,6 +185,7 @@ def _aim(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner):
         poses[moment, 3] = (y - (vx*s + vy*c)*t - corner[1])*scale + 16384
         poses[moment, 4] = (yaw - rate*t)*(512/(2*PI)) + 512000.5
 
+# %% ../../nbs/sim/25_camera.ipynb #3769f0dd
 @kernel
 def _see(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, scale, corner, open_s, jump, x, y, yaw, vx, vy, rate, seed):
     "Take a picture; gives the rows by which it jumped."
@@ -208,6 +209,7 @@ def _cone(out, colour, across, down, foot, tip, middle, lean, half):
             if .35 < part < .55: shade *= .8
             for b in range(3): out[v, u, b] = int(min(colour[b]*shade*(across[4*u] - down[v + 4])/128., 255.))
 
+# %% ../../nbs/sim/25_camera.ipynb #0384c9b7
 @kernel
 def _cones(out, cones, colour, across, down, geometry, above, ahead, x, y, yaw, shake):
     "Draw cones, 23 cm high and 14 cm wide, over `out`."
@@ -223,7 +225,62 @@ def _cones(out, cones, colour, across, down, geometry, above, ahead, x, y, yaw, 
         for j in range(3): _spot(front, left + (.07 if j == 2 else 0.), (.23 if j == 1 else 0.) - above, geometry, out.shape[1], out.shape[0], uv[j])
         _cone(out, colour, across, down, uv[0, 1] - shake, uv[1, 1] - shake, uv[0, 0], uv[1, 0] - uv[0, 0], abs(uv[2, 0] - uv[0, 0]) + .3)
 
+# %% ../../nbs/sim/25_camera.ipynb #7d3edc24
+@kernel
+def _shape(out, uv, colour, shade, across, down):
+    "Fill the convex shape with the corners `uv`, (4, 2) px, in order."
+    side = 0.
+    for j in range(4): side += uv[j - 1, 0]*uv[j, 1] - uv[j, 0]*uv[j - 1, 1]
+    for v in range(max(int(uv[:, 1].min()), 0), min(int(uv[:, 1].max()) + 1, out.shape[0])):
+        for u in range(max(int(uv[:, 0].min()), 0), min(int(uv[:, 0].max()) + 1, out.shape[1])):
+            inside = True
+            for j in range(4):
+                a, b = uv[j, 0] - uv[j - 1, 0], uv[j, 1] - uv[j - 1, 1]
+                if (a*(v + .5 - uv[j, 1]) - b*(u + .5 - uv[j, 0]))*side < 0: inside = False
+            if not inside: continue
+            for k in range(3): out[v, u, k] = int(min(colour[k]*shade*(across[4*u] - down[v + 4])/128., 255.))
+
 # %% ../../nbs/sim/25_camera.ipynb #ff6af7d3
+_BOXES = np.array([[.18, .10, .0, .07, .25], [.20, .09, .05, .14, 1.]])   # half the length, half the width, from, to: m; how light
+
+@kernel
+def _box(out, car, colour, box, across, down, geometry, above, px, py, s, c, shake):
+    "Draw a box of a car for a lens at (px, py) in the car's axes; `s`, `c`: sine and cosine of the car's direction in the lens's."
+    uv = np.empty((4, 2))
+    for face in range(5):
+        n = 1. if face < 2 else -1.                                     # ahead, left, behind, right, top
+        long, wide = (box[0]*n, 0.) if face % 2 == 0 else (0., box[1]*n)
+        if face < 4 and n*(px*(long != 0) + py*(wide != 0)) <= abs(long + wide) or face == 4 and above <= box[3]: continue
+        for j in range(4):
+            a, b = 1. if j in (0, 3) else -1., 1. if j < 2 else -1.     # once round
+            if face == 4: qx, qy, qz = a*box[0], b*box[1], box[3]
+            else: qx, qy, qz = long + (wide != 0)*a*box[0], wide + (long != 0)*a*box[1], box[2] if b < 0 else box[3]
+            dx, dy = qx - px, qy - py
+            front = dx*c - dy*s
+            if front < .02: break
+            _spot(front, dx*s + dy*c, qz - above, geometry, out.shape[1], out.shape[0], uv[j])
+            uv[j, 1] -= shake
+        else: _shape(out, uv, colour, box[4]*(1.05 if face == 4 else .9 if face % 2 == 0 else .75), across, down)
+
+# %% ../../nbs/sim/25_camera.ipynb #12f0d431
+@kernel
+def _cars(out, cars, colours, boxes, across, down, geometry, above, ahead, x, y, yaw, shake):
+    "Draw cars, (m, 3) x, y, yaw, over `out`."
+    s, c = sincos(yaw)
+    x, y = x + ahead*c, y + ahead*s
+    far = np.empty(len(cars))
+    for i in range(len(cars)): far[i] = (cars[i, 0] - x)*(cars[i, 0] - x) + (cars[i, 1] - y)*(cars[i, 1] - y)
+    for _ in range(len(cars)):
+        i = np.argmax(far)
+        dx, dy = x - cars[i, 0], y - cars[i, 1]
+        away, far[i] = far[i], -1.
+        if away > 100.: continue
+        s, c = sincos(cars[i, 2])
+        px, py = dx*c + dy*s, dy*c - dx*s
+        s, c = sincos(cars[i, 2] - yaw)
+        for k in range(2): _box(out, cars[i], colours[i], boxes[k], across, down, geometry, above, px, py, s, c, shake)
+
+# %% ../../nbs/sim/25_camera.ipynb #78649a01
 class Camera:
     "A lens in a hall."
     def __init__(self,
@@ -245,11 +302,13 @@ class Camera:
         vx=0., vy=0., rate=0.,    # m/s forward and to the left, rad/s: what blurs the picture
         seed:int=0,               # of noise and shaking
         out=None,                 # (height, width, 3) uint8 to fill
+        others=(),                # (m, 6): other cars' x, y, yaw in m and rad, and their colours, 0..255
     ):
         "Take a picture: (height, width, 3) uint8 RGB."
         if out is None: out = np.empty((self.lens.height, self.lens.width, 3), np.uint8)
         shake = _see(out, *self._tables, x, y, yaw, vx, vy, rate, seed)
         if len(self.cones): _cones(out, *self._cones, x, y, yaw, shake)
+        if len(others): _cars(out, others, looks.develop(self.look, others[:, 3:]), _BOXES, *self._cones[2:], x, y, yaw, shake)
         return out
 
 # %% ../../nbs/sim/25_camera.ipynb #ec7d89ab

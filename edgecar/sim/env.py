@@ -120,17 +120,17 @@ class Car:
         self.course, self.hit = Course(track.length_m, s, s < track.step_m), 'none'
         self.state = self.row[:_SHOWN].tolist()
 
-    def see(self, out=None):
-        "The camera's frame: (height, width, 3) uint8."
+    def see(self, out=None, others=()):
+        "The camera's frame: (height, width, 3) uint8; `others` as `Camera.see` takes them."
         self.noise += 1
-        return self.camera.see(*self.state[:6], self.noise, out)
+        return self.camera.see(*self.state[:6], self.noise, out, others)
 
-    def drive(self, steering, throttle, steps):
-        "Drive `steps` of 1 / RATE_HZ s with these commands, each -1..1."
+    def drive(self, steering, throttle, steps, driven=0):
+        "Drive `steps` of 1 / RATE_HZ s with these commands, each -1..1, after `driven` that somebody else has driven it."
         _drive(self.row, self._param, steering, throttle, steps, self.track.xy, self.track.step_m, self.track.cones, self._seen)
         s, self.cte, self.station, cone = self._seen.tolist()
         self.state, self.hit = self.row[:_SHOWN].tolist(), 'none' if cone < 0 else f'cone {cone:.0f}'
-        self.course.update(s, steps/v.RATE_HZ)
+        self.course.update(s, (steps + driven)/v.RATE_HZ)
         self.path.append((self.state[v.X], self.state[v.Y]))
 
 _SHOWN = v.AY + 1   # numbers of the state that concern others
