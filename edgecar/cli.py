@@ -78,43 +78,43 @@ def data_get(
     "Put the starter recording into data/ (from DVC, or recorded again by the twin), or download a public tub, check it and unpack it."
     from edgecar.data.public import get, track
     from edgecar.sim.record import starter
-    path = get(name, to, mirror) if name else starter(to)
-    typer.echo(path)
-    if name and not to: typer.echo(f'pinned by {track(path)}: git add it, and name {name} in params.yaml to use it')
+    if not name: return typer.echo(f"{to or 'data'}: {starter(to)}")
+    typer.echo(path := get(name, to, mirror))
+    if not to: typer.echo(f'pinned by {track(path)}: git add it, and name {name} in params.yaml to use it')
 
 # %% ../nbs/61_cli.ipynb #d3ba9acf
 @data.command('check', epilog='Example: `edgecar data check`')
-def data_check(workers:Annotated[int, typer.Option(help='threads; as many as there are cores if none is given')]=None):
+def data_check(workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given', min=1)]=None):
     "Record the starter afresh and compare it with what data.dvc pins. Fails when one byte differs."
     from edgecar.sim.record import check
     typer.echo(f'{check(workers=workers)}: recorded afresh, the same as data.dvc')
 
-# %% ../nbs/61_cli.ipynb #f39883f1
-def _recipe(**said):
-    "The repository's recipe, with what was said in its place."
-    from dataclasses import replace
-
-    from edgecar.core import EdgecarError
-    from edgecar.sim.record import Recipe, starter_recipe
-    try: base = starter_recipe()
-    except EdgecarError: base = Recipe()
-    return replace(base, **{k: x for k, x in said.items() if x is not None})
-
 # %% ../nbs/61_cli.ipynb #16d39795
-@app.command(epilog='Example: `edgecar record tubs/rain --tracks club,seed:42 --frames 500 --seed 7`')
+@app.command(epilog='Example: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`')
 def record(
-    to:Annotated[Path, typer.Argument(help='the folder to make: a tub for each track')],
+    ctx:typer.Context,
+    to:Annotated[Path, typer.Option(help='the folder to make: a tub for each track')]=Path('tubs/twin'),
     tracks:Annotated[str, typer.Option(help='oval, donkey, club, seed:N or .toml files, with commas')]=None,
-    frames:Annotated[int, typer.Option(help='of each tub')]=None,
+    frames:Annotated[int, typer.Option(help='of each tub, 20 a second')]=None,
+    episode:Annotated[int, typer.Option(help='frames between two halls, lenses and cars')]=None,
     seed:Annotated[int, typer.Option(help='of everything drawn')]=None,
-    random:Annotated[float, typer.Option(help='how much halls, cameras and cars differ, 0..1')]=None,
-    pace:Annotated[float, typer.Option(help='of the expert, 1 is brisk')]=None,
-    workers:Annotated[int, typer.Option(help='threads; as many as there are cores if none is given')]=None,
+    random:Annotated[float, typer.Option(help='how much halls, lenses and cars differ, 0..1')]=None,
+    pace:Annotated[float, typer.Option(help='of the expert, times the speeds that suit a track')]=None,
+    right_m:Annotated[float, typer.Option(help='largest distance from the line at the start of an episode')]=None,
+    turned_rad:Annotated[float, typer.Option(help='largest angle to it')]=None,
+    pushes:Annotated[float, typer.Option(help='share of the frames at which the steering is pushed')]=None,
+    push:Annotated[float, typer.Option(help='largest push')]=None,
+    started:Annotated[int, typer.Option(help="the recording's clock, seconds since 1970")]=None,
+    workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given', min=1)]=None,
 ):
     "Record tubs in the twin: an expert drives, is pushed off its line, and says how it would come back."
+    from dataclasses import replace
+
+    from edgecar.core import root
     from edgecar.data.tub import Tub, find_tubs
-    from edgecar.sim.record import record
-    record(to, _recipe(tracks=tracks, frames=frames, seed=seed, random=random, pace=pace), workers)
+    from edgecar.sim.record import Recipe, record, starter_recipe
+    recipe = starter_recipe() if (root()/'params.yaml').is_file() else Recipe()
+    record(to, replace(recipe, **{k: x for k, x in ctx.params.items() if k not in ('to', 'workers') and x is not None}), workers)
     typer.echo(table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
 
 # %% ../nbs/61_cli.ipynb #2d4ce268

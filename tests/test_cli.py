@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from edgecar.data.public import digest, pinned
 from edgecar.data.toy import toy_tub
+from edgecar.sim.record import Recipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record data tub', ('data',): 'list get check', ('tub',): 'ls verify repair delete restore'}
@@ -67,8 +70,10 @@ def test_completion(edgecar):
     (['data', 'get', 'no-such-tub'], "no public tub is called 'no-such-tub' -> see `edgecar data list`"),
     (['data', 'get'], 'params.yaml: has no recipe for the starter recording'),
     (['data', 'check'], 'data: is not pinned -> dvc add data'),
-    (['record', 'tubs/new', '--tracks', 'nowhere'], 'nowhere'),
-    (['record', 'settings.ini'], 'is there already -> move it away'),
+    (['record', '--tracks', 'nowhere'], 'nowhere: No such file'),
+    (['record', '--to', 'settings.ini'], 'is there already -> move it away'),
+    (['record', '--to', '/dev/null/tubs', '--frames', '1'], 'cannot be recorded (Not a directory)'),
+    (['record', '--pace', '9'], 'a recording cannot have pace = 9.0 -> give a number from 0.2 to 2'),
     (['data', 'get', 'hive_cone_avoit'], '-> did you mean hive_cone_avoid'),
     (['doctor', 'tea'], "no task is called 'tea' -> one of: setup"),
     (['tub', 'ls', '.'], 'holds no tub'),
@@ -107,10 +112,21 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
 
 def test_recording(edgecar, tmp_path):
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 12}')
-    assert edgecar('data', 'get')[1].strip() == str(tmp_path/'data')
-    code, out, err = edgecar('record', 'tubs/more', '--tracks', 'club', '--seed', 3, '--workers', 1)
-    assert code == 0 and out.split()[-2:] == ['tubs/more/00_club', '12'] and 'recording' in err, out + err
-    assert 'there already' in edgecar('record', 'tubs/more')[2]
+    assert [edgecar('data', 'get')[1] for _ in range(2)] == ['data: recorded\n', 'data: already there\n']
+    code, out, err = edgecar('record', '--tracks', 'club', '--seed', 3, '--workers', 1)
+    assert code == 0 and out.split()[-2:] == ['tubs/twin/00_club', '12'] and 'recording' in err, out + err
+    assert 'there already' in edgecar('record')[2]
+    (tmp_path/'data.dvc').write_text(f'outs:\n- md5: {digest(tmp_path/"data")}\n  path: data\n')
+    assert edgecar('data', 'check', '--workers', 1)[:2] == (0, f'{pinned(tmp_path/"data")}: recorded afresh, the same as data.dvc\n')
+    (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 13}')
+    code, _, err = edgecar('data', 'check')
+    assert code == 1 and 'the first file that differs is 00_oval/' in err
+    assert 'frames 12 instead of 13' in edgecar('data', 'get')[1]
+
+
+def test_every_ingredient_of_a_recipe_is_an_option(edgecar):
+    out = edgecar('record', '--help')[1]
+    assert all(f'--{f.name.replace("_", "-")} ' in out for f in fields(Recipe))
 
 
 def test_score(edgecar, tmp_path):

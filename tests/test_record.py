@@ -1,8 +1,11 @@
 "The starter recording: whoever makes it, it is whole, it is what data.dvc pins, and it is an ordinary tub."
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,26 +34,36 @@ def dvc(*args): return subprocess.run([sys.executable, '-m', 'dvc', *args], chec
 
 def test_starter_comes_from_wherever_it_is(repository):
     data, cache = repository/'data', repository/'.dvc/cache'
-    assert starter() == data and pinned(data) is None
+    assert (starter(), pinned(data)) == ('recorded', None)
     dvc('add', 'data')
     assert pinned(data) == digest(data), 'ours is DVC\'s'
     pin = (repository/'data.dvc').read_bytes()
-    elsewhere = Recipe(tracks='club', frames=2)                                  # not what is pinned: nobody records
-    assert starter(recipe=elsewhere) == data
+    assert starter() == 'already there'
     shutil.rmtree(data)
-    assert starter(recipe=elsewhere).is_dir(), 'from the cache'
+    assert starter() == 'from DVC', 'its cache'
     dvc('remote', 'add', '-d', 'store', str(repository/'store'))
     dvc('push')
     shutil.rmtree(data), shutil.rmtree(cache)
-    assert starter(recipe=elsewhere).is_dir(), 'from the remote'
+    assert starter() == 'from DVC', 'its remote'
     shutil.rmtree(data), shutil.rmtree(cache), shutil.rmtree(repository/'store')
-    assert digest(starter()) == pinned(data), 'recorded again'
-    assert (repository/'data.dvc').read_bytes() == pin and check() == pinned(data)
+    assert starter() == 'recorded'
+    assert (repository/'data.dvc').read_bytes() == pin and check() == pinned(data) == digest(data)
+
+
+@pytest.mark.parametrize('lost', ['one picture', 'the list of files'])
+def test_half_a_cache_is_no_cache(repository, lost):
+    starter()
+    dvc('add', 'data')
+    cached = sorted(p for p in (repository/'.dvc/cache').rglob('*') if p.is_file())
+    next(p for p in cached if (p.suffix == '.dir') == (lost == 'the list of files')).unlink()
+    shutil.rmtree(repository/'data')
+    assert starter() == 'recorded' and digest(repository/'data') == pinned(repository/'data')
 
 
 def test_starter_that_is_not_what_is_pinned(repository):
-    data = starter()
+    starter()
     dvc('add', 'data')
+    data = repository/'data'
     pin, mine = (repository/'data.dvc').read_bytes(), next(data.rglob('*.catalog'))
     mine.unlink(), mine.write_text('mine')
     with pytest.raises(EdgecarError, match='it was not touched.*dvc add data'): starter()
@@ -63,6 +76,14 @@ def test_starter_that_is_not_what_is_pinned(repository):
     with pytest.raises(EdgecarError, match='pins no folder'): starter()
 
 
+@pytest.mark.parametrize('pin', ['', 'outs: []', 'outs:\n- path: data\n', 'outs:\n- md5: 0123456789abcdef0123456789abcdef\n  path: data\n', '<<<<<<< HEAD'])
+def test_a_pin_that_pins_nothing(tmp_path, pin):
+    (tmp_path/'data.dvc').write_text(pin)
+    for do in starter, check:
+        with pytest.raises(EdgecarError, match='data.dvc: pins no folder -> git checkout data.dvc'): do(tmp_path/'data', recipe=SMALL)
+    assert not (tmp_path/'data').exists()
+
+
 def test_dvc_alone_names_what_is_missing(repository):
     starter()
     dvc('add', 'data')
@@ -71,27 +92,61 @@ def test_dvc_alone_names_what_is_missing(repository):
     assert done.returncode and "missing data 'source': data" in done.stderr     # its own words; `edgecar data get` is what mends it
 
 
-def test_ctrl_c_leaves_nothing(tmp_path):
-    code = f"from edgecar.sim.record import *; record({str(tmp_path/'data')!r}, Recipe(tracks='oval,club', frames=100000), 2)"
-    process = subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', code], stderr=subprocess.PIPE)
-    seen = b''
-    while b'/200000' not in seen: seen += process.stderr.read(64)
-    process.send_signal(signal.SIGINT)
-    process.stderr.read()
-    process.stderr.close()
-    assert process.wait(30) != 0 and list(tmp_path.iterdir()) == []
+# Ends that nobody planned: real processes
+
+ENDLESS = "from edgecar.sim.record import *; record('tubs/data', Recipe(tracks='oval,club,seed:1', frames=100000), {})"
+
+@contextlib.contextmanager
+def recording(folder, workers):
+    "A process that has recorded a while, in a group of its own."
+    with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', ENDLESS.format(workers)], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            end = time.monotonic() + 60
+            while not any(folder.glob('tubs/.data.new/all/*/images/9_*')):
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(.01)
+            yield process
+        finally:
+            if process.poll() is None: process.kill()
 
 
-def test_a_track_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    import edgecar.sim.record as room
-    def full(path, recipe, number, tick):
-        if number: raise OSError(28, 'No space left on device')
-        return room_tub(path, recipe, number, tick)
-    room_tub = room.record_tub
-    monkeypatch.setattr(room, 'record_tub', full)
-    with pytest.raises(OSError): record(tmp_path/'data', SMALL, 2, bar=False)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize('workers', [1, 3])
+@pytest.mark.parametrize('to', ['the first process', 'all of its group, as a terminal does'])
+def test_ctrl_c_leaves_nothing(tmp_path, workers, to):
+    with recording(tmp_path, workers) as process:
+        os.kill(process.pid, signal.SIGINT) if to.startswith('the') else os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode != 0 and list((tmp_path/'tubs').iterdir()) == []
+    assert said.strip().endswith('KeyboardInterrupt') and 'in serve' not in said, 'the other processes are silent'
 
+
+def test_what_a_killed_recording_left_is_swept_out(tmp_path):
+    with recording(tmp_path, 2) as process:
+        with pytest.raises(EdgecarError, match='being written by another'): record(tmp_path/'tubs/data', SMALL, 1, bar=False)
+        process.kill()
+        process.stderr.read()     # ends when the last of its processes has
+    assert [p.name for p in (tmp_path/'tubs').iterdir()] == ['.data.new']
+    record(tmp_path/'tubs/data', SMALL, 1, bar=False)
+    assert [p.name for p in (tmp_path/'tubs').iterdir()] == ['data']
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_full_disk(tmp_path, workers):
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from edgecar.sim.record import *; record('data', Recipe(tracks='oval,club', frames=200), {workers}, bar=False)"
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    assert 'EdgecarError' in done.stderr and 'no room left' in done.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_killed_is_told(tmp_path):
+    "As the system does when memory runs out."
+    with recording(tmp_path, 2) as process:
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        said = process.stderr.read()
+    assert process.returncode == 1 and 'a process of the recording was ended' in said and list((tmp_path/'tubs').iterdir()) == []
+
+
+# What is recorded
 
 def test_donkeycar_reads_it(tmp_path):
     from donkeycar.parts.tub_v2 import Tub as Theirs
