@@ -1,4 +1,4 @@
-"Compiled kernels: without any folder to keep them in, after an edit in another file, on another processor."
+"Compiled kernels: read where nothing can be written, damaged, after an edit in another file, on another processor."
 import ctypes
 import os
 import shutil
@@ -37,10 +37,61 @@ def run(package, code, before=None, **env):
     return done.stdout.split()
 
 
-def test_user_without_a_folder_to_write(package):
+FRAME = """if True:
+    import sys
+    from hashlib import sha256
+    from numba.core.dispatcher import Dispatcher
+    from edgecar.sim.env import Twin
+    from edgecar.sim.expert import Expert
+    env = Twin('club', random=1.)
+    env.reset(seed=0)
+    frame = env.step(Expert(env.car.track, env.car.vehicle)(env.car.row))[0]
+    kernels = {k for name, m in list(sys.modules.items()) if name.startswith('edgecar') for k in vars(m).values() if isinstance(k, Dispatcher)}
+    print(sha256(frame).hexdigest(), sum(sum(k.stats.cache_hits.values()) for k in kernels), sum(len(k.signatures) for k in kernels))"""
+
+
+def close(package):
     for p in [package, *package.rglob('*')]: p.is_dir() and p.chmod(0o555)
-    assert run(package, 'from edgecar.sim.exact import sin; print(type(sin._cache).__name__, sin(.5))', without_privilege) == ['NullCache', '0.479425538604203']
-    assert not list(package.rglob('*.nb?'))
+
+
+def test_user_without_a_folder_to_write(package):
+    close(package)
+    frame, hits, kernels = run(package, FRAME, without_privilege)
+    assert int(hits) == 0 < int(kernels) and not list(package.rglob('*.nb?'))
+
+
+def test_code_left_by_set_up_is_read_where_nothing_can_be_written(package):
+    run(package, 'from edgecar.sim.expert import warm; print(warm())')
+    close(package)
+    frame, hits, kernels = run(package, FRAME, without_privilege)
+    assert hits == kernels != '0', 'nothing is compiled'
+    assert [frame, hits, kernels] == run(package, FRAME, without_privilege, PYTHONHASHSEED='7')
+
+
+@pytest.mark.slow
+def test_damaged_code_is_compiled_again_and_mended(package):
+    good = run(package, FRAME)
+    for n, file in enumerate(sorted(package.rglob('*.nb?'))): file.write_bytes([b'', b'not a pickle', file.read_bytes()[:50]][n % 3])
+    frame, hits, _ = run(package, FRAME)
+    assert (frame, hits) == (good[0], '0')
+    frame, hits, kernels = run(package, FRAME)
+    assert frame == good[0] and hits == kernels
+
+
+@pytest.mark.slow
+def test_code_that_anybody_may_have_written_is_not_run(package):
+    run(package, FRAME)
+    (package/'edgecar/sim/__pycache__').chmod(0o777)
+    assert run(package, FRAME)[1] == '0'
+
+
+@pytest.mark.slow
+def test_older_code_is_removed(package):
+    old = package/'edgecar/sim/__pycache__/env._drive-1-0123456789abcdef.py311.nbi'
+    old.parent.mkdir()
+    old.touch()
+    run(package, 'from edgecar.sim.expert import warm; print(warm())')
+    assert not old.exists() and any(old.parent.glob('env._drive*.nbi'))
 
 
 def test_edit_in_another_file_is_compiled(package):
