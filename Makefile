@@ -12,8 +12,8 @@ setup: ## make .venv from the lock (PYTHON=... names a Python 3.11); nothing to 
 	@scripts/setup
 
 .PHONY: repro
-repro: setup ## run the whole loop: fetch the data, train, export, score, print the results
-	edgecar data get
+repro: setup ## run the whole loop: have the data, train, export, score, print the results
+	@scripts/data
 	dvc repro
 	@edgecar results
 

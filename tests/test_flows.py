@@ -86,5 +86,6 @@ def test_data_flow_takes_the_recipe_of_params():
 
     from edgecar.sim.record import starter_recipe
     known = _infer_parameters(load_notebook_node(str(ROOT/'nbs/flows/0_data.ipynb')))
-    assert [p.name for p in known] == ['to', *PARAMS['data']] and all(p.help for p in known)
+    assert [p.name for p in known] == ['to', *PARAMS['data']] and all(p.help and p.inferred_type_name != 'None' for p in known)
+    assert all(type(ast.literal_eval(p.default)) is type(PARAMS['data'][p.name]) for p in known[1:])
     assert asdict(starter_recipe(ROOT)) == PARAMS['data'], 'each number of the recipe is written in params.yaml'

@@ -1,6 +1,7 @@
-"The loop in a clone: dvc repro twice, a changed parameter, an experiment with a bad pilot."
+"The loop in a clone, on a small recording of the twin: dvc repro twice, a changed parameter, an experiment with a bad pilot, a real tub beside it."
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ STAGES = list(yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages'])
 
 @pytest.fixture
 def clone(tmp_path):
-    "A clone of the tracked files as they are now, with its own git history and a toy recording for data."
+    "A clone of the tracked files as they are now, with its own git history and the recipe of a small recording."
     to = tmp_path/'edgecar'
     files = subprocess.check_output(['git', 'ls-files', '-z'], cwd=ROOT, text=True).split('\0')[:-1]
     for name in files:
@@ -27,8 +28,10 @@ def clone(tmp_path):
             shutil.copy2(ROOT/name, to/name)
     git = lambda *a: subprocess.run(['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c', 'core.hooksPath=/dev/null', *a], cwd=to, check=True, capture_output=True)
     git('init', '-q')
-    (to/'data.dvc').unlink()
-    (to/'dvc.lock').unlink(missing_ok=True)
+    for name in ('data.dvc', 'dvc.lock'): (to/name).unlink(missing_ok=True)
+    text = (to/'params.yaml').read_text()
+    for number in (r'tracks: \S+', 'tracks: oval,seed:1'), (r'frames: \d+', 'frames: 240'), (r'episode: \d+', 'episode: 240'), (r'epochs: \d+', 'epochs: 2'): text = re.sub(*number, text, 1)
+    (to/'params.yaml').write_text(text)
     git('add', '-A')
     git('commit', '-qm', 'clone')
     return to
@@ -47,11 +50,14 @@ def ran(output):
 
 
 def test_loop_runs_once_and_then_only_what_changed(clone):
-    toy_tub(clone/'data', n=240)
+    assert 'data: recorded' in run(clone, 'scripts/data')
     run(clone, 'dvc', 'add', 'data')
-    assert ran(run(clone, 'dvc', 'exp', 'run', '-S', 'train.epochs=2')) == STAGES
+    run(clone, 'edgecar', 'data', 'check')
+    shutil.rmtree(clone/'data'), shutil.rmtree(clone/'.dvc/cache')
+    assert 'data: recorded' in run(clone, 'scripts/data'), 'again, and it is what is pinned'
+    assert ran(run(clone, 'dvc', 'repro')) == STAGES
     assert ran(run(clone, 'dvc', 'repro')) == []
-    assert (clone/'build/export/pilot.tflite').is_file() and json.loads((clone/'metrics/evaluate.json').read_text())['frames'] == 48
+    assert (clone/'build/export/pilot.tflite').is_file() and json.loads((clone/'metrics/evaluate.json').read_text())['frames'] == 96
     lock = (clone/'dvc.lock').read_text()
 
     params = (clone/'params.yaml').read_text()
@@ -72,3 +78,12 @@ def test_loop_runs_once_and_then_only_what_changed(clone):
     run(clone, 'dvc', 'plots', 'show', '-o', 'plots')
     assert (clone/'plots/index.html').is_file()
 
+
+def test_a_real_tub_beside_it(clone):
+    "Named in params.yaml; through EDGECAR_MIRROR when it is set, else a toy in its place."
+    run(clone, 'edgecar', 'data', 'get')
+    if os.environ.get('EDGECAR_MIRROR'): run(clone, 'edgecar', 'data', 'get', 'donkeycar-test-tub')
+    else: toy_tub(clone/'tubs/donkeycar-test-tub', n=1000)
+    (clone/'params.yaml').write_text((clone/'params.yaml').read_text().replace('tubs: data ', 'tubs: data,tubs/donkeycar-test-tub '))
+    assert ran(run(clone, 'dvc', 'repro', 'train')) == ['prepare', 'train']
+    assert json.loads((clone/'metrics/prepare.json').read_text())['frames'] == 480 + 1000
