@@ -167,6 +167,13 @@ def test_doctor(edgecar, tmp_path):
     assert code == 1 and ['setup', 'LACKS', 'git', '->', 'apt-get', 'install', 'git'] in [line.split() for line in out.splitlines()]
 
 
+def test_doctor_looks_at_the_starter(edgecar, tmp_path):
+    said = lambda: next(line for line in edgecar('doctor', 'train')[1].splitlines() if 'starter recording' in line)
+    assert 'ok' in said() and 'not there yet: `make repro`' in said()
+    (tmp_path/'data.dvc').write_text('<<<<<<< HEAD')
+    assert ' -  ' in said() and '-> data/ is not what data.dvc pins' in said()
+
+
 def test_ctrl_c(tmp_path):
     "A download from a mirror that takes the connection and never answers."
     for name in ['settings.ini', 'dvc.yaml']: (tmp_path/name).touch()
