@@ -190,10 +190,10 @@ def _note(seat):
 
 # %% ../../nbs/sim/36_scene.ipynb #cc1409f4
 class Scene:
-    "The road called `name`; a race over `laps` if given."
-    def __init__(self, name:str, rate_hz:float=20., laps:int=None):
-        self.name, self.track, self.rate_hz, self.laps = name, find_track(track_name(name)), rate_hz, laps
-        self.seats, self.steps, self.ticks = [], 0, 0
+    "The road called `name`; a race over `laps` if given. `paced`: it waits for its clients' commands."
+    def __init__(self, name:str, rate_hz:float=20., laps:int=None, paced=False):
+        self.name, self.track, self.rate_hz, self.laps, self.paced = name, find_track(track_name(name)), rate_hz, laps, paced
+        self.seats, self.steps, self.due = [], 0, 0.   # due: sub-steps, and the part of one that is left over
 
     @property
     def time(self): return self.steps/v.RATE_HZ   # s
@@ -210,9 +210,9 @@ class Scene:
 
     def step(self):
         "Drive all cars for 1 / rate_hz s."
-        self.ticks += 1
-        steps = int(self.ticks*v.RATE_HZ/self.rate_hz) - int((self.ticks - 1)*v.RATE_HZ/self.rate_hz)
-        self.steps += steps
+        self.due += v.RATE_HZ/self.rate_hz
+        steps = int(self.due + 1e-6)
+        self.steps, self.due = self.steps + steps, self.due - steps
         hits = _drive(self.seats, steps)
         for seat, hit in zip(self.seats, hits):
             if hit != 'none': seat.hit = hit
