@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import EdgecarError
+from edgecar.core import EdgecarError, root
 from edgecar.data.public import digest, pinned
 from edgecar.data.tub import Tub, find_tubs
-from edgecar.sim.record import Recipe, check, record, starter
+from edgecar.sim.record import Recipe, check, record, starter, starter_recipe
 
 SMALL = Recipe(tracks='oval,seed:3', frames=30, episode=12)
 
@@ -89,7 +89,20 @@ def test_dvc_alone_names_what_is_missing(repository):
     dvc('add', 'data')
     shutil.rmtree(repository/'data'), shutil.rmtree(repository/'.dvc/cache')
     done = subprocess.run([sys.executable, '-m', 'dvc', 'repro'], capture_output=True, text=True)
-    assert done.returncode and "missing data 'source': data" in done.stderr     # its own words; `edgecar data get` is what mends it
+    assert done.returncode and "failed to reproduce 'data.dvc': missing data 'source': data" in done.stderr     # its own words
+    assert (root(Path(__file__).parent)/'data.dvc').read_text().startswith('# Missing? `edgecar data get` '), 'ours are in the file it names'
+
+
+def test_a_changed_recipe_is_told_and_pinned_when_meant(repository):
+    starter()
+    (repository/'data.dvc').write_text(f'# Missing? Ask.\nouts:\n- md5: {digest(repository/"data")}\n  path: data\n')
+    (repository/'params.yaml').write_text('data: {tracks: oval, frames: 20}\n')
+    assert 'recorded with tracks oval,seed:3 instead of oval, frames 30 instead of 20' in starter()
+    shutil.rmtree(repository/'data')
+    record('data', starter_recipe())
+    dvc('add', 'data')
+    assert starter() == 'already there' and check() == pinned(repository/'data')
+    assert (repository/'data.dvc').read_text().startswith('# Missing? Ask.\n')
 
 
 # Ends that nobody planned: real processes

@@ -217,7 +217,7 @@ def unlike(
 def _other(to, found, want, first=None):
     "The error of a recording that is not what is pinned."
     return EdgecarError(f'recorded, it has the digest {found}, and {to.name}.dvc pins {want}; nothing was installed' + (f'; the first file that differs is {first}' if first else ''), to,
-        f'if recipe or simulator were changed on purpose, remove {to.name}/ and {to.name}.dvc, `edgecar data get`, `dvc add {to.name}`; if not, compare the installed packages with Pipfile.lock')
+        f'if recipe or simulator were changed on purpose, remove {to.name}/, `edgecar record --to {to.name}`, `dvc add {to.name}`; if not, compare the installed packages with Pipfile.lock')
 
 def starter(
     to=None,              # folder; `data` of the repository if None
@@ -230,7 +230,7 @@ def starter(
     want, recipe = pinned(to), recipe or starter_recipe(to.parent)
     if taken(to):
         other = unlike(to, recipe)
-        if want in (None, digest(to)): return 'already there' + (f', recorded with {other} (remove {to.name}/ and {to.name}.dvc to record it again)' if other else '')
+        if want in (None, digest(to)): return 'already there' + (f', recorded with {other} (to record it again: remove {to.name}/, `edgecar record --to {to.name}`, `dvc add {to.name}`)' if other else '')
         raise EdgecarError(f'is there, but is not what {to.name}.dvc pins; it was not touched', to, f'move it away and run this again; if the change is meant, `dvc add {to.name}`')
     if want and _from_dvc(to, want): return 'from DVC'
     with fresh(to, recipe, workers, bar) as new:
