@@ -164,7 +164,7 @@ def _seated(does): return lambda client, m: does(client, m) if client.seat else 
 
 ANSWERS = dict(
     get_protocol_version=lambda client, m: send(client, 'protocol_version', version='2'), get_scene_names=lambda client, m: send(client, 'scene_names', scene_names=[*SCENES]),
-    load_scene=lambda client, m: load(client, m.get('scene_name')), exit_scene=_exit, quit_app=_quit, verify=_verify, control=drive) | {k: _seated(does) for k, does in dict(
+    load_scene=lambda client, m: client.server.scene or load(client, m.get('scene_name')), exit_scene=_exit, quit_app=_quit, verify=_verify, control=drive) | {k: _seated(does) for k, does in dict(
     reset_car=_reset, set_position=_place, car_config=_body, lidar_config=_lidar, step_mode=_mode,
     cam_config=lambda client, m: client.seat.look('image', Eye.read(m)), cam_config_b=lambda client, m: client.seat.look('image_b', Eye.read(m)),
     node_position=lambda client, m: send(client, 'node_position', **node(client.seat.scene, int(number(m, 'index', -1, 1e6))))).items()}
