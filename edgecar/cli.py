@@ -93,7 +93,7 @@ def data_check(workers:Annotated[int, typer.Option(help='processes; as many as t
 @app.command(epilog='Example: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`')
 def record(
     ctx:typer.Context,
-    to:Annotated[Path, typer.Option(help='the folder to make: a tub for each track')]=Path('tubs/twin'),
+    to:Annotated[Path, typer.Option(help='the folder to make, a tub for each track [default: tubs/twin]')]=None,
     tracks:Annotated[str, typer.Option(help='oval, donkey, club, seed:N or .toml files, with commas')]=None,
     frames:Annotated[int, typer.Option(help='of each tub, 20 a second')]=None,
     episode:Annotated[int, typer.Option(help='frames between two halls, lenses and cars')]=None,
@@ -113,7 +113,7 @@ def record(
     from edgecar.core import root
     from edgecar.data.tub import Tub, find_tubs
     from edgecar.sim.record import Recipe, record, starter_recipe
-    recipe = starter_recipe() if (root()/'params.yaml').is_file() else Recipe()
+    recipe, to = starter_recipe() if (root()/'params.yaml').is_file() else Recipe(), to or root()/'tubs/twin'
     record(to, replace(recipe, **{k: x for k, x in ctx.params.items() if k not in ('to', 'workers') and x is not None}), workers)
     typer.echo(table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
 

@@ -114,7 +114,7 @@ def test_recording(edgecar, tmp_path):
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 12}')
     assert [edgecar('data', 'get')[1] for _ in range(2)] == ['data: recorded\n', 'data: already there\n']
     code, out, err = edgecar('record', '--tracks', 'club', '--seed', 3, '--workers', 1)
-    assert code == 0 and out.split()[-2:] == ['tubs/twin/00_club', '12'] and 'recording' in err, out + err
+    assert code == 0 and out.split()[-2:] == [str(tmp_path/'tubs/twin/00_club'), '12'] and 'recording' in err, out + err
     assert 'there already' in edgecar('record')[2]
     (tmp_path/'data.dvc').write_text(f'outs:\n- md5: {digest(tmp_path/"data")}\n  path: data\n')
     assert edgecar('data', 'check', '--workers', 1)[:2] == (0, f'{pinned(tmp_path/"data")}: recorded afresh, the same as data.dvc\n')
