@@ -129,12 +129,15 @@ def _lookup(at, floor, level, pose):
 def _colours(colour, at, cell, floor, level, pose, raster, palette, sky):
     "The colours of a row of points at one moment; `level` is that of the floor, -1 where a row sees none. `pose[4]`: the yaw in columns."
     turn, around, whole = np.int32(pose[4]), np.int32(511), np.int32(-512)
-    for u in range(len(at)): at[u] = np.uint32((np.int32(cell[u]) & whole) | ((np.int32(cell[u]) + turn) & around))
-    for u in range(len(at)): colour[u] = sky[at[u]]
-    if level < 0: return
+    for u in range(len(at)): colour[u] = np.uint32((np.int32(cell[u]) & whole) | ((np.int32(cell[u]) + turn) & around))
+    if level < 0:
+        for u in range(len(at)): colour[u] = sky[colour[u]]
+        return
     _lookup(at, floor, level, pose)
     for u in range(len(at)):
-        if cell[u] >= 32768: colour[u] += palette[raster[at[u]]]
+        seen = sky[colour[u]]
+        if cell[u] >= 32768: seen += palette[raster[at[u]]]
+        colour[u] = seen
 
 # %% ../../nbs/sim/25_camera.ipynb #2202ace4
 @kernel
@@ -292,7 +295,7 @@ class Camera:
         self.ground, self.lens, self.look, self.cones = ground, lens, look, np.array(cones, np.float64).reshape(-1, 2)
         floor, cells = _survey(lens)
         light = _light(lens, look)
-        self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells, _levels(floor, cells, ground.scale), *light,
+        self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells, _levels(lens, ground.scale), *light,
             np.zeros((3, cells.shape[2]), np.uint32), np.zeros((2, lens.width), np.uint32), np.zeros((2, 5), np.float32),
             ground.scale, ground.origin, float(look.shutter_s), float(look.shake))   # in the order of `_see`
         self._cones = self.cones, looks.develop(look, look.cone), *light, _geometry(lens), float(lens.above_m), float(lens.ahead_m)
@@ -312,13 +315,16 @@ class Camera:
         return out
 
 # %% ../../nbs/sim/25_camera.ipynb #ec7d89ab
+@lru_cache(64)
 def _light(lens, look):
     "Of 128, `across - down`: (4w,) uint8, four bytes a pixel, and (h,) uint16."
     x, y = (((np.arange(n) + .5)/n*2 - 1)**2 for n in (lens.width, lens.height + 2*MARGIN))
     return np.repeat((128 - 64*look.vignette*x).astype(np.uint8), 4), (64*look.vignette*y).astype(np.uint16)
 
-def _levels(floor, cells, scale):
+@lru_cache(64)
+def _levels(lens, scale):
     "The level of a `Ground` that suits each row, -1 where none is seen: (h,) int64."
+    floor, cells = _survey(lens)
     ahead, left = np.moveaxis(floor[0].astype(np.float64), 1, 0)
     middle = ahead.shape[1]//2
     deep, wide = np.abs(np.diff(ahead[:, middle], append=ahead[-1:, middle])), np.abs(left[:, middle + 1] - left[:, middle])/2

@@ -161,6 +161,7 @@ def _sensible(rate_hz, random, direction, render_mode, modes):
     if render_mode not in (None, *modes): raise EdgecarError(f'render_mode is {render_mode!r}', mend=f'give one of {", ".join(modes)}')
 
 # %% ../../nbs/sim/26_env.ipynb #be05ae3c
+_varied = lru_cache(256)(lambda kind, seed, amount, base: kind.random(seed, amount, base))
 _OPTIONS = 'track', 'direction', 'lens', 'look', 'vehicle', 'station', 'right_m', 'turned_rad'
 
 def _draw(env, g, options):
@@ -169,7 +170,7 @@ def _draw(env, g, options):
     pick, back, amount = env.tracks[int(g.integers(len(env.tracks)))], g.random() < .5, env.random
     lens, look, vehicle = env.base
     if amount:
-        lens, look = (kind.random(int(g.integers(env.variety)), amount, base) for kind, base in ((Lens, lens), (Look, look)))
+        lens, look = (_varied(kind, int(g.integers(env.variety)), amount, base) for kind, base in ((Lens, lens), (Look, look)))
         vehicle = v.Vehicle.random(g, amount, vehicle)
     new = dict(lens=lens, look=look, vehicle=vehicle, station=g.random() if amount else 0., seed=int(g.integers(2**31)))
     direction = options.get('direction', env.direction or (-1 if back else 1))
