@@ -125,7 +125,7 @@ def show(client):
 
 # %% ../../nbs/sim/37_server.ipynb #af11ba2b
 def _verify(client, m):
-    if not hmac.compare_digest(str(m.get('private_key')).encode(), (client.server.token or '').encode()): raise EdgecarError('the token is another')
+    if not hmac.compare_digest(str(m.get('private_key')).encode(errors='replace'), (client.server.token or '').encode()): raise EdgecarError('the token is another')
     first, client.verified = not client.verified, True
     send(client, 'verified')
     if first: welcome(client)

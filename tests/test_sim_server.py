@@ -1,0 +1,99 @@
+"The server with many clients, and without: coming and going, killed and started again."
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from edgecar.core import EdgecarError
+from edgecar.sim.client import Simulator
+from edgecar.sim.protocol import pack, parse
+from edgecar.sim.server import Limits, Server, running
+
+SERVE = '''
+import asyncio, sys
+from edgecar.sim.server import Server, start
+async def main():
+    server = Server(port=int(sys.argv[1]))
+    await start(server)
+    print(server.port, flush=True)
+    await server.stopped.wait()
+asyncio.run(main())
+'''
+
+
+async def visit(port, i, frames):
+    "A client that comes, drives a little, and goes; some go without a word."
+    reader, writer = await asyncio.open_connection('127.0.0.1', port, limit=1 << 20)
+    async def hear(kind):
+        while (m := parse(await reader.readline()))['msg_type'] != kind: pass
+        return m
+    await hear('scene_selection_ready')
+    writer.write(pack('load_scene', scene_name=('oval', 'donkey', 'club')[i % 3]))
+    first = await hear('telemetry')
+    for _ in range(frames):
+        writer.write(pack('control', steering=0, throttle='.3'))
+        last = await hear('telemetry')
+    (writer.transport.abort if i % 2 else writer.close)()
+    return last['time'] - first['time']
+
+
+def test_fifty_clients_come_and_go():
+    async def visits(port):
+        rounds = [await asyncio.gather(*(visit(port, i, 4 + i % 5) for i in range(50))) for _ in range(2)]
+        return [t for r in rounds for t in r]
+    with running(Server(port=0, limits=Limits(patience_s=60))) as server:
+        asyncio.run(visits(server.port))
+        files = len(os.listdir('/proc/self/fd'))
+        driven = asyncio.run(asyncio.wait_for(visits(server.port), 120))
+        until = time.monotonic() + 10
+        while server.clients and time.monotonic() < until: time.sleep(.01)
+        assert len(driven) == 100 and min(driven) > .1
+        assert not server.clients and not server.scenes and len(os.listdir('/proc/self/fd')) - files <= 2
+
+
+def test_there_is_room_for_so_many():
+    async def fill(port):
+        lines = [await asyncio.open_connection('127.0.0.1', port) for _ in range(3)]
+        words = [await asyncio.wait_for(r.readline(), 10) for r, _ in lines[:2]]
+        try: last = await asyncio.wait_for(lines[2][0].read(100), 10)
+        except ConnectionError: last = b''
+        for _, w in lines: w.close()
+        return words, last
+    with running(Server(port=0, limits=Limits(clients=2))) as server: words, last = asyncio.run(fill(server.port))
+    assert all(b'scene_selection_ready' in w for w in words) and last == b''
+
+
+def test_time_is_real():
+    with running(Server(port=0, rate_hz=50)) as server, Simulator(port=server.port) as car:
+        first, began = car.step(0., 0.)[1]['time'], time.monotonic()
+        for _ in range(50): last = car.step(0., 0.)[1]['time']
+        assert (last - first)/(time.monotonic() - began) == pytest.approx(1, rel=.25)
+
+
+@pytest.mark.slow
+def test_a_driver_survives_a_server_that_is_killed():
+    serve = lambda port: subprocess.Popen([sys.executable, '-c', SERVE, str(port)], stdout=subprocess.PIPE, text=True)
+    process = serve(0)
+    try:
+        port = int(process.stdout.readline())
+        with Simulator(port=port, patience_s=60) as car:
+            for _ in range(20): frame, told = car.step(0., 1.)
+            assert told['speed'] > .5
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process = serve(port)
+            frame, told = car.step(0., 0.)   # as soon as it is there
+            assert told['speed'] < .1 and frame.shape == (120, 160, 3) and told['time'] < 2
+            for _ in range(3): car.step(0., 0.)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            car.patience_s = .3
+            with pytest.raises(EdgecarError, match='edgecar sim serve'): car.step(0., 0.)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
