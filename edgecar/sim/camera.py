@@ -243,9 +243,10 @@ def _shape(out, uv, colour, shade, across, down):
             if not inside: continue
             for k in range(3): out[v, u, k] = int(min(colour[k]*shade*(across[4*u] - down[v + 4])/128., 255.))
 
-# %% ../../nbs/sim/25_camera.ipynb #ff6af7d3
+# %% ../../nbs/sim/25_camera.ipynb #2dd9f589
 _BOXES = np.array([[.18, .10, .0, .07, .25], [.20, .09, .05, .14, 1.]])   # half the length, half the width, from, to: m; how light
 
+# %% ../../nbs/sim/25_camera.ipynb #ff6af7d3
 @kernel
 def _box(out, car, colour, box, across, down, geometry, above, px, py, s, c, shake):
     "Draw a box of a car for a lens at (px, py) in the car's axes; `s`, `c`: sine and cosine of the car's direction in the lens's."
