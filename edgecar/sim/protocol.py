@@ -55,9 +55,10 @@ def parse(raw:bytes)->dict:
     if not isinstance(message, dict) or not isinstance(message.get('msg_type'), str): raise EdgecarError('a message has no msg_type')
     return message
 
-def pack(msg_type:str, **fields)->bytes:
-    "A message as the simulator sends it."
-    return json.dumps({'msg_type': msg_type, **fields}).encode() + b'\n'
+def pack(msg_type:str, pictures:dict=None, **fields)->bytes:
+    "A message as the simulator sends it; `pictures` are fields in base64, bytes, in which there is nothing to escape."
+    text = json.dumps({'msg_type': msg_type, **fields})[:-1] + ''.join(f', "{key}": "' + file.decode() + '"' for key, file in (pictures or {}).items())
+    return (text + '}\n').encode()
 
 # %% ../../nbs/sim/35_protocol.ipynb #0d6ec2aa
 def number(
@@ -164,7 +165,7 @@ def encode(frame, encoding:str='JPG', grey:bool=False)->bytes:
     if encoding == 'TGA':
         Image.fromarray(frame).save(file := io.BytesIO(), 'TGA')
         return file.getvalue()
-    how = ('.jpg', (cv2.IMWRITE_JPEG_QUALITY, 90)) if encoding == 'JPG' else ('.png', (cv2.IMWRITE_PNG_COMPRESSION, 1))
+    how = ('.jpg', (cv2.IMWRITE_JPEG_QUALITY, 75)) if encoding == 'JPG' else ('.png', (cv2.IMWRITE_PNG_COMPRESSION, 1))
     return cv2.imencode(how[0], cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), how[1])[1].tobytes()
 
 def decode(file:bytes)->np.ndarray:

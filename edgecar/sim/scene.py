@@ -221,16 +221,16 @@ class Scene:
 
 # %% ../../nbs/sim/36_scene.ipynb #422f8162
 def telemetry(seat)->dict:
-    "What a client is told after a step; takes the pictures."
+    "What a client is told after a step, as `pack` takes it; takes the pictures."
     car, told, track = seat.car, info(seat.car), seat.scene.track
     message = dict(steering_angle=seat.control.steering, throttle=seat.control.throttle, speed=told['speed'], hit=seat.hit, time=seat.scene.time,
-        activeNode=int(car.station), totalNodes=len(track.xy), cte=told['cte']*PER_M, gyro_w=0.)
+        activeNode=int(car.station), totalNodes=len(track.xy), cte=told['cte']*PER_M, gyro_w=0., pictures={})
     for key, names in _PARTS.items(): message.update(zip(names, told[key]))
     for key, eye in seat.eyes.items():
         frame = see(seat, key)
         file = encode(frame, eye.encoding, eye.grey)
         if key == 'image': seat.frame, seat.file = frame, file
-        message[key] = base64.b64encode(file).decode()
+        message['pictures'][key] = base64.b64encode(file)
     if seat.lidar: message['lidar'] = cast(seat.lidar, *car.state[:3], _discs(seat))
     seat.hit, seat.frames = 'none', seat.frames + 1
     return message

@@ -220,7 +220,6 @@ class Client(asyncio.Protocol):
     def data_received(self, data):
         try: self.waiting.extend(self.framer.feed(data))
         except EdgecarError as e: return bye(self, e)
-        self.transport.pause_reading()
         self.work()
 
     def work(self):
@@ -231,12 +230,12 @@ class Client(asyncio.Protocol):
             now = self.loop.time()
             self.allowance = min(self.allowance + (now - self.filled)*self.limits.rate_hz, self.limits.rate_hz/2)
             self.filled = now
-            if self.stuck: return
+            if self.stuck: break
             if self.allowance < 0 or now > until:
                 self.later = self.loop.call_later(max(-self.allowance/self.limits.rate_hz, 0), self.work)
-                return
+                break
             handle(self, self.waiting.popleft())
-        if not self.transport.is_closing(): self.transport.resume_reading()
+        if bool(self.waiting) == self.transport.is_reading(): (self.transport.pause_reading if self.waiting else self.transport.resume_reading)()
 
 # %% ../../nbs/sim/37_server.ipynb #4af7c6a3
 class Server:
