@@ -9,70 +9,109 @@ __all__ = ['PI', 'waves', 'sources', 'kernel', 'sincos', 'sin', 'cos', 'atan2', 
 import contextlib
 import hashlib
 import os
+import pickle
 from functools import cache
 from pathlib import Path
 
+import numba
 import numpy as np
+from llvmlite.binding import get_host_cpu_name
 from numba import njit
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator, _IPythonCacheLocator
+from numba.core.codegen import get_host_cpu_features
+from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
-# %% ../../nbs/sim/20_exact.ipynb #4fba2a81
+# %% ../../nbs/sim/20_exact.ipynb #56d8bc49
 @cache
 def sources(folder):
     "Digest of the modules in a folder."
-    return hashlib.sha256(b''.join(p.read_bytes() for p in sorted(Path(folder).glob('*.py')))).hexdigest()[:16]
+    return hashlib.sha256(b''.join(p.read_bytes() for p in sorted(Path(folder).glob('*.py')) if p.is_file())).hexdigest()[:16]
 
 # %% ../../nbs/sim/20_exact.ipynb #0bba02b9
 @cache
-def _place(folder, digest):
-    "The folder for the machine code of the modules in `folder`."
+def _machine():
+    "Digest of the compiler, and of what it compiles for."
+    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return hashlib.sha256(f'{numba.__version__} {config.CPU_NAME or get_host_cpu_name()} {features} {config.OPT}'.encode()).hexdigest()[:8]
+
+# %% ../../nbs/sim/20_exact.ipynb #c62f8859
+def _safe(folder):
+    "Whether nobody but us, or root, has made this folder, or can write there."
+    return not folder.exists() or (folder.stat().st_uid in (0, os.getuid()) and not folder.stat().st_mode & 0o002)
+
+# %% ../../nbs/sim/20_exact.ipynb #0e2b9a3e
+@cache
+def _place(
+    folder,
+    name,      # what the names of the files hold
+)->Path:
+    "Where the machine code of the modules in `folder` is kept; None if there is no safe place."
     beside, user = Path(folder)/'__pycache__', Path(config.CACHE_DIR or AppDirs('numba', appauthor=False).user_cache_dir)
     with contextlib.suppress(OSError):
         beside.mkdir(exist_ok=True)
-        ours = os.access(beside, os.W_OK) or any(beside.glob(f'*{digest}*.nbi'))
-        if ours and not config.CACHE_DIR and not beside.stat().st_mode & 0o002: return beside
-    return user/_CacheLocator.get_suitable_cache_subpath(str(Path(folder)/'_'))
-
-# %% ../../nbs/sim/20_exact.ipynb #0e2b9a3e
-class _Locator(_CacheLocator):
-    "Says to numba where a kernel of a module is kept, and under which name."
-    def __init__(self, f, file): self.line, self.digest, self.folder = f.__code__.co_firstlineno, sources(str(Path(file).parent)), str(Path(file).parent)
-
-    @classmethod
-    def from_function(cls, f, file): return cls(f, file) if file.endswith('.py') and os.path.exists(file) and 'ipykernel_' not in file else None
-
-    def get_cache_path(self): return str(_place(self.folder, self.digest))
-    def get_source_stamp(self): return self.digest
-    def get_disambiguator(self): return f'{self.line}-{self.digest}'
-
-class _Impl(CompileResultCacheImpl): _locator_classes = [_Locator, _IPythonCacheLocator]
+        if not config.CACHE_DIR and not beside.stat().st_mode & 0o002 and (os.access(beside, os.W_OK) or any(beside.glob(f'*{name}*.nbi'))): return beside
+    user = user/_CacheLocator.get_suitable_cache_subpath(str(Path(folder)/'_'))
+    return user if user.is_absolute() and _safe(user) else None   # a user without a home has a relative one
 
 # %% ../../nbs/sim/20_exact.ipynb #c752fcfb
+class _Locator(_CacheLocator):
+    "Says to numba where a kernel of a module is kept, and under which name."
+    def __init__(self, f, file):
+        folder = str(Path(file).parent)
+        self._py_file, self.line, self.sources = file, f.__code__.co_firstlineno, sources(folder)
+        self.place = _place(folder, self.sources + _machine())
+
+    @classmethod
+    def from_function(cls, f, file):
+        if file.endswith('.py') and os.path.exists(file) and 'ipykernel_' not in file and (found := cls(f, file)).place: return found
+
+    def get_cache_path(self): return str(self.place)
+    def get_source_stamp(self): return self.sources
+    def get_disambiguator(self): return f'{self.line}-{self.sources}{_machine()}'
+
+# %% ../../nbs/sim/20_exact.ipynb #1885efa0
+class _Impl(CompileResultCacheImpl):
+    "What of a kernel is kept."
+    _locator_classes = [_Locator, _IPythonCacheLocator]
+
+    def reduce(self, result):
+        data = dumps(super().reduce(result))
+        return hashlib.sha256(data).hexdigest(), data
+
+    def rebuild(self, context, kept):
+        digest, data = kept
+        if hashlib.sha256(data).hexdigest() != digest: raise ValueError('damaged')
+        return super().rebuild(context, pickle.loads(data))
+
+# %% ../../nbs/sim/20_exact.ipynb #65382b8e
 class _Kept(FunctionCache):
     "numba's cache, whose faults only cost time."
     _impl_class = _Impl
 
     def load_overload(self, sig, context):
-        try: return super().load_overload(sig, context)
+        try: found = super().load_overload(sig, context)
         except Exception: return None    # a damaged file may raise anything
+        return found if found and found.signature.args == sig else None   # two processes may have written one file
 
     def save_overload(self, sig, data):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             try: super().save_overload(sig, data)
-            except OSError: raise
+            except OSError: return
             except Exception:
                 self.flush()             # the index was damaged
                 super().save_overload(sig, data)
+            for old in Path(self.cache_path).glob(self._impl.filename_base.rsplit('-', 2)[0] + '-*.nb[ic]'):
+                if self._impl.locator.get_source_stamp() not in old.name: old.unlink()
 
-# %% ../../nbs/sim/20_exact.ipynb #1885efa0
+# %% ../../nbs/sim/20_exact.ipynb #2eefd386
 def kernel(
     f,  # a function that numba can compile
 ):      # the same, compiled at its first call; the Python function is its `py_func`
     "Decorator: compile `f`, and keep the result on the disk where that is possible."
     k = njit(f, nogil=True, error_model='numpy')   # x / 0 is infinite, as in numpy
-    with contextlib.suppress(RuntimeError): k._cache = _Kept(f)   # raised where there is no place at all
+    with contextlib.suppress(RuntimeError, OSError): k._cache = _Kept(f)   # raised where there is no place at all
     return k
 
 # %% ../../nbs/sim/20_exact.ipynb #6e54a30c
