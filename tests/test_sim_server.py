@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -72,6 +74,23 @@ def test_time_is_real():
         first, began = car.step(0., 0.)[1]['time'], time.monotonic()
         for _ in range(50): last = car.step(0., 0.)[1]['time']
         assert (last - first)/(time.monotonic() - began) == pytest.approx(1, rel=.25)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_told_to_stop(number):
+    command = [str(Path(sys.prefix)/'bin/edgecar'), 'sim', 'serve', '--port', '0', '--page-port', '0', '--scene', 'oval', '--paced']
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+    try:
+        port = int(process.stdout.readline().split(':')[2].split(',')[0])
+        url = process.stdout.readline().split()[1]
+        with Simulator(port=port, watchdog_s=None) as car: assert car.step(0., 1.)[1]['time'] == pytest.approx(.05)
+        assert 'the twin' in urlopen(url, timeout=10).read().decode()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, '', '')
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
