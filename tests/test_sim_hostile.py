@@ -52,7 +52,7 @@ def closed(line):
 def memory(): return int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGESIZE')/1e6   # MB
 
 
-@pytest.mark.parametrize('many', [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('many', [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_hostile_messages(many, monkeypatch, caplog):
     g, heard, handle = random.Random(0), [0], edgecar.sim.server.handle
     def counted(client, raw):
@@ -78,10 +78,10 @@ def test_hostile_messages(many, monkeypatch, caplog):
             line.close()
             frame, told = honest.step(0., 0.)
             frames, rounds = frames + (frame.shape == (120, 160, 3)), rounds + 1
-            if rounds == many//2500: grown, files = memory(), len(os.listdir('/proc/self/fd'))
+            if rounds == max(many//5000, 1): grown, files = memory(), len(os.listdir('/proc/self/fd'))
         wait(lambda: len(server.clients) == 1)
         assert [*server.scenes] == ['generated_track'] and len(server.scenes['generated_track'].seats) == 1
-        assert frames == rounds > many//2500 and not server.tasks[0].done() and not server.tasks[1].done()
+        assert frames == rounds > many//5000 and not server.tasks[0].done() and not server.tasks[1].done()
         assert memory() - grown < 40 and len(os.listdir('/proc/self/fd')) - files <= 3
         assert not [r for r in caplog.records if r.levelname == 'ERROR']
         assert honest.step(0., .5)[1]['time'] > .5*(time.monotonic() - began) > 0

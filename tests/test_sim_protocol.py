@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from edgecar.sim.env import find_track
-from edgecar.sim.server import Server, running
+from edgecar.sim.server import Limits, Server, running
 
 SCENES = ['generated_road', 'warehouse', 'sparkfun_avc', 'generated_track', 'mountain_track', 'roboracingleague_1', 'waveshare', 'mini_monaco', 'warren', 'thunderhill', 'circuit_launch']
 COMMA = [re.compile(r'"[a-zA-Z_]+":(?P<num>[0-9,E-]+)' + end, re.M) for end in (',', '}')]
@@ -290,7 +290,7 @@ def test_the_client_may_choose_its_clock(connect):
 
 
 def test_pings_come_and_quit_ends_it(connect):
-    with running(Server(port=0)) as server:
+    with running(Server(port=0, limits=Limits(ping_s=.2))) as server:
         gym = connect(server.port)
         wait(lambda: 'ping' in gym.heard, gym)
         gym.send('quit_app')

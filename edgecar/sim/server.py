@@ -35,6 +35,7 @@ class Limits:
     partial_s:float=10.       # an unfinished message, an unread answer, a missing password
     idle_s:float=300.         # nothing said at all; 0: for ever
     stale_s:float=1.          # then a car halts, in real time
+    ping_s:float=5.           # between pings, that show a client that we are there
     patience_s:float=5.       # then a client that others wait for is driven on without
     unread_bytes:int=1 << 18  # then frames are left out, or its commands wait
 
@@ -295,14 +296,16 @@ def _overdue(client, now, limits):
 # %% ../../nbs/sim/37_server.ipynb #104a3694
 async def keep_house(server:Server):
     "Part from those who hold out; ping the others now and then."
-    limits, loop, beat = server.limits, asyncio.get_running_loop(), 0
+    limits, loop = server.limits, server.loop
+    ping = loop.time()
     while True:
-        await asyncio.sleep(min(.25, limits.partial_s/4, limits.patience_s/4))
-        now, beat = loop.time(), beat + 1
+        await asyncio.sleep(min(.25, limits.partial_s/4, limits.patience_s/4, limits.ping_s))
+        now = loop.time()
+        if pinging := now - ping >= limits.ping_s: ping = now
         for client in [*server.clients]:
             if why := _overdue(client, now, limits): bye(client, why)
-            elif beat % 20 == 0 and client.seat and not client.stuck: send(client, 'ping')
-            elif client.seat and client.seat.scene.paced and not client.fresh and now - client.commanded > limits.patience_s:
+            if pinging and client.seat and not client.stuck: send(client, 'ping')
+            if client.seat and client.seat.scene.paced and not client.fresh and now - client.commanded > limits.patience_s:
                 client.parked, client.seat.control = True, HALT
                 paced(server, client.seat.scene)
 
