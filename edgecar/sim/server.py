@@ -140,7 +140,7 @@ def _quit(client, m):
     if len(client.server.clients) == 1 and loopback(client.server.host): client.server.stopped.set()
     else: bye(client, 'it wants to quit')
 
-# %% ../../nbs/sim/37_server.ipynb #92ae1f80
+# %% ../../nbs/sim/37_server.ipynb #d379b2c0
 def _reset(client, m):
     client.seat.reset()
     show(client)
@@ -153,6 +153,7 @@ def _body(client, m): client.seat.body = Body.read(m)
 
 def _lidar(client, m): client.seat.lidar = Lidar.read(m)
 
+# %% ../../nbs/sim/37_server.ipynb #92ae1f80
 def _mode(client, m):
     "Who drives alone may choose the clock."
     if len(client.seat.scene.seats) > 1: return
