@@ -76,6 +76,15 @@ def test_the_car_runs_what_the_workbench_tested():
     assert not differ, f'{differ} -> bound them in deploy/Pipfile, then make lock'
 
 
+@pytest.mark.parametrize('lock', LOCKS, ids=str)
+def test_every_python_3_11_gets_all_of_it(lock):
+    "Debian 12 has 3.11.2: a package that only later ones may have would be missing there, and nobody would say so."
+    from packaging.markers import Marker
+    on = lambda version, marker: Marker(marker).evaluate({'python_full_version': version, 'python_version': '3.11'})
+    packages = [(name, p['markers']) for section, part in json.loads(lock.read_text()).items() if section != '_meta' for name, p in part.items() if 'markers' in p]
+    assert not [name for name, marker in packages if on('3.11.99', marker) and not on('3.11.2', marker)]
+
+
 def test_the_library_asks_for_nothing_else():
     conf = ConfigParser()
     conf.read(ROOT/'settings.ini')
