@@ -179,7 +179,7 @@ def test_ctrl_c(tmp_path):
     for name in ['settings.ini', 'dvc.yaml']: (tmp_path/name).touch()
     with socket.create_server(('127.0.0.1', 0)) as mirror:
         env = {**os.environ, 'EDGECAR_MIRROR': f'http://127.0.0.1:{mirror.getsockname()[1]}', 'NO_PROXY': '127.0.0.1', 'HOME': str(tmp_path)}
-        with subprocess.Popen([EDGECAR, 'data', 'get', 'hive_cone_avoid'], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as get:
+        with subprocess.Popen(['env', '--default-signal=INT', EDGECAR, 'data', 'get', 'hive_cone_avoid'], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as get:
             mirror.settimeout(60)
             mirror.accept()[0].recv(1)  # it has asked
             get.send_signal(signal.SIGINT)

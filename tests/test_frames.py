@@ -218,7 +218,7 @@ def test_ctrl_c_leaves_no_piece(tmp_path, cache):
         data = image(tub, 0).read_bytes()
         for _ in range(600): w.write({'cam/image_array': data, 'user/angle': 0., 'user/throttle': 0.})
     code = 'import sys; from edgecar.data.frames import load; load(8 * [sys.argv[1]], cache=sys.argv[2], bar=False)'   # half a second of decoding
-    with subprocess.Popen([sys.executable, '-c', code, tub, cache], stderr=subprocess.PIPE, text=True) as p:
+    with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', code, tub, cache], stderr=subprocess.PIPE, text=True) as p:
         try:
             while p.poll() is None and not list(cache.glob('.*.tmp')): time.sleep(.001)   # until it has begun
             p.send_signal(signal.SIGINT)
