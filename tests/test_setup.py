@@ -136,6 +136,8 @@ def test_interrupted_then_run_again(tmp_path):
     again = subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=5, capture_output=True, text=True)
     assert again.stdout + again.stderr == ''
     subprocess.run(['.venv/bin/edgecar', '--help'], cwd=repo, check=True)
+    kernels = [repo/'.venv/bin/python', '-c', 'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])']
+    assert subprocess.run(kernels, cwd=repo, check=True, capture_output=True, text=True).stdout == '0\n', 'set-up has compiled them'
     assert subprocess.run(['git', 'status', '--porcelain'], cwd=repo, capture_output=True).stdout == b''
 
 
