@@ -18,7 +18,7 @@ from .camera import Camera, Lens
 from .exact import PI, atan2, kernel
 from .ground import Ground
 from .look import Look
-from .track import Track, generate, locate, read
+from .track import Track, generate, generate_long, locate, read
 
 # %% ../../nbs/sim/26_env.ipynb #e29e435d
 class Course:
@@ -43,11 +43,11 @@ class Course:
 # %% ../../nbs/sim/26_env.ipynb #77cb2e59
 @lru_cache(64)
 def find_track(name, backwards:bool=False)->Track:
-    "A built-in track, a file's, or 'seed:N' for a generated one; EdgecarError when it is none of them."
+    "A built-in track, a file's, or 'seed:N' (12..30 m) and 'long:N' (25 m and more) for generated ones; EdgecarError when it is none of them."
     if isinstance(name, Track): track = name
-    elif str(name).startswith('seed:'):
-        if not (n := str(name)[5:]).isdigit(): raise EdgecarError(f'no track is called {name!r}', mend="write 'seed:' and a whole number")
-        track = generate(int(n))
+    elif (make := dict(seed=generate, long=generate_long).get((parts := str(name).partition(':'))[0])) and parts[1]:
+        if not parts[2].isdecimal(): raise EdgecarError(f'no track is called {name!r}', mend=f"write '{parts[0]}:' and a whole number")
+        track = make(int(parts[2]))
     else: track = read(name)
     return track.reverse() if backwards else track
 
