@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'sim', 'Folder', 'Indexes', 'Group', 'table', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'indexes', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete',
-           'tub_restore', 'score', 'flat', 'results']
+           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'gate', 'results']
 
 # %% ../nbs/61_cli.ipynb #86770005
 import sys
@@ -218,6 +218,17 @@ def tub_restore(path:Folder, records:Indexes):
     restore(path, indexes(records))
     typer.echo(Tub(path))
 
+# %% ../nbs/61_cli.ipynb #494fc04f
+def flat(
+    x,                # nested dicts of numbers
+    name:str='',      # what the numbers belong to
+):                    # (name, number) pairs, names joined by dots
+    "The numbers of nested dicts, named by the way to them; an estimate with its interval."
+    if isinstance(x, dict) and x.keys() == {'value', 'low', 'high'}: yield name, '{value:.4g} ({low:.4g}..{high:.4g})'.format(**x)
+    elif isinstance(x, dict):
+        for key, value in x.items(): yield from flat(value, f'{name}.{key}' if name else key)
+    elif isinstance(x, (int, float)): yield name, x
+
 # %% ../nbs/61_cli.ipynb #a82fc224
 @app.command(epilog='Example: `edgecar score build/export/pilot.tflite tubs/hive_cone_avoid`')
 def score(
@@ -235,17 +246,52 @@ def score(
     driver = np.stack([seen.steering, seen.throttle], 1)
     typer.echo(table(flat(score.report(driver, pilot.drive(progress(seen.frames, 'driving', unit='frame')), driver)), head=['open loop', '']))
 
-# %% ../nbs/61_cli.ipynb #abcf7088
-def flat(
-    x,                # nested dicts of numbers
-    name:str='',      # what the numbers belong to
-):                    # (name, number) pairs, names joined by dots
-    "The numbers of nested dicts, named by the way to them."
-    if isinstance(x, dict):
-        for key, value in x.items(): yield from flat(value, f'{name}.{key}' if name else key)
-    elif isinstance(x, (int, float)): yield name, x
-
 # %% ../nbs/61_cli.ipynb #5b467e16
+@app.command(epilog='Examples: `edgecar evaluate build/export/pilot.tflite`; `edgecar evaluate old.tflite --tracks 100 --seed 500`')
+def evaluate(
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],
+    tracks:Annotated[int, typer.Option(help='unseen ones, of 25 m and more, half of them backwards', min=1)]=20,
+    steps:Annotated[int, typer.Option(help='commands on each, 20 a second', min=2)]=1000,
+    seed:Annotated[int, typer.Option(help='which tracks', min=0, max=900_000)]=0,
+    random:Annotated[float, typer.Option(help='how much halls, lenses and cars differ, 0..1')]=.5,
+    trouble:Annotated[int, typer.Option(help='tracks driven again with noise, delay, lost frames, a turned camera', min=0)]=0,
+    workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given', min=1)]=None,
+):
+    "Have a pilot drive the twin where it never was: off-track events with intervals, distance from the line, speed beside the expert's."
+    from dataclasses import replace
+
+    from edgecar.pilot.rollout import exam
+    from edgecar.pilot.rollout import score as drive
+    drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed) for d in exam('try_out', tracks, longest=True, steps=steps, random=random)]
+    typer.echo(table(flat(drive(model, drives, min(trouble, tracks), workers)[0]), head=['closed loop', '']))
+
+# %% ../nbs/61_cli.ipynb #abcf7088
+@app.command(epilog='Example: `edgecar movie build/export/pilot.tflite lap.webp --track club`')
+def movie(
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot')],
+    to:Annotated[Path, typer.Argument(help='the film to make, .webp or .gif')],
+    track:Annotated[str, typer.Option(help='oval, donkey, club, seed:N, long:N or a .toml file')]='donkey',
+    steps:Annotated[int, typer.Option(help='of the film, 20 a second', min=2)]=240,
+    seed:Annotated[int, typer.Option(help='of hall, lens, car and start', min=0)]=0,
+    backwards:Annotated[bool, typer.Option('--backwards', help='against the direction of the track')]=False,
+):
+    "Film a pilot in the twin: what the camera saw, what was done, and where."
+    from edgecar.pilot.movie import film
+    from edgecar.pilot.rollout import Drive
+    from edgecar.pilot.runtime import Pilot
+    typer.echo(film(to, Drive(track, backwards, seed, steps), Pilot(model)))
+
+# %% ../nbs/61_cli.ipynb #92da6b17
+@app.command()
+def gate():
+    "Hold what `evaluate` recorded against the section `gate` of params.yaml. Fails when a rule is broken, and says by how much."
+    from edgecar.core import root
+    from edgecar.pilot.gate import gate
+    verdicts = gate(root())
+    typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
+    if not all(v.kept for v in verdicts): raise typer.Exit(1)
+
+# %% ../nbs/61_cli.ipynb #8dd361a8
 @app.command()
 def results():
     "Print the metrics of the last run, and where its pictures are."
@@ -254,5 +300,5 @@ def results():
     files = sorted((root()/'metrics').glob('*.json'), key=lambda f: (stages.find(f'metrics/{f.name}'), f.name))
     if not files: raise EdgecarError('no results yet', root()/'metrics', 'make repro')
     typer.echo(table(([f.stem, *pair] for f in files for pair in flat(read_json(f))), head=['stage', 'metric', 'value']))
-    pictures = sorted(p.relative_to(root()) for p in (root()/'build').rglob('*.png'))
+    pictures = sorted(p.relative_to(root()) for p in (root()/'build').rglob('*.*') if p.suffix in ('.png', '.webp'))
     typer.echo('\n'.join(['\npictures:', *(f'  {p}' for p in pictures)]) if pictures else '\nno pictures yet -> make repro')
