@@ -131,7 +131,7 @@ def latencies(files, frames, rounds=9, calls=100):
 
 def main(quick):
     tub = ROOT/'data'
-    if not (tub/'images').is_dir(): tub = get('donkeycar-test-tub')
+    if not (tub/'images').is_dir(): tub = kept if (kept := ROOT/'.cache/donkeycar-test-tub').is_dir() else get('donkeycar-test-tub', kept)
     rec, seeds = load([tub], bar=False), (1,) if quick else (1, 2, 3)
     split = tail(rec.session)
     with tempfile.TemporaryDirectory() as d:
