@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'sim', 'Folder', 'Indexes', 'Group', 'table', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'indexes', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete',
-           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'gate', 'results']
+           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'replay', 'gate', 'results']
 
 # %% ../nbs/61_cli.ipynb #86770005
 import sys
@@ -280,6 +280,29 @@ def movie(
     from edgecar.pilot.rollout import Drive
     from edgecar.pilot.runtime import Pilot
     typer.echo(film(to, Drive(track, backwards, seed, steps), Pilot(model)))
+
+# %% ../nbs/61_cli.ipynb #e2b794fc
+@app.command(epilog='Example: `edgecar replay tubs/monday --refs refs/monday.csv --update-refs`')
+def replay(
+    path:Folder,
+    model:Annotated[Path, typer.Option(help='a .tflite pilot')]=Path('build/export/pilot.tflite'),
+    refs:Annotated[Path, typer.Option(help='the stored reference [default: refs/NAME OF THE TUB.csv]')]=None,
+    tolerance:Annotated[float, typer.Option(help='largest difference of a command that is none')]=.01,
+    update_refs:Annotated[bool, typer.Option('--update-refs', help='store what it does now as the reference')]=False,
+):
+    "Run a recording through a pilot and compare with a stored reference, frame by frame. Fails when a command has changed."
+    from edgecar.core import EdgecarError
+    from edgecar.pilot import replay
+    from edgecar.pilot.runtime import Pilot
+    refs = refs or Path('refs')/f'{path.resolve().name}.csv'
+    was = None if update_refs else replay.read_refs(refs)   # a missing reference is said before the driving
+    now = replay.commands(Pilot(model), path)
+    if update_refs:
+        replay.write_refs(refs, now)
+        return typer.echo(f'{refs}: {len(now)} frames')
+    found = replay.changes(was, now, tolerance)
+    typer.echo(table([[c.frame, c.what, c.was, round(c.now, 4), round(c.by, 4)] for c in found[:20]], head=['frame', '', 'was', 'now', 'by']) if found else f'{len(now)} frames, none changed by more than {tolerance}')
+    if found: raise EdgecarError(f'{len({c.frame for c in found})} of {len(now)} frames have changed', refs, 'if that is meant: --update-refs, and commit it')
 
 # %% ../nbs/61_cli.ipynb #92da6b17
 @app.command()

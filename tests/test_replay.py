@@ -1,0 +1,45 @@
+"A replay passes what drives the same, and catches what does not: here a crop and a scale that somebody changed."
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecar.data.toy import toy_tub
+
+
+@pytest.fixture(scope='module')
+def rig(tmp_path_factory):
+    "A tub, and a pilot whose weights are drawn, not trained: it reacts to every pixel."
+    from edgecar.core import seed_all
+    from edgecar.pilot.export import tflite
+    from edgecar.pilot.model import kind
+    folder = tmp_path_factory.mktemp('replay')
+    toy_tub(folder/'tub', n=40)
+    seed_all(3)
+    k, wide = kind('edge'), kind('edge', top=.3)
+    net = k.net()
+    net.set_weights([w*1.3 if w.ndim > 1 else w for w in net.get_weights()])
+    (other := wide.net()).set_weights(net.get_weights())
+    blobs = dict(pilot=tflite(k.whole(net)), scaled=tflite(k.whole(net, 1/128)), cropped=tflite(wide.whole(other)))
+    for name, blob in blobs.items(): (folder/f'{name}.tflite').write_bytes(blob)
+    return folder
+
+
+def replay(folder, model, *more):
+    return subprocess.run([Path(sys.executable).parent/'edgecar', 'replay', 'tub', '--model', f'{model}.tflite', '--refs', 'refs/tub.csv', *more], cwd=folder, capture_output=True, text=True)
+
+
+def test_what_drives_the_same_passes(rig):
+    assert replay(rig, 'pilot', '--update-refs').stdout == 'refs/tub.csv: 40 frames\n'
+    before = (rig/'refs/tub.csv').read_bytes()
+    done = replay(rig, 'pilot')
+    assert done.returncode == 0 and 'none changed' in done.stdout
+    assert replay(rig, 'pilot', '--update-refs').returncode == 0 and (rig/'refs/tub.csv').read_bytes() == before
+
+
+@pytest.mark.parametrize('model', ['scaled', 'cropped'])
+def test_changed_preprocessing_is_caught(rig, model):
+    replay(rig, 'pilot', '--update-refs')
+    done = replay(rig, model)
+    assert done.returncode == 1 and 'of 40 frames have changed' in done.stderr and 'steering' in done.stdout
