@@ -7,6 +7,7 @@ __all__ = ['SEEDS', 'RATE_HZ', 'STEP', 'TROUBLES', 'Drive', 'put_down', 'Run', '
            'exam', 'per_km', 'mean_of', 'share_of', 'summary', 'score']
 
 # %% ../../nbs/pilot/41_rollout.ipynb #61a9a131
+import contextlib
 import json
 import os
 import subprocess
@@ -24,9 +25,10 @@ from ..sim.env import Car, find_track
 from ..sim.exact import atan2
 from ..sim.expert import Expert, clip
 from ..sim.look import Look
+from ..sim.track import KEPT
 
 # %% ../../nbs/pilot/41_rollout.ipynb #5b4554dd
-SEEDS = dict(select=1_000_000, gate=2_000_000, try_out=3_000_000)   # the first seed of each use; recordings have those below
+SEEDS = dict(select=KEPT, gate=2*KEPT, try_out=3*KEPT)   # the first seed of each use
 
 # %% ../../nbs/pilot/41_rollout.ipynb #2f4f4897
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _worker(path, jobs, found, shown):
             print(json.dumps(path), file=p.stdin)
             while jobs:
                 i, d = jobs.pop(0)
-                print(json.dumps(asdict(d)), file=p.stdin, flush=True)
+                with contextlib.suppress(BrokenPipeError): print(json.dumps(asdict(d)), file=p.stdin, flush=True)
                 if not (said := p.stdout.readline()): raise EdgecarError('a process that drives was ended', mend='run it again; is there enough memory?')
                 found[i] = json.loads(said)
                 if 'error' in found[i]: raise EdgecarError(*found[i]['error'])
@@ -149,6 +151,7 @@ def _worker(path, jobs, found, shown):
         finally:
             jobs.clear()
             p.kill()
+            with contextlib.suppress(BrokenPipeError): p.stdin.close()
 
 def drive_all(
     drives,            # Drives

@@ -25,6 +25,7 @@ from ..data.public import digest, pinned, run_dvc, taken
 from ..data.tub import Tub, TubWriter, find_tubs, lock
 from .env import Twin, find_track
 from .expert import Expert, clip
+from .track import KEPT
 
 # %% ../../nbs/sim/28_record.ipynb #74828c43
 @dataclass(frozen=True)
@@ -44,10 +45,18 @@ class Recipe:
 
     def __post_init__(self):
         for f in fields(self): _possible(f, getattr(self, f.name))
-        for name in self.names: find_track(name)
+        for name in self.names: _recordable(name)
 
     @property
     def names(self): return [t.strip() for t in self.tracks.split(',')]
+
+# %% ../../nbs/sim/28_record.ipynb #709d6f52
+def _recordable(name):
+    "EdgecarError when a track is none, or is kept for judging pilots."
+    find_track(name)
+    kind, _, seed = name.partition(':')
+    if kind in ('seed', 'long') and int(seed) >= KEPT:
+        raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it', mend=f'take a number below {KEPT}')
 
 # %% ../../nbs/sim/28_record.ipynb #159a1710
 _RANGES = dict(frames=(1, 10**6), episode=(2, 10**6), seed=(0, 2**31), random=(0, 1), pace=(.2, 2), right_m=(0, 1), turned_rad=(0, 1.5), pushes=(0, 1), push=(0, 2), started=(0, 2**33))
