@@ -1,7 +1,11 @@
 "The gate lets a pilot through that drives, and none that does not: constant, mirrored, undertrained, wrongly quantised. Each drives the twin as the file it is."
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 
 from edgecar.data.frames import load
@@ -69,3 +73,14 @@ def test_the_same_seed_gives_the_same_numbers(trained):
     path, drives = ship(folder, 'again', kind.whole(net)), exam('select', 3, steps=120, noise=5., dropped=.1)
     first = drive_all(drives, path, workers=2, bar=False)
     assert first == drive_all(drives, path, workers=1, bar=False) == [rollout(d, Pilot(path)) for d in drives]
+
+
+def test_a_killed_process_is_said_and_none_stays():
+    code = "from edgecar.pilot.rollout import drive_all, exam; drive_all(exam('select', 500), workers=2, bar=False)"
+    with subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True) as p:
+        until, children = time.monotonic() + 60, []
+        while len(children) < 2 and time.monotonic() < until: children = psutil.Process(p.pid).children()
+        children[0].kill()
+        said = p.communicate(timeout=60)[1]
+    assert p.returncode == 1 and 'a process that drives was ended' in said
+    assert not any(c.is_running() for c in children)
