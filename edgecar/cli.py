@@ -274,12 +274,13 @@ def movie(
     steps:Annotated[int, typer.Option(help='of the film, 20 a second', min=2)]=240,
     seed:Annotated[int, typer.Option(help='of hall, lens, car and start', min=0)]=0,
     backwards:Annotated[bool, typer.Option('--backwards', help='against the direction of the track')]=False,
+    saliency:Annotated[bool, typer.Option('--saliency', help='show in red what the steering depends on')]=False,
 ):
     "Film a pilot in the twin: what the camera saw, what was done, and where."
     from edgecar.pilot.movie import film
     from edgecar.pilot.rollout import Drive
     from edgecar.pilot.runtime import Pilot
-    typer.echo(film(to, Drive(track, backwards, seed, steps), Pilot(model)))
+    typer.echo(film(to, Drive(track, backwards, seed, steps), Pilot(model), where=saliency))
 
 # %% ../nbs/61_cli.ipynb #e2b794fc
 @app.command(epilog='Example: `edgecar replay tubs/monday --refs refs/monday.csv --update-refs`')
