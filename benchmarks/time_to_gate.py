@@ -22,7 +22,7 @@ import yaml
 from edgecar.core import root
 from edgecar.data.tub import find_tubs
 from edgecar.pilot.gate import judge
-from edgecar.pilot.rollout import drive_all, exam, summary
+from edgecar.pilot.rollout import exam, score
 
 ROOT = root(Path(__file__).parent)
 PARAMS = yaml.safe_load((ROOT/'params.yaml').read_text())
@@ -34,7 +34,7 @@ def driven(pilot, parity=0.):
     "(passed, seconds, what was found) of the gate for one .tflite."
     e, start = PARAMS['evaluate'], time.perf_counter()
     drives = exam('gate', e['tracks'], steps=e['steps'], random=e['random'], late_s=e['late_s'])
-    found = dict(driving=summary(drive_all(drives, pilot, bar=False), drive_all(drives, bar=False)), parity=parity)
+    found = dict(driving=score(pilot, drives, e['trouble'], bar=False)[0], parity=parity)
     verdicts = judge(found, PARAMS['gate'])
     return all(v.kept for v in verdicts), time.perf_counter() - start, {v.rule: round(v.found, 3) for v in verdicts}
 
@@ -50,7 +50,7 @@ def ours(tubs, out):
     p, start = dict(PARAMS['train']), time.perf_counter()
     amounts = {k: p.pop(k) for k in list(p) if k in asdict(Augment())}
     cfg = Training(**p, augment=Augment(**amounts))
-    rec = load(tubs, bar=False)
+    rec = load(tubs, cache=f'{out}/frames', bar=False)   # nothing is decoded before the clock starts
     q = PARAMS['prepare']
     split = tail(rec.session, q['test'], q['val'], q['gap'])
     net, kind, _ = train(rec, split, cfg, bar=False, drive=candidates(cfg.drive))

@@ -19,6 +19,7 @@ RULES = dict(   # name in params.yaml -> where in metrics/evaluate.json, and whe
     clean=(('driving', 'clean', 'value'), 'least'),
     speed_ratio=(('driving', 'speed_ratio', 'low'), 'least'),
     cte_p95_m=(('driving', 'cte_p95_m', 'high'), 'most'),
+    troubled_per_km=(('driving', 'troubled_per_km', 'high'), 'most'),
     parity=(('parity',), 'most'),
 )
 
