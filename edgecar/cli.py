@@ -308,12 +308,14 @@ def replay(
 # %% ../nbs/61_cli.ipynb #92da6b17
 @app.command()
 def gate():
-    "Hold what `evaluate` recorded against the section `gate` of params.yaml. Fails when a rule is broken, and says by how much."
-    from edgecar.core import root
+    "Hold what `evaluate` recorded against the section `gate` of params.yaml. Fails when a rule is broken, and says by how much; else writes the model card."
+    from edgecar.core import atomic, root
+    from edgecar.pilot.card import card
     from edgecar.pilot.gate import gate
     verdicts = gate(root())
     typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
     if not all(v.kept for v in verdicts): raise typer.Exit(1)
+    with atomic(root()/'build/gate/card.md', 'w') as f: f.write(card(root(), verdicts))
 
 # %% ../nbs/61_cli.ipynb #8dd361a8
 @app.command()

@@ -81,10 +81,10 @@ def test_one_notebook_one_stage_in_order():
 
 def test_the_gate_is_one_command_that_reads_its_section():
     gate = STAGES['gate']
-    assert gate['cmd'] == 'edgecar gate' and gate['params'] == ['gate'] and gate['outs'] == ['build/gate']
+    assert gate['cmd'] == 'edgecar gate' and gate['params'] == ['prepare', 'train', 'export', 'gate'] and gate['outs'] == ['build/gate']
     from edgecar.pilot.gate import RULES
     assert list(PARAMS['gate']) == list(RULES)
-    seen, todo = set(), {ROOT/'edgecar/pilot/gate.py'}
+    seen, todo = set(), {ROOT/'edgecar/pilot/gate.py', ROOT/'edgecar/pilot/card.py'}
     while todo:
         seen.add(path := todo.pop())
         todo |= imports(absolute(path)) - seen
