@@ -39,6 +39,7 @@ class Training:
     patience:int=25        # epochs without a better checkpoint before it stops
     drive:int=0            # tracks that candidates drive in the twin, so that driving picks the checkpoint; 0: the validation block picks
     every:int=4            # epochs between two candidates, in the second half of the training
+    enough:float=0.        # a candidate whose cost is no more ends the training
     augment:Augment=field(default_factory=Augment)
 
 # %% ../../nbs/pilot/31_train.ipynb #c49fe3e2
@@ -160,7 +161,7 @@ def train(
     for h in history: on_epoch and on_epoch(h)
     epochs = progress(None, f'training {cfg.kind}', cfg.epochs, 'epoch', disable=not bar, initial=len(history))
     for e in range(len(history), cfg.epochs):
-        if stale(history, cfg.patience): break
+        if stale(history, cfg.patience) or history and history[-1].get('cost', np.inf) <= cfg.enough: break
         learner.begin(cfg.seed, e)
         loss = float(np.mean([float(learner.step(*b)) for b in batches(x, y, cfg, e)]))
         if not np.isfinite(loss): raise EdgecarError(f'the loss became {loss} in epoch {e}', mend=f'a smaller train.lr than {cfg.lr:g} usually helps')
