@@ -184,7 +184,7 @@ class Guarded:
     def set_default_headers(self):
         self.set_header('Content-Security-Policy', "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'")
         self.set_header('X-Content-Type-Options', 'nosniff')
-        self.set_header('Referrer-Policy', 'no-referrer')
+        self.set_header('Referrer-Policy', 'same-origin')   # with none a form has no origin, either
         self.set_header('Cache-Control', 'no-store')
 
 # %% ../../nbs/car/57_page.ipynb #f75f9923

@@ -115,7 +115,7 @@ function pairs(id, rows) {   // [what, value, class] each
 }
 
 const MODES = { user: 'driver', local_angle: 'pilot steers', local: 'pilot drives' }
-const words = name => String(name).replaceAll('_', ' ')
+const words = name => name === 'estop' ? 'e-stop' : String(name).replaceAll('_', ' ')
 const unit = (x, digits, u) => typeof x === 'number' ? x.toFixed(digits) + ' ' + u : '–'
 const some = x => typeof x === 'number' ? +x.toPrecision(3) : words(x)
 
@@ -166,7 +166,7 @@ function state(s, on) {
   $('model').title = m.digest ?? ''
   pairs('gate', m.gate && typeof m.gate === 'object' ? Object.entries(m.gate).map(([k, v]) => [words(k), some(v)]) : m.gate ? [['gate', some(m.gate)]] : [])
   const late = (x, most) => x > most ? 'slow' : ''
-  pairs('timing', [['rate', unit(s.loop_hz, 0, 'Hz')], ['turn, half', unit(s.loop_p50_ms, 1, 'ms')], ['turn, p99', unit(s.loop_p99_ms, 1, 'ms')], ['inference', unit(s.inference_ms, 1, 'ms')],
+  pairs('timing', [['rate', unit(s.loop_hz, 0, 'Hz')], ['turn p50', unit(s.loop_p50_ms, 1, 'ms')], ['turn p99', unit(s.loop_p99_ms, 1, 'ms')], ['inference', unit(s.inference_ms, 1, 'ms')],
     ['frame age', unit(s.frame_age_ms, 0, 'ms'), late(s.frame_age_ms, 150)], ['link', unit(on ? latency : null, 0, 'ms'), late(latency, SLOW_MS)], ['looking on', String(told.others)]])
   const stopped = new Set(s.stopped ?? []), causes = { ...Object.fromEntries([...stopped].map(n => [n, ''])), ...(s.faults ?? {}) }
   pairs('faults', Object.entries(causes).filter(([n, c]) => c || stopped.has(n)).map(([n, c]) => [words(n) + (stopped.has(n) ? ', stopped' : ''), c, stopped.has(n) ? 'latched' : '']))
