@@ -34,12 +34,12 @@ class Mock:
     def close(self): os.close(self.file)
 
 # %% ../../nbs/car/51_owner.ipynb #7b590dbe
-class Twin:
-    "Says commands to a simulator, on a line that is handed over."
-    def __init__(self, _=''): self.line = None
+class Twin(Mock):
+    "Says commands to a simulator, on a line that is handed over, and notes them."
+    line = None
 
     def take(self, line):
-        self.close()
+        self.hang_up()
         self.line = socket.socket(fileno=line)
 
     def _say(self, steering, throttle, brake):
@@ -47,15 +47,19 @@ class Twin:
         text = json.dumps(dict(msg_type='control', steering=f'{steering:.4f}', throttle=f'{throttle:.4f}', brake=f'{brake:.1f}')).encode()
         try: whole = self.line.send(text, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(text)
         except OSError: whole = False
-        if not whole: self.close()   # the car has gone with it, or will halt by itself
+        if not whole: self.hang_up()   # the car has gone with it, or will halt by itself
 
-    def write(self, steering, throttle): self._say(steering, throttle, 0.)
+    def write(self, steering, throttle, brake=0.):
+        super().write(steering, throttle)
+        self._say(steering, throttle, brake)
 
-    def neutral(self): self._say(0., 0., 1.)
+    def neutral(self): self.write(0., 0., 1.)
 
-    def close(self):
+    def hang_up(self):
         if self.line: self.line.close()
         self.line = None
+
+    def close(self): self.hang_up(); super().close()
 
 # %% ../../nbs/car/51_owner.ipynb #16e7a855
 def actuator(
