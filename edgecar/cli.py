@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'sim', 'Folder', 'Indexes', 'Group', 'table', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'indexes', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete',
-           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'replay', 'gate', 'results']
+           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'replay', 'gate', 'drive', 'results']
 
 # %% ../nbs/61_cli.ipynb #86770005
 import sys
@@ -316,6 +316,39 @@ def gate():
     typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
     if not all(v.kept for v in verdicts): raise typer.Exit(1)
     with atomic(root()/'build/gate/card.md', 'w') as f: f.write(card(root(), verdicts))
+
+# %% ../nbs/61_cli.ipynb #f668acae
+@app.command(epilog='Examples: `edgecar drive --profile twin --model build/export/pilot.tflite`; `edgecar drive --profile replay --tub tubs/monday`')
+def drive(
+    ctx:typer.Context,
+    profile:Annotated[str, typer.Option(help='twin, car, mock or replay')]='twin',
+    model:Annotated[list[Path], typer.Option(help='.tflite pilots; the first drives, the others can be chosen on the page')]=[],
+    manifest:Annotated[str, typer.Option(help='that names the digest a model must have [default: manifest.json beside it, if there is one]')]=None,
+    camera:Annotated[str, typer.Option(help='another than the profile says: twin, mock, replay')]=None,
+    actuator:Annotated[str, typer.Option(help='another than the profile says: twin, mock:FILE')]=None,
+    tub:Annotated[str, typer.Option(help='to replay')]=None,
+    mode:Annotated[str, typer.Option(help='at the start: user, local_angle or local')]=None,
+    arm:Annotated[bool, typer.Option('--arm', help='at the start; not for a car')]=None,
+    limit:Annotated[float, typer.Option(help='of the throttle', min=0, max=1)]=None,
+    rate_hz:Annotated[float, typer.Option(help='turns a second', min=1, max=200)]=None,
+    host:Annotated[str, typer.Option(help='of the simulator')]=None,
+    port:Annotated[int, typer.Option(help='of the simulator')]=None,
+    scene:Annotated[str, typer.Option(help='of the simulator')]=None,
+    sim_token:Annotated[str, typer.Option(help='that the simulator wants', envvar='EDGECAR_SIM_TOKEN')]=None,
+    page_host:Annotated[str, typer.Option(help='to listen on')]='127.0.0.1',
+    page_port:Annotated[int, typer.Option(help='0 for any that is free')]=8887,
+    token:Annotated[str, typer.Option(help='that a driver must show', envvar='EDGECAR_TOKEN')]='',
+    anyone:Annotated[bool, typer.Option('--anyone', help='may drive, from other machines too, without a token')]=False,
+    turns:Annotated[int, typer.Option(help='then it ends', min=1)]=None,
+):
+    "Drive, with a page to watch and steer, until ctrl-C; Enter stops the car."
+    from dataclasses import replace
+
+    from edgecar.car.drive import PROFILES, drive
+    from edgecar.core import EdgecarError
+    if profile not in PROFILES: raise EdgecarError(f'no profile is called {profile!r}', mend=f"one of: {', '.join(PROFILES)}")
+    said = {k: v for k in ('manifest', 'camera', 'actuator', 'tub', 'mode', 'arm', 'limit', 'rate_hz', 'host', 'port', 'scene', 'sim_token') if (v := ctx.params[k]) is not None}
+    drive(replace(PROFILES[profile], models=tuple(map(str, model)), page=dict(host=page_host, port=page_port, token=token, anyone=anyone), **said), typer.echo, turns)
 
 # %% ../nbs/61_cli.ipynb #8dd361a8
 @app.command()
