@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'PROFILES', 'Clock', 'TwinCamera', 'ReplayCamera', 'Mix', 'Panel', 'place', 'find_road', 'Status', 'Profile',
-           'find_camera', 'Speed', 'Alive', 'vehicle', 'compose', 'drive']
+           'find_camera', 'Speed', 'Alive', 'vehicle', 'compose', 'go', 'drive']
 
 # %% ../../nbs/car/58_drive.ipynb #c40a986e
 import contextlib
@@ -251,14 +251,8 @@ def compose(p:Profile):
     return V
 
 # %% ../../nbs/car/58_drive.ipynb #f3c94472
-def drive(
-    profile:Profile,
-    say=print,          # where to look
-    turns:int=None,     # then it ends
-)->dict:                # the status at the end
-    "Drive until somebody ends it; EdgecarError when a part cannot be had, or fails."
-    if profile.camera == 'hardware' and profile.arm: raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
-    V = compose(profile)
+def go(V, say=print, turns=None)->dict:
+    "Run a composed vehicle until somebody ends it: its last status; EdgecarError when a part fails."
     sys.setswitchinterval(.0005)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, lambda *_: setattr(V, 'on', False))
@@ -268,3 +262,8 @@ def drive(
     if V.start(rate_hz=1e9, max_loop_count=turns) is None: raise EdgecarError('a part has failed', mend='see above')
     if not V.mem['owner']['alive']: raise EdgecarError("the actuator's process has ended", mend='look at the car: its last pulse may hold')
     return V.mem['status']
+
+def drive(profile:Profile, say=print, turns=None)->dict:
+    "Drive; EdgecarError when a part cannot be had, or fails."
+    if profile.camera == 'hardware' and profile.arm: raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
+    return go(compose(profile), say, turns)
