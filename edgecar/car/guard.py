@@ -47,7 +47,7 @@ class Bounds:
 # %% ../../nbs/car/53_guard.ipynb #4a0fc1f6
 class Eyes:
     "Causes in a picture, (h, w, 3) or (h, w) uint8, and in the time when it came."
-    def __init__(self, bounds=Bounds(), clock=time.monotonic): self.bounds, self.clock, self.sum, self.seen_s, self.fresh_s = bounds, clock, None, 0., 0.
+    def __init__(self, bounds=Bounds(), clock=time.monotonic): self.bounds, self.clock, self.sum, self.seen_s, self.fresh_s, self.frozen = bounds, clock, None, 0., 0., False
 
     def run(self, frame, seen_s, speed_m_s=None)->tuple:
         b, now, causes = self.bounds, self.clock(), []
@@ -55,10 +55,11 @@ class Eyes:
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size: return 'picture',
         if seen_s != self.seen_s:
             self.seen_s, was, self.sum = seen_s, self.sum, zlib.crc32(np.ascontiguousarray(frame))
-            if was != self.sum: self.fresh_s = seen_s
+            if was != self.sum: self.fresh_s, self.frozen = seen_s, False
         standing = speed_m_s is not None and abs(speed_m_s) < b.standing_m_s
         if standing: self.fresh_s = max(self.fresh_s, now - b.frozen_s/2)
-        elif self.seen_s != self.fresh_s and now - self.fresh_s > b.frozen_s: causes.append('frozen')
+        elif self.seen_s != self.fresh_s and now - self.fresh_s > b.frozen_s: self.frozen = True
+        if self.frozen: causes.append('frozen')
         mean = frame[::8, ::8].mean()
         return *causes, *['black']*bool(mean < b.dark), *['white']*bool(mean > b.bright)
 
