@@ -151,6 +151,7 @@ def peer(port, log, model, user):
     def report(): return dict(missed_deadlines=int(np.sum(np.diff(moments[2*HZ:]) > 1.5/HZ)), jitter=(np.abs(np.diff(moments[2*HZ:]) - 1/HZ)*1e3).tolist(), overhead=works[2*HZ:])
     threading.Thread(target=faults.listen, args=(report,), daemon=True).start()
     print(page_port, flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # which a shell's background jobs ignore
     V.start(rate_hz=HZ)
 
 
