@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'PROFILES', 'Clock', 'TwinCamera', 'ReplayCamera', 'Mix', 'Panel', 'place', 'find_road', 'Status', 'Profile',
-           'find_camera', 'Speed', 'Alive', 'vehicle', 'compose', 'go', 'drive']
+           'find_camera', 'heed', 'Speed', 'Alive', 'vehicle', 'compose', 'go', 'drive']
 
 # %% ../../nbs/car/58_drive.ipynb #c40a986e
 import contextlib
@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from . import hardware
+from .config import changes
 from .guard import Book, Bounds, Copilot, Eyes, Garage, Link, Stops
 from .owner import Owner
 from .page import Page
@@ -166,8 +168,10 @@ class Status:
 @dataclass(frozen=True)
 class Profile:
     "What a drive is made of."
-    camera:str='mock'          # twin, mock, replay, or what edgecar.car.hardware knows
+    camera:str='mock'          # twin, mock, replay, or what edgecar.car.hardware knows: v4l2:...
     actuator:str='mock:'       # see edgecar.car.owner
+    gamepad:str=''             # js:..., see edgecar.car.hardware
+    imu:str=''                 # mpu6050:...
     rate_hz:float=60.
     attended:bool=False        # no driving without somebody who could stop it, whoever drives
     strict:bool=False          # only a model that a manifest names
@@ -185,7 +189,7 @@ class Profile:
     bounds:Bounds=Bounds()
 
 # %% ../../nbs/car/58_drive.ipynb #9f32fc93
-PROFILES = dict(twin=Profile('twin', 'twin'), car=Profile('hardware', 'pca9685:', attended=True, strict=True, limit=.5), mock=Profile(), replay=Profile('replay'))
+PROFILES = dict(twin=Profile('twin', 'twin'), car=Profile('hardware', 'pca9685:', 'js:', attended=True, strict=True, limit=.5), mock=Profile(), replay=Profile('replay'))
 
 # %% ../../nbs/car/58_drive.ipynb #f17645ff
 def find_camera(profile:Profile, owner):
@@ -194,10 +198,18 @@ def find_camera(profile:Profile, owner):
     if profile.camera in ('mock', 'replay'):
         if profile.camera == 'replay' and not profile.tub: raise EdgecarError('no recording is named', mend='--tub DIR')
         return ReplayCamera(profile.tub)
-    from importlib import import_module
-    from importlib.util import find_spec
-    if not find_spec('edgecar.car.hardware'): raise EdgecarError(f'no camera is called {profile.camera!r}', mend='twin, mock or replay')
-    return import_module('edgecar.car.hardware').camera(profile.camera)
+    return hardware.camera(profile.camera)
+
+# %% ../../nbs/car/58_drive.ipynb #0a4d389f
+def heed(
+    name:str,     # of a profile
+    path,         # a myconfig.py
+    say=print,    # told what is passed over
+)->Profile:
+    "A profile as an owner has it; EdgecarError when the file cannot be read, or describes another kind of car."
+    found, over = changes(path, car=name == 'car')
+    for line in over: say(f'{path}: {line}')
+    return replace(PROFILES[name], **found)
 
 # %% ../../nbs/car/58_drive.ipynb #17ff945c
 class Speed:
@@ -228,6 +240,7 @@ def compose(p:Profile):
     V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
     V.garage = garage = Garage(copilot, p.models, p.manifest, p.strict, book.note)
     if p.models and not garage.change(Path(p.models[0]).name): raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
+    pads, imu = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else [], p.imu and hardware.imu(p.imu)
     V.page = page = Page(**{'mode': p.mode, **p.page})
     V.owner = owner = Owner(p.actuator)
     try: camera = find_camera(p, owner)
@@ -236,12 +249,15 @@ def compose(p:Profile):
     V.add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
     V.add(page, inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording', 'status'],
         outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+    for pad in pads: V.add(pad, inputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons', 'throttle_limit'],
+        outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+    if imu: V.add(imu, outputs=[f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'gyr_z', 'temp')], threaded=True)
     V.add(Panel(owner, garage, stops, book, p.limit), inputs=['web/buttons'], outputs=['throttle_limit'])
     V.add(copilot, inputs=['cam/image_array', 'cam/seen_s'], outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms'])
     V.add(Mix(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit'], outputs=['angle', 'throttle', 'mix/causes'])
     V.add(Speed(), inputs=['cam/info'], outputs=['speed'])
     V.add(Eyes(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
-    V.add(Link([page], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
+    V.add(Link([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
     V.add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
     V.add(owner, inputs=['angle', 'throttle', 'causes'], outputs=['owner'])
     V.add(Status(clock, copilot, garage, book, find_road(p.scene) if p.camera == 'twin' else None),
@@ -265,5 +281,5 @@ def go(V, say=print, turns=None)->dict:
 
 def drive(profile:Profile, say=print, turns=None)->dict:
     "Drive; EdgecarError when a part cannot be had, or fails."
-    if profile.camera == 'hardware' and profile.arm: raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
+    if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'): raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
     return go(compose(profile), say, turns)

@@ -371,6 +371,9 @@ class IMU:
 
 # %% ../../nbs/car/52_hardware.ipynb #355f991f
 def imu(spec:str):   # mpu6050:[/dev/i2c-1][?address=0x68]
-    "The IMU of a car; ValueError, OSError when it cannot be had."
-    path, options = take_apart(spec, '/dev/i2c-1', address=0x68)
-    return IMU(I2C(path, **options))
+    "The IMU of a car; EdgecarError when it cannot be had."
+    from edgecar.core import EdgecarError
+    try:
+        path, options = take_apart(spec, '/dev/i2c-1', address=0x68)
+        return IMU(I2C(path, **options))
+    except (OSError, ValueError) as e: raise EdgecarError(f'the IMU cannot be had ({getattr(e, "strerror", None) or e})', spec, 'is it wired, may this user open the bus (group i2c)?') from None
