@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'sim', 'Folder', 'Indexes', 'Group', 'table', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'indexes', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete',
-           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'replay', 'gate', 'drive', 'results']
+           'tub_restore', 'flat', 'score', 'evaluate', 'movie', 'replay', 'gate', 'drive', 'calibrate', 'results']
 
 # %% ../nbs/61_cli.ipynb #86770005
 import sys
@@ -322,10 +322,12 @@ def gate():
 def drive(
     ctx:typer.Context,
     profile:Annotated[str, typer.Option(help='twin, car, mock or replay')]='twin',
+    config:Annotated[Path, typer.Option(help="an owner's myconfig.py, read as data")]=None,
     model:Annotated[list[Path], typer.Option(help='.tflite pilots; the first drives, the others can be chosen on the page')]=[],
     manifest:Annotated[str, typer.Option(help='that names the digest a model must have [default: manifest.json beside it, if there is one]')]=None,
-    camera:Annotated[str, typer.Option(help='another than the profile says: twin, mock, replay')]=None,
-    actuator:Annotated[str, typer.Option(help='another than the profile says: twin, mock:FILE')]=None,
+    camera:Annotated[str, typer.Option(help='another than the profile says: twin, mock, replay, v4l2:/dev/video0')]=None,
+    actuator:Annotated[str, typer.Option(help='another than the profile says: twin, mock:FILE, pca9685:/dev/i2c-1')]=None,
+    gamepad:Annotated[str, typer.Option(help='js:/dev/input/js0')]=None,
     tub:Annotated[str, typer.Option(help='to replay')]=None,
     mode:Annotated[str, typer.Option(help='at the start: user, local_angle or local')]=None,
     arm:Annotated[bool, typer.Option('--arm', help='at the start; not for a car')]=None,
@@ -336,7 +338,7 @@ def drive(
     scene:Annotated[str, typer.Option(help='of the simulator')]=None,
     sim_token:Annotated[str, typer.Option(help='that the simulator wants', envvar='EDGECAR_SIM_TOKEN')]=None,
     page_host:Annotated[str, typer.Option(help='to listen on')]='127.0.0.1',
-    page_port:Annotated[int, typer.Option(help='0 for any that is free')]=8887,
+    page_port:Annotated[int, typer.Option(help='0 for any that is free [default: 8887]')]=None,
     token:Annotated[str, typer.Option(help='that a driver must show', envvar='EDGECAR_TOKEN')]='',
     anyone:Annotated[bool, typer.Option('--anyone', help='may drive, from other machines too, without a token')]=False,
     turns:Annotated[int, typer.Option(help='then it ends', min=1)]=None,
@@ -344,11 +346,40 @@ def drive(
     "Drive, with a page to watch and steer, until ctrl-C; Enter stops the car."
     from dataclasses import replace
 
-    from edgecar.car.drive import PROFILES, drive
+    from edgecar.car.drive import PROFILES, drive, heed
     from edgecar.core import EdgecarError
     if profile not in PROFILES: raise EdgecarError(f'no profile is called {profile!r}', mend=f"one of: {', '.join(PROFILES)}")
-    said = {k: v for k in ('manifest', 'camera', 'actuator', 'tub', 'mode', 'arm', 'limit', 'rate_hz', 'host', 'port', 'scene', 'sim_token') if (v := ctx.params[k]) is not None}
-    drive(replace(PROFILES[profile], models=tuple(map(str, model)), page=dict(host=page_host, port=page_port, token=token, anyone=anyone), **said), typer.echo, turns)
+    base = heed(profile, config, lambda line: typer.echo(line, err=True)) if config else PROFILES[profile]
+    said = {k: v for k in ('manifest', 'camera', 'actuator', 'gamepad', 'tub', 'mode', 'arm', 'limit', 'rate_hz', 'host', 'port', 'scene', 'sim_token') if (v := ctx.params[k]) is not None}
+    page = dict(base.page, host=page_host, token=token, anyone=anyone, **(dict(port=page_port) if page_port is not None else {}))
+    drive(replace(base, models=tuple(map(str, model)), page=page, **said), typer.echo, turns)
+
+# %% ../nbs/61_cli.ipynb #d3614879
+@app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')
+def calibrate(
+    channel:Annotated[int, typer.Argument(help='of the PCA9685: a stock car has throttle at 0, steering at 1', min=0, max=15)],
+    pulse:Annotated[int, typer.Option(help='ticks; asked for when it is not given')]=None,
+    seconds:Annotated[float, typer.Option(help='that a pulse given here lasts', min=0, max=60)]=1.,
+    bus:Annotated[str, typer.Option(help='number of the I2C bus, or its file')]='1',
+    address:Annotated[str, typer.Option(help="the chip's")]='0x40',
+    hz:Annotated[float, typer.Option(help='pulses a second')]=60.,
+):
+    "Try the pulses of a servo or a speed controller, wheels off the ground; prints what belongs into myconfig.py."
+    import signal
+    import time
+
+    from edgecar.car.hardware import I2C, PCA9685, calibrate
+    from edgecar.core import EdgecarError
+    for number in (signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.default_int_handler)
+    def typed():
+        if pulse is not None: yield str(pulse); return time.sleep(seconds)
+        while True:
+            try: yield input('pulse> ')
+            except EOFError: return
+    path = f'/dev/i2c-{bus}' if bus.isdecimal() else bus
+    try: named = calibrate(PCA9685(I2C(path, int(address, 0)), hz), channel, typed(), typer.echo)
+    except (OSError, ValueError) as e: raise EdgecarError(f'no PCA9685 answers at {address} ({e})', path, 'is it wired and powered, may this user open the bus (group i2c)?') from None
+    for name, ticks in named.items(): typer.echo(f'{name} = {ticks}')
 
 # %% ../nbs/61_cli.ipynb #8dd361a8
 @app.command()

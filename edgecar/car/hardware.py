@@ -6,8 +6,8 @@
 __all__ = ['log', 'RETRIES', 'TIMEOUT', 'SLAVE', 'MODE1', 'MODE2', 'LED0', 'PRESCALE', 'AUTO', 'SLEEP', 'TOTEM', 'SET_FORMAT',
            'REQUEST', 'QUERY', 'QUEUE', 'TAKE', 'START', 'SET_RATE', 'CAPTURE', 'MMAP', 'DAMAGED', 'MONOTONIC', 'EVENT',
            'AXES', 'BUTTONS', 'STEER', 'GAS', 'XPAD', 'LAYOUTS', 'take_apart', 'I2C', 'PCA9685', 'Car', 'actuator',
-           'buffer', 'Video', 'colours', 'shape', 'Camera', 'camera', 'numbering', 'Pad', 'listen', 'Gamepad',
-           'gamepad', 'IMU', 'imu']
+           'calibrate', 'buffer', 'Video', 'colours', 'shape', 'Camera', 'camera', 'numbering', 'Pad', 'listen',
+           'Gamepad', 'gamepad', 'IMU', 'imu']
 
 # %% ../../nbs/car/52_hardware.ipynb #68f9d292
 import contextlib
@@ -124,6 +124,32 @@ def actuator(
     if spec.partition(':')[0] != 'pca9685': raise ValueError(f'no actuator is called {spec!r}')
     path, options = take_apart(spec, '/dev/i2c-1', address=0x40, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370, reverse=220, hz=60.)
     return Car(I2C(path, options.pop('address')), **options)
+
+# %% ../../nbs/car/52_hardware.ipynb #674b5f71
+def calibrate(
+    chip:PCA9685,
+    channel:int,      # 0..15
+    lines,            # what somebody types
+    say=print,
+)->dict:              # ticks by DonkeyCar's names
+    "Make pulses on a channel, line by line; it is off at the end. OSError when the bus fails."
+    from edgecar.car.config import PULSES
+    low, high = (round(ms*25e3/(chip.prescale + 1)) for ms in (.5, 2.5))
+    ticks, named = None, {}
+    chip.wake()
+    try:
+        for line in map(str.strip, lines):
+            if line in ('q', 'quit'): break
+            if line in PULSES and ticks: named[PULSES[line]] = ticks
+            elif not line: ticks = chip.off(channel)
+            elif line in ('+', '-') and ticks or line.isdecimal():
+                wanted = int(line) if line.isdecimal() else ticks + (5 if line == '+' else -5)
+                if low <= wanted <= high: chip.pulse(channel, ticks := wanted)
+                else: say(f'{wanted} is not in {low}..{high}')
+            else: say(f'a number in {low}..{high}, + or -, {", ".join(PULSES)} for what it is; Enter: off, q: end')
+            say(f'channel {channel}: {ticks or "off"}')
+    finally: chip.off(channel)
+    return named
 
 # %% ../../nbs/car/52_hardware.ipynb #850f58b2
 SET_FORMAT, REQUEST, QUERY, QUEUE, TAKE, START, SET_RATE = 0xc0d05605, 0xc0145608, 0xc0585609, 0xc058560f, 0xc0585611, 0x40045612, 0xc0cc5616
