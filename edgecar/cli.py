@@ -375,7 +375,7 @@ def calibrate(
         if pulse is not None: yield str(pulse); return time.sleep(seconds)
         while True:
             try: yield input('pulse> ')
-            except EOFError: return
+            except EOFError: return typer.echo()
     path = f'/dev/i2c-{bus}' if bus.isdecimal() else bus
     try: named = calibrate(PCA9685(I2C(path, int(address, 0)), hz), channel, typed(), typer.echo)
     except (OSError, ValueError) as e: raise EdgecarError(f'no PCA9685 answers at {address} ({e})', path, 'is it wired and powered, may this user open the bus (group i2c)?') from None

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -118,7 +119,7 @@ def test_a_bus_that_fails_or_a_chip_that_was_reset_disarms(board, owner, fault):
     rolls(owner, board)
 
 
-def test_no_chip_no_owner(board, tmp_path):
+def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
     from edgecar.core import EdgecarError
     board.set(1)
     owner = Owner(f'pca9685:{board.path}')   # it may answer later
@@ -191,3 +192,87 @@ def test_a_camera_whose_plug_comes_out_is_found_again(kernel, tmp_path):
     back = time.monotonic()
     frames = told(looks)
     assert any(f[0] > back for f in frames) and not any(gone + .1 < f[0] < back for f in frames) and first[0] < gone
+
+
+def cli(kernel, *words, **kw):
+    return subprocess.Popen([Path(sys.executable).parent/'edgecar', *map(str, words)], env={**os.environ, 'LD_PRELOAD': str(kernel), 'CAMERA': 'YUYV'}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
+
+
+def test_calibrate_asks_for_pulses_and_leaves_none(kernel, board):
+    asks = cli(kernel, 'calibrate', 1, '--bus', board.path)
+    asks.stdin.write('460\nleft\n290\n')
+    asks.stdin.flush()
+    until(lambda: board.ticks(1) == 290)
+    out, err = asks.communicate('right\n', timeout=30)
+    assert asks.returncode == 0 and out.splitlines()[-2:] == ['STEERING_LEFT_PWM = 460', 'STEERING_RIGHT_PWM = 290'] and board.ticks(1) is None
+    once = cli(kernel, 'calibrate', 0, '--pulse', 400, '--seconds', 30, '--bus', board.path)
+    until(lambda: board.ticks(0) == 400)
+    once.terminate()
+    once.communicate(timeout=30)
+    assert once.returncode and board.ticks(0) is None
+    board.set(1)
+    dead = cli(kernel, 'calibrate', 0, '--bus', board.path)
+    assert 'no PCA9685 answers' in dead.communicate('400\n', timeout=30)[1] and dead.returncode == 1
+
+
+class Hand:
+    "Somebody with a gamepad, which is a pipe."
+    def __init__(self, path):
+        os.mkfifo(path)
+        self.pipe = os.open(path, os.O_RDWR)
+
+    def does(self, kind, number, value): os.write(self.pipe, struct.pack('=IhBB', 0, value, kind, number))
+    def presses(self, number): self.does(1, number, 1); self.does(1, number, 0)
+    def throttles(self, x): self.does(2, 4, int(-32767*x))
+
+
+@pytest.fixture
+def car(kernel, board, tmp_path):
+    "`edgecar drive --profile car`, as it is, on devices of ours, and a hand on its gamepad."
+    (tmp_path/'video0').touch()
+    (tmp_path/'myconfig.py').write_text('DRIVE_LOOP_HZ = 50\nMAX_EPOCHS = 3\n')
+    hand = Hand(tmp_path/'js0')
+    drives = cli(kernel, 'drive', '--profile', 'car', '--config', tmp_path/'myconfig.py', '--camera', f"v4l2:{tmp_path/'video0'}",
+        '--actuator', f'pca9685:{board.path}', '--gamepad', f"js:{tmp_path/'js0'}", '--limit', 1, '--page-port', 0, start_new_session=True)
+    hand.drives = drives
+    try:
+        assert '/drive' in drives.stdout.readline()
+        yield hand
+    finally:
+        drives.kill()
+        drives.communicate(timeout=30)
+        os.close(hand.pipe)
+    until(lambda: board.ticks(0) in (STOPPED, None))
+
+
+def goes(hand, board):
+    "Arm it, and half throttle, again and again until it goes: the first pictures are black."
+    def again():
+        hand.presses(7)
+        hand.throttles(.5)
+        time.sleep(.02)
+        return board.ticks(0) in (AHEAD, AHEAD - 1)
+    until(again, 30)
+
+
+@pytest.mark.parametrize('end', ['stick', 'stop', 'quiet', 'SIGKILL', 'SIGTERM', 'SIGSTOP', 'camera', 'pad'])
+def test_a_whole_car_drives_by_its_gamepad_and_stops(car, board, tmp_path, end):
+    time.sleep(.2)
+    assert board.ticks(0) == STOPPED   # nobody has armed it
+    car.throttles(.5)
+    goes(car, board)
+    car.throttles(.5)
+    began, bound = time.monotonic(), .35
+    if end == 'stick': car.throttles(0)
+    elif end == 'stop': car.presses(3)
+    elif end == 'quiet': bound = 1.5   # a hand that never moves
+    elif end == 'camera': (tmp_path/'video0').unlink()
+    elif end == 'pad': (tmp_path/'js0').unlink(); os.close(car.pipe); car.pipe = os.open(os.devnull, os.O_RDONLY)
+    else: car.drives.send_signal(getattr(signal, end))
+    until(lambda: board.ticks(0) == STOPPED)
+    assert time.monotonic() - began < bound
+    if end == 'stop':   # latched: armed only after a release
+        for _ in range(5): car.presses(7); car.throttles(.5); time.sleep(.05)
+        assert board.ticks(0) == STOPPED
+        until(lambda: (car.presses(6), time.sleep(.1), car.presses(7), car.throttles(.5), time.sleep(.1), board.ticks(0) != STOPPED)[-1])
