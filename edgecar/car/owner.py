@@ -69,8 +69,6 @@ def actuator(
     kind, _, rest = spec.partition(':')
     if kind in (known := dict(mock=Mock, twin=Twin)): return known[kind](rest)
     from importlib import import_module
-    from importlib.util import find_spec
-    if not find_spec('edgecar.car.hardware'): raise ValueError(f'no actuator is called {kind!r}')
     return import_module('edgecar.car.hardware').actuator(spec)
 
 # %% ../../nbs/car/51_owner.ipynb #4ec1b032
