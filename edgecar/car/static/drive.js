@@ -171,7 +171,7 @@ function state(s, on) {
   const stopped = new Set(s.stopped ?? []), causes = { ...Object.fromEntries([...stopped].map(n => [n, ''])), ...(s.faults ?? {}) }
   pairs('faults', Object.entries(causes).filter(([n, c]) => c || stopped.has(n)).map(([n, c]) => [words(n) + (stopped.has(n) ? ', stopped' : ''), c, stopped.has(n) ? 'latched' : '']))
   $('none').hidden = $('faults').children.length > 0
-  text('speed', s.speed_m_s === undefined || s.speed_m_s === null ? '' : `${s.speed_m_s.toFixed(2)} m/s`)
+  text('speed', s.speed_m_s === undefined || s.speed_m_s === null ? '' : `${(Math.round(s.speed_m_s*100)/100 || 0).toFixed(2)} m/s`)   // no -0.00
   text('laps', String(s.laps ?? 0))
   text('cte', unit(s.cte_m, 2, 'm'))
   const bar = (id, x) => Object.assign($(id).style, { left: `${50 + 50*Math.min(x, 0)}%`, width: `${50*Math.abs(x)}%` })
