@@ -139,7 +139,7 @@ def gamepad(s:Settings):
     if not s.get('USE_JOYSTICK_AS_DEFAULT', False, bool): return None
     s.one_of('JOYSTICK_THROTTLE_DIR', {-1.: None})
     return spec('js', s.get('JOYSTICK_DEVICE_FILE', '/dev/input/js0', str), layout=s.one_of('CONTROLLER_TYPE', dict(xbox='xbox', ps4='ps4')), deadzone=s.get('JOYSTICK_DEADZONE', .01, float, 0, 1),
-        scale=s.get('JOYSTICK_STEERING_SCALE', 1., float, 0, 10), most=s.get('JOYSTICK_MAX_THROTTLE', .5, float, 0, 1))
+        scale=s.get('JOYSTICK_STEERING_SCALE', 1., float, 0, 10))
 
 # %% ../../nbs/car/50_config.ipynb #5134b167
 def imu(s:Settings):
@@ -165,7 +165,8 @@ def changes(
     "What a myconfig.py changes; EdgecarError when it cannot be read, or describes a car that is not supported."
     values, unread = read(path)
     s = Settings(values, path)
-    heeded = dict(rate_hz=s.get('DRIVE_LOOP_HZ', None, float, 1, 200), mode=s.one_of('WEB_INIT_MODE', {None: None, 'user': 'user', 'local_angle': 'local_angle', 'local': 'local'}), gamepad=gamepad(s))
+    heeded = dict(rate_hz=s.get('DRIVE_LOOP_HZ', None, float, 1, 200), mode=s.one_of('WEB_INIT_MODE', {None: None, 'user': 'user', 'local_angle': 'local_angle', 'local': 'local'}), gamepad=gamepad(s),
+        limit=s.get('JOYSTICK_MAX_THROTTLE', None, float, 0, 1))
     heeded |= dict(camera=camera(s), actuator=actuator(s), imu=imu(s)) if car else dict(host=s.get('SIM_HOST', None, str), scene=scene(s))
     port = s.get('WEB_CONTROL_PORT', None, int, 0, 65535)
     over = [f"passed over: {' '.join(n for n in values if n not in s.asked) or 'nothing'}"] + [f'line {line} is not read: {text}' for line, text in unread]

@@ -198,7 +198,7 @@ class Video:
                 try: told = self._ask(TAKE, buffer())
                 except BlockingIOError: break
                 index, _, used, flags, seconds, micros = struct.unpack_from('=4I8xqq', told)
-                if not flags & DAMAGED: newest = self.maps[index][:used], seconds + micros/1e6 if flags & MONOTONIC else time.monotonic()
+                if not flags & DAMAGED: newest = self.maps[index][:used], min(seconds + micros/1e6 if flags & MONOTONIC else 1e99, time.monotonic())   # never of the future
                 self._ask(QUEUE, buffer(index))
         return newest
 
@@ -350,7 +350,7 @@ class Gamepad(Pad):
     def run_threaded(self, angle, throttle, mode, recording, buttons, limit):
         own = self.command() if self.clock() - self.seen_s <= self.hold_s else (0., 0.)
         with self.lock: pushed, self.pushed = self.pushed, []
-        if any(own): angle, throttle = own
+        if max(map(abs, own)) > .1 or not (angle or throttle): angle, throttle = own   # a stick that drifts a little is no hand
         modes, limit, asked = ('user', 'local_angle', 'local'), 1. if limit is None else limit, {}
         for do in pushed:
             if do == 'mode': mode = modes[(modes.index(mode) + 1) % 3] if mode in modes else 'user'
