@@ -10,10 +10,14 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import for_range
+from numba.extending import intrinsic
 
 from ..core import EdgecarError, rng
 from . import look as looks
-from .exact import PI, angles, atan2, cos, kernel, mix, sin, sincos, waves
+from .exact import PI, angles, atan2, cos, inner, kernel, mix, sin, sincos, waves
 from .ground import Ground
 
 # %% ../../nbs/sim/25_camera.ipynb #e49170e1
@@ -89,7 +93,7 @@ def _spot(ahead, left, up, geometry, w, h, uv):
     r = f*t*(1 + k*t*t)/off if off > 0 else 0.
     uv[0], uv[1] = w/2 + right*r, h/2 + down*r
 
-def _geometry(lens): return np.array([lens.focal, lens.bend, *turns(lens)])
+_geometry = lru_cache(64)(lambda lens: np.array([lens.focal, lens.bend, *turns(lens)]))
 
 # %% ../../nbs/sim/25_camera.ipynb #25d5dfad
 MARGIN = 4     # rows more at each end
@@ -112,24 +116,25 @@ def _survey(lens):
     return floor, cells
 
 # %% ../../nbs/sim/25_camera.ipynb #255f969a
-@kernel
+@inner
 def _lookup(at, floor, level, pose):
     "Indices into a `Ground`'s raster of a row of places on the floor. `pose`: cosine and sine of the yaw in texels a metre, x and y in texels, float32."
-    c, s, x, y = pose[0], pose[1], pose[2], pose[3]
-    ahead, left, start = floor[0], floor[1], np.int32(0)
-    for i in range(level): start += np.int32(1048576 >> 2*i)
-    fine, k, mask = np.int32(level), np.int32(10 - level), np.int32((1024 >> level) - 1)
+    start, wide, fine = 0, 1024 >> level, np.float32(1/(1 << level))
+    for i in range(level): start += 1048576 >> 2*i
+    c, s, x, y = pose[0]*fine, pose[1]*fine, pose[2]*fine, pose[3]*fine
+    cw, sw, yw = c*np.float32(wide), s*np.float32(wide), y*np.float32(wide)   # rows come multiplied already: powers of two change no digit
+    ahead, left, first, column, row = floor[0], floor[1], np.int32(start), np.int32(wide - 1), np.int32((wide - 1)*wide)
     for u in range(len(at)):
-        i = np.int32(x + c*ahead[u] - s*left[u]) >> fine
-        j = np.int32(y + s*ahead[u] + c*left[u]) >> fine
-        at[u] = np.uint32(start + (i & mask) + ((j & mask) << k))
+        i = np.int32(np.int32(x + c*ahead[u] - s*left[u]) & column)
+        j = np.int32(np.int32(yw + sw*ahead[u] + cw*left[u]) & row)
+        at[u] = np.uint32(np.int32(first + i) + j)
 
 # %% ../../nbs/sim/25_camera.ipynb #e7757728
-@kernel
+@inner
 def _colours(colour, at, cell, floor, level, pose, raster, palette, sky):
     "The colours of a row of points at one moment; `level` is that of the floor, -1 where a row sees none. `pose[4]`: the yaw in columns."
     turn, around, whole = np.int32(pose[4]), np.int32(511), np.int32(-512)
-    for u in range(len(at)): colour[u] = np.uint32((np.int32(cell[u]) & whole) | ((np.int32(cell[u]) + turn) & around))
+    for u in range(len(at)): colour[u] = np.uint32(np.int32(np.int32(cell[u]) & whole) | np.int32(np.int32(np.int32(cell[u]) + turn) & around))
     if level < 0:
         for u in range(len(at)): colour[u] = sky[colour[u]]
         return
@@ -140,7 +145,7 @@ def _colours(colour, at, cell, floor, level, pose, raster, palette, sky):
         colour[u] = seen
 
 # %% ../../nbs/sim/25_camera.ipynb #2202ace4
-@kernel
+@inner
 def _mean(colour, even, odd):
     "The colours of a row's pixels from those of their edges."
     low = np.uint32(0xfefefe)
@@ -149,23 +154,33 @@ def _mean(colour, even, odd):
         colour[2*u] = (a & b) + (((a ^ b) & low) >> np.uint32(1))
         colour[2*u + 1] = (c & b) + (((c ^ b) & low) >> np.uint32(1))
 
+# %% ../../nbs/sim/25_camera.ipynb #5be1c8d2
+@intrinsic
+def _pack(typing, row, bytes):
+    "Of `bytes`, four a pixel, the first three into `row`; pixels by the four."
+    def build(context, b, signature, args):
+        to, of = (b.bitcast(context.make_array(t)(context, b, a).data, ir.IntType(8).as_pointer()) for t, a in zip(signature.args, args))
+        n, four, keep = context.make_array(bytes)(context, b, args[1]).nitems, ir.VectorType(ir.IntType(8), 16), [i for i in range(16) if i % 4 < 3]
+        with for_range(b, b.udiv(n, n.type(16))) as loop:
+            step = lambda base, size, kind: b.bitcast(b.gep(base, [b.mul(loop.index, n.type(size))]), kind.as_pointer())
+            kept = b.shuffle_vector(b.load(step(of, 16, four), align=1), ir.Constant(four, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), 12), keep))
+            b.store(kept, step(to, 12, kept.type), align=1)
+        return context.get_dummy_value()
+    return types.void(row, bytes), build
+
 # %% ../../nbs/sim/25_camera.ipynb #f36a60b8
-@kernel
-def _sense(row, colours, bytes, mixed, across, down, speck):
-    "Light, `across - down` of 64 (for the colours are halved), and noise on `colours`, bytes; then a row of three bytes a pixel, as uint32. `bytes` are those of `mixed`."
+@inner
+def _sense(row, colours, bytes, across, down, speck):
+    "Light, `across - down` of 64 (for the colours are halved), and noise on `colours`, four bytes a pixel; then a row of three bytes a pixel."
     for i in range(len(bytes)):
         lit = np.uint16(np.uint16(colours[i])*np.uint16(np.uint16(across[i]) - down)) >> np.uint16(6)
         bytes[i] = np.uint8(min(max(np.int16(np.int16(lit) + np.int16(speck[i])), np.int16(0)), np.int16(255)))
-    for i in range(len(mixed) >> 2):
-        a, b, c, d = mixed[4*i], mixed[4*i + 1], mixed[4*i + 2], mixed[4*i + 3]
-        row[3*i] = (a & np.uint32(0xffffff)) | (b << np.uint32(24))
-        row[3*i + 1] = ((b >> np.uint32(8)) & np.uint32(0xffff)) | (c << np.uint32(16))
-        row[3*i + 2] = ((c >> np.uint32(16)) & np.uint32(0xff)) | (d << np.uint32(8))
+    _pack(row, bytes)
 
 # %% ../../nbs/sim/25_camera.ipynb #defd0e5e
 @kernel
 def _expose(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake):
-    "Fill `out`, (h, w*3/4) uint32, from the place at the first moment, `poses[0]`, and at the second."
+    "Fill `out`, (h, w*3) uint8, from the place at the first moment, `poses[0]`, and at the second."
     colours, bytes = words[0].view(np.uint8), words[1].view(np.uint8)
     for v in range(len(out)):
         r = v + 4 + shake
@@ -173,7 +188,7 @@ def _expose(out, raster, palette, sky, grain, floor, cells, levels, across, down
         _mean(words[0], points[0], points[1])
         bits = mix(bits)
         begin = (bits >> np.uint64(53)) << np.uint64(2)
-        _sense(out[v], colours, bytes, words[1], across, down[r], grain[begin:begin + np.uint64(len(across))])
+        _sense(out[v], colours, bytes, across, down[r], grain[begin:begin + np.uint64(len(across))])
 
 # %% ../../nbs/sim/25_camera.ipynb #403ffe38
 @kernel
@@ -196,7 +211,7 @@ def _see(out, raster, palette, sky, grain, floor, cells, levels, across, down, p
     bits = mix(seed)
     dice = np.float64(bits & np.uint64(1023)) + np.float64((bits >> np.uint64(10)) & np.uint64(1023)) - 1023.
     shake = min(max(int(np.floor(jump*min(max(vx, 0.)/2, 1.)*dice/512 + .5)), -4), 4)
-    _expose(out.reshape(out.shape[0], out.shape[1]*3).view(np.uint32), raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake)
+    _expose(out.reshape(out.shape[0], out.shape[1]*3), raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake)
     return shake
 
 # %% ../../nbs/sim/25_camera.ipynb #77dfb4b0
@@ -299,7 +314,7 @@ class Camera:
         self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells, _levels(lens, ground.scale), *light,
             np.zeros((3, cells.shape[2]), np.uint32), np.zeros((2, lens.width), np.uint32), np.zeros((2, 5), np.float32),
             ground.scale, ground.origin, float(look.shutter_s), float(look.shake))   # in the order of `_see`
-        self._cones = self.cones, looks.develop(look, look.cone), *light, _geometry(lens), float(lens.above_m), float(lens.ahead_m)
+        self._cones = self.cones, _painted(look), *light, _geometry(lens), float(lens.above_m), float(lens.ahead_m)
 
     def see(self,
         x, y, yaw,                # m and rad: the car when the shutter closes
@@ -316,6 +331,8 @@ class Camera:
         return out
 
 # %% ../../nbs/sim/25_camera.ipynb #ec7d89ab
+_painted = lru_cache(64)(lambda look: looks.develop(look, look.cone))   # cones
+
 @lru_cache(64)
 def _light(lens, look):
     "Of 128, `across - down`: (4w,) uint8, four bytes a pixel, and (h,) uint16."

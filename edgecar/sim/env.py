@@ -203,7 +203,7 @@ class Twin(gym.Env):
     ):
         _sensible(rate_hz, random, direction, render_mode, self.metadata['render_modes'])
         self.tracks, self.direction, self.random, self.variety, self.base = list(track) if isinstance(track, (list, tuple)) else [track], direction, random, variety, (lens, look, vehicle)
-        self.rate_hz, self.max_cte_m, self.laps, self.render_mode, self.car = rate_hz, max_cte_m, laps, render_mode, None
+        self.rate_hz, self.max_cte_m, self.laps, self.render_mode, self.car, self.next = rate_hz, max_cte_m, laps, render_mode, None, None
         for t in self.tracks: find_track(t)
         self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = gym.spaces.Box(0, 255, (lens.height, lens.width, 3), np.uint8)
@@ -211,9 +211,14 @@ class Twin(gym.Env):
     def reset(self, *, seed=None, options=None, out=None):
         "Begin an episode with a new car: (observation, info). `options`: track, direction, lens, look, vehicle; station 0..1 of the lap, right_m off the middle, turned_rad to the left."
         super().reset(seed=seed)
-        self.car = _draw(self, rng(int(self.np_random.integers(2**31))), options or {})
+        if seed is not None or options or not self.next: self._ready(options or {})
+        self.car, self.next = self.next, None
         self.limit, self.frame = self.max_cte_m or self.car.track.width_m/2, self.car.see(out)
         return self.frame, info(self.car)
+
+    def _ready(self, options):
+        "Draw the next episode's car, at the latest in `reset`."
+        self.next = _draw(self, rng(int(self.np_random.integers(2**31))), options)
 
     def step(self, action, out=None):
         "Drive for 1 / rate_hz s: (observation, reward, terminated, truncated, info)."

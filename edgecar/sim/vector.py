@@ -63,6 +63,11 @@ class Share:
                 self.over[i] = end or cut
                 shared.results[n] = numbers(reward, end, cut, info)
 
+    def ready(self):
+        "Draw what the cars whose episode is over will begin with: for the time in which others still drive."
+        for car, over in zip(self.cars, self.over):
+            if over: car._ready({})
+
     def _begin(self, i, shared, frames, seed=None, options=None):
         n, self.over[i], self.steps[i] = self.start + i, False, 0
         shared.results[n] = numbers(0., False, False, self.cars[i].reset(seed=seed, options=options, out=frames[n])[1])
@@ -99,6 +104,7 @@ def serve():
             write.write(b'.')
         except Exception as e: write.write(b'!' + pickle.dumps(e))
         write.flush()
+        share.ready()
 
 # %% ../../nbs/sim/29_vector.ipynb #40e33a31
 class Worker:
@@ -153,7 +159,7 @@ class Twins(VectorEnv):
         "Have every process do its part: the frames."
         self.frames = frames = np.empty(self.observation_space.shape, np.uint8)
         for w, words in zip(self.workers, told): w.say(words)
-        try: mine(frames)
+        try: mine(frames), self.share.ready()
         finally:
             for w in self.workers: w.wait()
         frames[self.here:] = self.shared.frames[self.here:]

@@ -9,6 +9,7 @@ __all__ = ['RATE_HZ', 'DELAY_MAX', 'X', 'Y', 'YAW', 'VX', 'VY', 'RATE', 'STEER',
 
 # %% ../../nbs/sim/22_vehicle.ipynb #14b46364
 from dataclasses import dataclass, field, fields
+from functools import cache
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from .exact import kernel, sincos
 
 # %% ../../nbs/sim/22_vehicle.ipynb #c3c3e888
 def _number(value, low, high, spread): return field(default=value, metadata=dict(low=low, high=high, spread=spread))
+
+@cache
+def _ranges(cls): return [(f.name, *f.metadata.values()) for f in fields(cls)]   # name, low, high, spread
 
 # %% ../../nbs/sim/22_vehicle.ipynb #62c3e2ca
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Vehicle:
     delay_s:float = _number(.03, 0, .19, 1.)            # from a command until servo and motor hear it
 
     def __post_init__(self):
-        for f in fields(self):
-            value, low, high = getattr(self, f.name), f.metadata['low'], f.metadata['high']
+        for name, low, high, _ in _ranges(type(self)):
+            value = getattr(self, name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-                raise EdgecarError(f'{f.name} is {value!r}', 'vehicle', f'give a number from {low} to {high}')
+                raise EdgecarError(f'{name} is {value!r}', 'vehicle', f'give a number from {low} to {high}')
 
     @classmethod
     def random(cls,
@@ -53,11 +57,9 @@ class Vehicle:
     ):                 # Vehicle
         "Another car of the same kind; EdgecarError when `amount` is out of range."
         if not 0 <= amount <= 2: raise EdgecarError(f'amount is {amount!r}', 'vehicle', 'give a number from 0 to 2')
-        around, new = around or cls(), {}
-        for f in fields(cls):
-            low, high, spread = (f.metadata[k] for k in ('low', 'high', 'spread'))
-            new[f.name] = min(max(getattr(around, f.name) * (1 + amount * spread * (2 * g.random() - 1)), low), high)
-        return cls(**new)
+        around, ranges = around or cls(), _ranges(cls)
+        drawn = g.random(len(ranges)).tolist()
+        return cls(*(min(max(getattr(around, name) * (1 + amount * spread * (2 * r - 1)), low), high) for (name, low, high, spread), r in zip(ranges, drawn)))
 
     def array(self):
         "The car as the kernels take it: (16,) float64."
