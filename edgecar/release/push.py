@@ -21,14 +21,14 @@ from .evidence import agreed
 from .oci import Ref, loopback, parse, read_image, source
 
 # %% ../../nbs/release/66_push.ipynb #03844a50
-CACHE = Path('~/.cache/edgecar/bin')    # where scripts/cosign puts what it builds
+CACHE = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'edgecar/bin'    # where scripts/cosign puts what it builds
 
 def tool(
     name:str,
 )->str:         # its path
     "A program on PATH or in our cache; EdgecarError when there is none."
-    if found := shutil.which(name) or shutil.which(name, path=CACHE.expanduser()): return found
-    raise EdgecarError(f'{name} is needed', mend='edgecar doctor images')
+    if found := shutil.which(name) or shutil.which(name, path=CACHE): return found
+    raise EdgecarError(f'{name} is needed', mend='edgecar doctor images says how to get it')
 
 # %% ../../nbs/release/66_push.ipynb #d19312a4
 class Failed(EdgecarError):
