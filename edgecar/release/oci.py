@@ -343,7 +343,7 @@ def _unpacked(f, kind, most, where):
             chunk = z.unconsumed_tail if z else b''
             if (n := n + len(piece)) > most: raise EdgecarError(f'unpacks to more than {most} bytes', where)
             yield piece
-        if z and z.eof and f.read(1): raise EdgecarError('has something behind its end', where)
+        if z and z.eof and (z.unused_data or f.read(1)): raise EdgecarError('has something behind its end', where)
 
 # %% ../../nbs/release/64_oci.ipynb #eb4e4a88
 class _Tape:

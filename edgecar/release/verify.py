@@ -22,7 +22,8 @@ from .push import VERSION, version_key
 class Key:
     "A public key; EdgecarError when the file holds none."
     def __init__(self, path):
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+        try: from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+        except ImportError: raise EdgecarError('cryptography is needed to check signatures', mend='pip install edgecar[verify]') from None
         self.path = Path(path)
         try: text = self.path.read_bytes()[:MB]
         except OSError as e: raise EdgecarError(f'cannot be read ({e.strerror})', path, 'give the public key that the project publishes') from None
