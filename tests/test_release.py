@@ -34,7 +34,7 @@ def stranger(monkeypatch):
 
     server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
     monkeypatch.setattr(oci, 'Retry', lambda *a, **kw: Retry(*a, **kw | dict(backoff_factor=0)))
     server.host, server.answers, server.asked = f'127.0.0.1:{server.server_port}', answers, asked
     server.registry = lambda **kw: Registry(server.host, 'car', **kw)

@@ -1,6 +1,7 @@
 "A release with the real tools: cosign, skopeo, Debian's registry, the library that podman and CRI-O check policies with, and policy-controller's tester."
 import base64
 import copy
+import gzip
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import yaml
 
 from edgecar.core import EdgecarError, write_json
 from edgecar.release import diff, push, sign, verify
-from edgecar.release.evidence import EVALUATION, PILOT, PROVENANCE, toy_release
+from edgecar.release.evidence import EVALUATION, NOTEBOOKS, PILOT, PROVENANCE, toy_release
 from edgecar.release.oci import Layout, parse, read_image, source
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +117,7 @@ def environment(monkeypatch, tmp_path):
     for name in ('REGISTRY_AUTH_FILE', 'XDG_RUNTIME_DIR', 'COSIGN_GATE_PASSWORD'): monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('DOCKER_CONFIG', str(tmp_path/'no-docker'))
     monkeypatch.setenv('COSIGN_PASSWORD', PASSWORD)
-    monkeypatch.setattr(push, 'WAITS_S', (0, 0)); monkeypatch.setattr(push.again, '__defaults__', (push.again.__defaults__[0], (0, 0)))
+    monkeypatch.setattr(push, 'WAITS_S', (0, 0))
 
 
 def repo(folder, pilot=b'pilot'):
@@ -124,7 +125,7 @@ def repo(folder, pilot=b'pilot'):
     digest = hashlib.sha256(pilot).hexdigest()
     write_json(folder/'build/gate/passed.json', dict(pilot=digest, rules=[dict(rule='clean', kind='least', bound=.95, found=1.), dict(rule='parity', kind='most', bound=.02, found=0.)]))
     write_json(folder/'metrics/evaluate.json', dict(pilot=digest, driving=dict(km=len(pilot))))
-    (folder/'runs').mkdir(exist_ok=True); (folder/'runs/4_evaluate.ipynb').write_text('{}'); (folder/'dvc.lock').write_text('{}')
+    (folder/'runs').mkdir(exist_ok=True); write_json(folder/'runs/4_evaluate.ipynb', dict(cells=[dict(cell_type='markdown', id='a', metadata={}, source='# It drove')], metadata={}, nbformat=4, nbformat_minor=5)); (folder/'dvc.lock').write_text('{}')
     if not (folder/'.git').exists():
         for args in (['init', '-q'], ['add', 'dvc.lock'], ['-c', 'user.name=a', '-c', 'user.email=a@b.c', 'commit', '-qm', 'Start']): subprocess.run(['git', '-C', folder, *args], check=True)
     return folder
@@ -162,12 +163,13 @@ def test_a_release_from_push_to_proof(released, keys):
     # cosign, who wrote it, agrees with us who read it
     assert cosign('verify', '--key', keys/'image.pub', '--insecure-ignore-tlog=true', proof.start).returncode == 0
     assert cosign('verify', '--key', keys/'gate.pub', '--insecure-ignore-tlog=true', proof.start).returncode
-    for kind in ('spdxjson', 'slsaprovenance1', EVALUATION):
+    for kind in ('spdxjson', 'slsaprovenance1', NOTEBOOKS, EVALUATION):
         done = cosign('verify-attestation', '--key', keys/'gate.pub', '--insecure-ignore-tlog=true', '--type', kind, proof.start)
         assert done.returncode == 0, done.stderr
         said = json.loads(base64.b64decode(json.loads(done.stdout)['payload']))
         assert said['subject'][0]['digest']['sha256'] == released.digest[7:]
         if kind == 'slsaprovenance1': assert said['predicateType'] == PROVENANCE and said['predicate']['buildDefinition']['resolvedDependencies'][0]['digest'].keys() == {'gitCommit'}
+        if kind == NOTEBOOKS: assert b'It drove' in gzip.decompress(base64.b64decode(said['predicate']['4_evaluate.ipynb']['html_gz']))
         if kind == 'spdxjson': assert {'toy', 'pilot.tflite'} <= {p['name'] for p in said['predicate']['packages']}
 
 

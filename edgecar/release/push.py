@@ -97,10 +97,10 @@ def again(
     act,                 # a function of no arguments
     end:float,           # of all attempts, of time.monotonic()
     say=lambda line: None,
-    waits=WAITS_S,
+    waits=None,
 ):
     "Call until it succeeds; the last Failed when it does not."
-    for wait in (*waits, None):
+    for wait in (*(WAITS_S if waits is None else waits), None):
         try: return act()
         except Failed as e:
             if wait is None or HOPELESS.search(e.said) or time.monotonic() + wait > end: raise

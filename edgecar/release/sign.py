@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from ..core import EdgecarError, read_json
-from .evidence import EVALUATION, PROVENANCE, agreed, evaluation, provenance, sbom
+from .evidence import EVALUATION, NOTEBOOKS, PROVENANCE, agreed, evaluation, notebooks, provenance, sbom
 from .oci import read_image, source
 from .push import Failed, again, repository, run_tool, targets, version_key
 from .verify import Key, attested, signed_as
@@ -87,6 +87,7 @@ def statements(
     manifest = agreed(image)
     return [('spdxjson', 'https://spdx.dev/Document', read_json(sbom_file) if sbom_file else sbom(image, f'edgecar-{target}')),
             (PROVENANCE, PROVENANCE, provenance(repo, manifest, version, target, builder)),
+            (NOTEBOOKS, NOTEBOOKS, notebooks(repo)),
             (EVALUATION, EVALUATION, evaluation(repo, manifest, version, target))]
 
 # %% ../../nbs/release/68_sign.ipynb #ed025117

@@ -196,7 +196,7 @@ def prove(
     manifest = agreed(image)
     pilot = manifest['pilot']['sha256']
     if at(predicate, 'pilot', 'sha256', what=ref) != pilot: raise EdgecarError(f"the image carries the pilot {pilot[:12]}, and {predicate['pilot']['sha256'][:12]} passed the gate", ref, 'do not run it')
-    for what, a, b in (('parameters', at(predicate, 'params', 'sha256', what=ref), digest_of(manifest.get('params'))), ('recordings', predicate.get('data'), manifest.get('data'))):
+    for what, a, b in (('parameters', at(predicate, 'params', 'sha256', what=ref), digest_of(manifest.get('params'))), ('recordings', predicate.get('data'), manifest.get('data')), ('rules of the gate', predicate['gate']['rules'], manifest['gate'].get('rules', predicate['gate']['rules']))):
         if a != b: raise EdgecarError(f'manifest and attestation name other {what}', ref, 'do not run it')
     say(f'pilot       {pilot}: in the last layer, in its manifest, on the label, in the attestation')
     now = running(running_now) if running_now else {}
