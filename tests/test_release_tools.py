@@ -404,6 +404,10 @@ def test_a_typo_in_a_clusters_policy_is_seen(released, keys, tmp_path):
     broken = copy.deepcopy(documents)
     broken[1]['spec']['authorities'][0]['attestations'][0]['policy']['data'] = 'predicate: {gate: {passed: true'
     assert [bool(x) for x in verdict(f'{released.to}-car@{released.digest}', broken)] == [False, True]
+    for field in ('key', 'attestations'):
+        broken = copy.deepcopy(documents)
+        broken[1]['spec']['authorities'][0][f'{field}z'] = 'x'
+        assert [('unknown field' in said) for said in verdict(f'{released.to}-car@{released.digest}', broken)] == [False, True]
 
 
 def test_cosign_asks_nobody_but_the_registry(registry, keys, tmp_path, monkeypatch):
@@ -521,7 +525,7 @@ def test_a_registry_whose_disk_is_full(tmp_path):
     server = None
     try:
         server = Server(folder)
-        with pytest.raises(EdgecarError, match='nothing is tagged v1.0.0'): push.push('both', server.to, 'v1.0.0', big(tmp_path/'images'), **quiet)
+        with pytest.raises(EdgecarError, match='nothing is tagged v1.0.0.* is its disk full'): push.push('both', server.to, 'v1.0.0', big(tmp_path/'images'), **quiet)
         assert not any(tags(push.repository(server.to, t)) for t in push.TARGETS)
     finally:
         if server: server.stop()

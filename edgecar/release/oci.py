@@ -206,7 +206,7 @@ class _Web:
             self.token = f'Bearer {token}'
             return self._ask(path, accept, False)
         if answer.status_code in (401, 403): raise EdgecarError(f'the registry wants other credentials ({answer.status_code})', self.where, f"podman login {self.where.split('/')[0]}, or --auth-file")
-        if answer.status_code != 404 and answer.status_code >= 400: raise EdgecarError(f'the registry answers {answer.status_code}', self.where, 'look into its log, then run it again')
+        if answer.status_code != 404 and answer.status_code >= 400: raise EdgecarError(f'the registry answers {answer.status_code}', self.where, 'look into its log, then run it again; if it speaks TLS, give --ca')
         return answer
 
     def _token(self, challenge):

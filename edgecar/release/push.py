@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CACHE', 'VERSION', 'HOPELESS', 'WAITS_S', 'TARGETS', 'tool', 'Failed', 'last_words', 'run_tool', 'version_key',
-           'skopeo_args', 'again', 'targets', 'repository', 'at_version', 'push']
+           'skopeo_args', 'again', 'targets', 'repository', 'at_version', 'advice', 'push']
 
 # %% ../../nbs/release/66_push.ipynb #f2a32400
 import os
@@ -40,7 +40,7 @@ class Failed(EdgecarError):
 # %% ../../nbs/release/66_push.ipynb #9401ce96
 def last_words(said:str)->str:
     "The line of a program's complaints that says why."
-    lines = [re.sub(r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): |^main\.go:\d+: ', '', line).strip('"') for line in said.splitlines() if line.strip() and 'WARNING' not in line]
+    lines = [re.sub(r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): |^main\.go:\d+: ', '', line).strip('"').replace('\\"', '"') for line in said.splitlines() if line.strip() and 'WARNING' not in line]
     return ' '.join((next((x for x in reversed(lines) if 'rror' in x or 'fail' in x or 'denied' in x), lines[-1]) if lines else 'no word').split())[:400]
 
 # %% ../../nbs/release/66_push.ipynb #46dfb63f
@@ -55,7 +55,7 @@ def run_tool(
     process = subprocess.Popen([tool(name), *map(str, args)], stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env=os.environ | {'SIGSTORE_NO_CACHE': 'true'} | env, start_new_session=True)
     try: out, said = process.communicate(text, timeout=timeout_s)
-    except subprocess.TimeoutExpired: raise Failed(f'{name} took more than {timeout_s:g} s', mend='is the registry slow? Run it again, with a longer --timeout', said='timeout') from None
+    except subprocess.TimeoutExpired: raise Failed(f'{name} took more than {timeout_s:.3g} s', mend='is the registry slow? Run it again, with a longer --timeout', said='timeout') from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -135,6 +135,14 @@ def at_version(
     if there and digest and there.digest != digest: raise EdgecarError(f'{version} is there already, as {there.digest[:19]}, and this is {digest[:19]}', ref.repo, 'a version never moves: choose the next one')
     return there.digest if there else None
 
+# %% ../../nbs/release/66_push.ipynb #9b4da100
+def advice(e, host)->str:
+    "What to do about a program that failed at a registry."
+    said = getattr(e, 'said', '')
+    if re.search('unauthorized|denied|authentication', said): return f'are the credentials right? podman login {host}'
+    if re.search(r'HTTP status: 5\d\d|no space', said): return 'the registry itself is in trouble: is its disk full? Then run it again: what was sent stays'
+    return 'mend that and run it again: what was sent stays'
+
 # %% ../../nbs/release/66_push.ipynb #bf272f14
 def push(
     which:str,         # twin, car, both
@@ -169,5 +177,5 @@ def push(
                 done.append(target)
         except EdgecarError as e:
             state = f"tagged {version}: {', '.join(done)}; the rest is not" if done else f'nothing is tagged {version}'
-            raise EdgecarError(f'{e.what} ({state})', e.where or ref.repo, ('are the credentials right? podman login ' + ref.host) if re.search('unauthorized|denied|authentication', getattr(e, 'said', '')) else e.mend or 'mend that and run it again: what was sent stays') from None
+            raise EdgecarError(f'{e.what} ({state})', e.where or ref.repo, e.mend or advice(e, ref.host)) from None
     return {target: f'{ref.repo}@{digest}' for target, _, ref, digest, _ in todo}

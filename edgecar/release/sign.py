@@ -52,7 +52,7 @@ def cosign_args(
 class Cosign:
     "cosign with a key, for a registry."
     def __init__(self, key, variable, folder, auth=None, ca=None, end=None):
-        self.key, self.end, self.ca = key, end or time.monotonic() + 300, ca
+        self.key, self.variable, self.end = key, variable, end or time.monotonic() + 300
         self.env = password(key, variable) | {'TUF_ROOT': f'{folder}/tuf'}     # an empty one: nothing is kept of a run, and nothing fetched
         if auth:
             shutil.copy(auth, f'{folder}/config.json')
@@ -63,7 +63,7 @@ class Cosign:
         def once():
             try: return run_tool('cosign', *args, env=self.env, timeout_s=max(1, self.end - time.monotonic()))
             except Failed as e:
-                if 'decrypt' in e.said: raise Failed('has another password', self.key, 'set COSIGN_PASSWORD to the right one', 'invalid password') from None
+                if 'decrypt' in e.said: raise Failed('has another password', self.key, f'set {self.variable} to the right one', 'invalid password') from None
                 if 'UNAUTHORIZED' in e.said or 'DENIED' in e.said: raise Failed(f'{e.what}', None, 'are the credentials right? podman login, or --auth-file', 'denied') from None
                 raise
         return again(once, self.end, say)
