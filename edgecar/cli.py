@@ -436,8 +436,9 @@ def release_verify(
 ):
     "Prove, with public keys and no network but the registry's, that an image may start. Fails at the first thing that is not as it must be; the last line names what to start."
     from edgecar.core import EdgecarError
+    from edgecar.release.push import VERSION
     from edgecar.release.verify import prove, remember as note
-    if remember and (not running or running.startswith('v') and not Path(running).exists() and '/' not in running): raise EdgecarError('--remember needs a file', mend='--running FILE')
+    if remember and (not running or VERSION.fullmatch(running)): raise EdgecarError('--remember needs a file', mend='--running FILE')
     proof = prove(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)
     if remember: note(running, proof.version, proof.digest)
     typer.echo(f'start       {proof.start}')

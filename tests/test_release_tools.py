@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,7 @@ WRONG = {
     'label and pilot disagree': (dict(labels={'dev.edgecar.pilot.sha256': '0' * 64}), 'its label'),
     'a second pilot hides the first': (dict(last={f'./{PILOT}/pilot.tflite': b'another'}), 'twice'),
     'more than the pilot in its layer': (dict(last={'usr/bin/python3': b'#!'}), 'may hold the pilot only'),
+    'no rule was looked at': (dict(attest=dict(gate=dict(passed=True, rules=[]))), 'had not passed'),
     'attested as another version': (dict(attest=dict(version='v0.9.0')), 'was attested as v0.9.0'),
     'attested as no version': (dict(attest=dict(version='newest')), 'was attested as|no version'),
 }
@@ -321,6 +323,8 @@ def test_verify_without_the_registry_it_came_from(released, keys, tmp_path):
         assert prove(keys, f'{mirror.to}-car:v1.0.0', identity=name).version == 'v1.0.0'
         with pytest.raises(EdgecarError, match='--identity'): prove(keys, f'{mirror.to}-car:v1.0.0')
         assert prove(keys, f'oci:{tmp_path}/stick', identity=name).digest == released.digest
+        alone = subprocess.run(['unshare', '-n', shutil.which('edgecar'), 'release', 'verify', f'oci:{tmp_path}/stick', '--key', keys/'image.pub', '--gate-key', keys/'gate.pub', '--identity', name], capture_output=True, text=True, timeout=60)
+        assert alone.returncode == 0, f'it wants a network: {alone.stderr}'
         with pytest.raises(EdgecarError, match='no registry answers'): prove(keys, f'{name}:v1.0.0')
     finally: mirror.stop()
 
@@ -391,7 +395,7 @@ def test_a_cluster_admits_what_is_signed_and_passed(released, keys, tmp_path):
         assert [not said for said in verdict(f'{released.to}-car@{digest}')] == [signed, passed], how
 
 
-@pytest.mark.parametrize('wrong', ['the gate was not passed', 'attested with another key', 'attested as no version'])
+@pytest.mark.parametrize('wrong', ['the gate was not passed', 'a rule was broken', 'no rule was looked at', 'attested with another key', 'attested as no version'])
 def test_a_cluster_refuses(registry, keys, tmp_path, wrong):
     name = forged(keys, registry, tmp_path, **WRONG[wrong][0])
     verdict, _ = admission(registry, keys, tmp_path)
@@ -450,6 +454,50 @@ def test_in_a_cluster_somebody_else_signs_the_image(registry, keys, tmp_path):
     with pytest.raises(EdgecarError, match='is not signed'): prove(keys, f'{registry.to}-car:v1.0.0')
     cosign_sign(keys, f"{registry.to}-car@{read_image(Layout(tmp_path/'images/car'), None).digest}")      # as Tekton Chains does
     assert prove(keys, f'{registry.to}-car:v1.0.0').version == 'v1.0.0'
+
+
+@pytest.fixture
+def vault():
+    "A key service that speaks as Vault's transit engine does: keys never leave it, and it signs digests."
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, utils
+    secrets, asked = {}, []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def say(self, **data):
+            text = json.dumps(dict(data=data)).encode()
+            self.send_response(200); self.send_header('Content-Length', str(len(text))); self.end_headers(); self.wfile.write(text)
+        def key(self): return secrets.setdefault(self.path.split('/')[4], ec.generate_private_key(ec.SECP256R1()))
+        def do_GET(self):
+            pem = self.key().public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+            self.say(latest_version=1, keys={'1': dict(public_key=pem, name='P-256')})
+        def do_PUT(self):
+            said = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+            asked.append(self.path)
+            mark = self.key().sign(base64.b64decode(said['input']), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+            self.say(signature='vault:v1:' + base64.b64encode(mark).decode())
+
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    server.asked = asked
+    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
+    yield server
+    server.shutdown(); server.server_close()
+
+
+def test_keys_of_a_key_service(registry, keys, tmp_path, monkeypatch, vault):
+    monkeypatch.setenv('VAULT_ADDR', f'http://127.0.0.1:{vault.server_port}'); monkeypatch.setenv('VAULT_TOKEN', 't'); monkeypatch.delenv('COSIGN_PASSWORD')
+    push.push('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
+    for _ in range(2): sign.sign('car', registry.to, 'v1.0.0', 'hashivault://image', 'hashivault://gate', repo(tmp_path/'repo'), **quiet)
+    assert len(vault.asked) == 5, 'a signature and four attestations, said once'
+    for name in ('image', 'gate'): (tmp_path/f'{name}.pub').write_text(push.run_tool('cosign', 'public-key', '--key', f'hashivault://{name}'))
+    assert prove(tmp_path, f'{registry.to}-car:v1.0.0').version == 'v1.0.0'
+    with pytest.raises(EdgecarError, match='none by image.pub'): prove(keys, f'{registry.to}-car:v1.0.0')
+
+
+def test_a_key_service_that_is_not_there(released, keys, monkeypatch):
+    monkeypatch.delenv('VAULT_ADDR', raising=False); monkeypatch.delenv('BAO_ADDR', raising=False)
+    with pytest.raises(EdgecarError, match='VAULT_ADDR'): sign.sign('car', released.to, 'v1.0.0', 'hashivault://image', str(keys/'gate.key'), released.repo, **quiet)
 
 
 def big(folder, mb=8):

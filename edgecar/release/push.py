@@ -40,7 +40,7 @@ class Failed(EdgecarError):
 # %% ../../nbs/release/66_push.ipynb #9401ce96
 def last_words(said:str)->str:
     "The line of a program's complaints that says why."
-    lines = [re.sub(r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): |^main\.go:\d+: ', '', line).strip('"').replace('\\"', '"') for line in said.splitlines() if line.strip() and 'WARNING' not in line]
+    lines = [re.sub(r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): (?:error during command execution: )?|^main\.go:\d+: ', '', line).strip('"').replace('\\"', '"') for line in said.splitlines() if line.strip() and 'WARNING' not in line]
     return ' '.join((next((x for x in reversed(lines) if 'rror' in x or 'fail' in x or 'denied' in x), lines[-1]) if lines else 'no word').split())[:400]
 
 # %% ../../nbs/release/66_push.ipynb #46dfb63f
