@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv from the lock (PYTHON=... names a Python 3.11); nothing to do when it is up to date
@@ -20,11 +20,20 @@ repro: setup ## run the whole loop: have the data, train, export, score, print t
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 2 --do_print
-	python -m pytest -n 2 -m "not slow"
+	python -m pytest -n 2 -m "not slow and not images"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments made from the lock, killed processes, whole loops
-	python -m pytest -m slow
+	python -m pytest -m "slow and not images"
+
+.PHONY: test-images
+test-images: setup ## images with the real tools: buildah, skopeo, podman, a registry, cosign (installs them when root)
+	@scripts/image-tools
+	python -m pytest -m images
+
+.PHONY: release-rehearsal
+release-rehearsal: setup ## a whole release on this machine: registry, keys, push, sign, verify, policy; needs `edgecar release build`
+	@scripts/rehearse
 
 .PHONY: check
 check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference

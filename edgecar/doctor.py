@@ -20,6 +20,7 @@ from pathlib import Path
 import requests
 
 from .core import EdgecarError, root
+from .release.push import tool
 
 # %% ../nbs/80_doctor.ipynb #4a4e8913
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ TASKS = {
     'notebooks': [_locked('JupyterLab', 'jupyterlab', 'nbdev'), Need('git hooks', hooks, 'make setup')],
     'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('docker-registry', optional=True),
                Need('arm64 emulation', lambda: program('qemu-aarch64-static'), 'apt-get install qemu-user-static', optional=True),
-               Need('cosign', lambda: program('cosign', 'version'), 'go install github.com/sigstore/cosign/v3/cmd/cosign@v3.1.2')],
+               Need('cosign', lambda: program(tool('cosign'), 'version', least=(3,)), 'scripts/cosign builds it, with Go 1.26')],
     'pipelines': [Need('Go 1.26', lambda: program('go', 'version', least=(1, 26)), 'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s own types')],
 }
 

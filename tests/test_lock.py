@@ -88,8 +88,8 @@ def test_every_python_3_11_gets_all_of_it(lock):
 def test_the_library_asks_for_nothing_else():
     conf = ConfigParser()
     conf.read(ROOT/'settings.ini')
-    needs, twin = ({re.split(r'[<>=!~]', r)[0] for r in conf['DEFAULT'][name].split()} for name in ('requirements', 'twin_requirements'))
-    assert needs | twin <= set(tomllib.loads((ROOT/'Pipfile').read_text())['packages'])
+    needs, twin, verify = ({re.split(r'[<>=!~]', r)[0] for r in conf['DEFAULT'][name].split()} for name in ('requirements', 'twin_requirements', 'verify_requirements'))
+    assert needs | twin | verify <= set(tomllib.loads((ROOT/'Pipfile').read_text())['packages'])
     assert needs <= (car := set(json.loads(LOCKS[1].read_text())['car'])) and not twin & car, 'the car needs no simulator'
 
 
