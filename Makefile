@@ -17,6 +17,14 @@ repro: setup ## run the whole loop: have the data, train, export, score, print t
 	dvc repro
 	@edgecar results
 
+.PHONY: joint
+joint: setup ## run the loop on the twin and a real car's recording together (params/joint.yaml), as the experiment `joint`
+	@scripts/data
+	@edgecar data get donkeycar-test-tub
+	dvc exp run --name joint evaluate $$(edgecar params joint)
+	dvc repro gate
+	@edgecar results
+
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 2 --do_print

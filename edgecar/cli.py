@@ -6,8 +6,8 @@
 __all__ = ['app', 'data', 'tub', 'sim', 'release', 'Folder', 'Indexes', 'Which', 'To', 'Version', 'AuthFile', 'Ca', 'Group',
            'table', 'doctor', 'data_list', 'data_get', 'data_check', 'record', 'sim_serve', 'sim_view', 'indexes',
            'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'flat', 'score', 'evaluate', 'movie',
-           'replay', 'gate', 'drive', 'calibrate', 'release_push', 'release_sign', 'release_verify', 'release_diff',
-           'results']
+           'replay', 'gate', 'params', 'drive', 'calibrate', 'release_push', 'release_sign', 'release_verify',
+           'release_diff', 'results']
 
 # %% ../nbs/81_cli.ipynb #86770005
 import sys
@@ -320,6 +320,13 @@ def gate():
     typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
     if not all(v.kept for v in verdicts): raise typer.Exit(1)
     with atomic(root()/'build/gate/card.md', 'w') as f: f.write(card(root(), verdicts))
+
+# %% ../nbs/81_cli.ipynb #3980dfd2
+@app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')
+def params(name:Annotated[str, typer.Argument(help='a file in params/, without its .yaml; all sets are listed if none is named')]=None):
+    "What a named set of parameters changes, as `dvc exp run` wants it."
+    from edgecar.params import changes, sets, words
+    typer.echo(' '.join(words(changes(name))) if name else table([[n, k, x] for n in sets() for k, x in changes(n).items()], head=['set', 'parameter', 'value']))
 
 # %% ../nbs/81_cli.ipynb #f668acae
 @app.command(epilog='Examples: `edgecar drive --profile twin --model build/export/pilot.tflite`; `edgecar drive --profile replay --tub tubs/monday`')

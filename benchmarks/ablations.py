@@ -1,0 +1,198 @@
+"""What makes a pilot drive: the recipe of params.yaml in a shortened form, with one thing changed at a time.
+
+    .venv/bin/python benchmarks/ablations.py     # about 25 minutes on 2 cores; `crop data` names groups, --seeds 1 saves half
+
+Every row trains from the same seeds and drives the tracks that are kept for choosing (`select`; never the gate's), through the runtime that ships. Its
+validation block picks the checkpoint, so that nothing but the row's own change has seen a track before. What is done is kept in .cache/ablations, and an interrupted
+run goes on where it was; the table goes beside the guide that reads it.
+"""
+import argparse
+import csv
+import hashlib
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from unittest.mock import patch
+
+os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+import numpy as np
+import yaml
+
+from pilot import settings
+
+from edgecar.core import atomic, progress, read_json, rng, root, write_json
+from edgecar.data.frames import Recording, load
+from edgecar.data.split import Split, tail
+from edgecar.data.tub import find_tubs
+from edgecar.pilot.rollout import drive_all, exam, summary
+from edgecar.pilot.runtime import Pilot
+from edgecar.sim.env import Twin
+from edgecar.sim.expert import Expert
+from edgecar.sim.record import record, starter_recipe
+
+ROOT = root(Path(__file__).parent)
+KEPT, TABLE = ROOT/'.cache/ablations', ROOT/'nbs/guides/ablations.csv'
+EPOCHS, TRACKS, STEPS = 8, 20, 750
+ROUND = 250   # frames a track, in each round of DAgger
+
+
+def eye(top=1/3, pool=2):
+    "What stands for `squint`: another crop, another size."
+    from edgecar.pilot.model import keras, squint
+    def clone(layer): return layer.from_config(layer.get_config() | (dict(pool_size=(pool, pool), strides=(pool, pool)) if layer.name == 'halve' else {}))
+    return lambda size, _, name='frame': keras.models.clone_model(squint(size, top, name), clone_function=clone)
+
+
+def brain(times):
+    "What stands for `think`: more or fewer of everything."
+    from edgecar.pilot.model import keras, think
+    def clone(layer):
+        c = layer.get_config()
+        return layer.from_config(c | {k: round(c[k]*times) for k in ('filters', 'units') if k in c and c[k] > 1})
+    return lambda *args: keras.models.clone_model(think(*args), clone_function=clone)
+
+
+def squared():
+    "What stands for Edge.loss."
+    from edgecar.pilot.model import tf
+    return lambda self, y, out: tf.reduce_mean((tf.concat(out, 1) - y)**2*[1., .2])
+
+
+MODEL, RATE = 'edgecar.pilot.model', 'edgecar.pilot.train.keras.optimizers.schedules.CosineDecay'
+
+@dataclass(frozen=True)
+class Row:
+    "One change."
+    group:str
+    change:str
+    train:dict = field(default_factory=dict)     # of Training
+    augment:dict = field(default_factory=dict)   # of Augment
+    data:dict = field(default_factory=dict)      # of the recording's Recipe
+    rounds:int = 0                               # of DAgger
+    instead:tuple = ()                           # (name, function that makes what stands for it, its arguments)
+
+
+TAME = dict(pushes=0., right_m=0., turned_rad=0.)
+ROWS = [
+    Row('recipe', 'as it is, 8 epochs'),
+    Row('crop', 'nothing cut off', instead=((f'{MODEL}.squint', eye, dict(top=0)),)),
+    Row('crop', 'upper half cut off', instead=((f'{MODEL}.squint', eye, dict(top=1/2)),)),
+    Row('size', 'a third of the camera\'s', instead=((f'{MODEL}.squint', eye, dict(pool=3)),)),
+    Row('size', 'the camera\'s own', instead=((f'{MODEL}.squint', eye, dict(pool=1)),)),
+    Row('augmentation', 'no flip', augment=dict(flip=0.)),
+    Row('augmentation', 'no shift', augment=dict(shift=0.)),
+    Row('augmentation', 'no change of light', augment=dict(brightness=0., contrast=0., colour=0., noise=0.)),
+    Row('augmentation', 'none', augment=dict(flip=0., shift=0., brightness=0., contrast=0., colour=0., noise=0.)),
+    Row('data', 'no pushes', data=dict(pushes=0.)),
+    Row('data', 'no pushes, starts on the line', data=TAME),
+    Row('data', 'the same, and no shift', data=TAME, augment=dict(shift=0.)),
+    Row('data', 'one hall, one lens, one car', data=dict(random=0.)),
+    Row('data', '3 tracks instead of 10', data=dict(tracks='oval,donkey,club', frames=3333)),
+    Row('DAgger', 'one round', rounds=1),
+    Row('DAgger', 'starts on the line, no shift, one round', data=TAME, augment=dict(shift=0.), rounds=1),
+    Row('loss', 'squared error', instead=((f'{MODEL}.Edge.loss', squared, dict()),)),
+    Row('capacity', 'half as wide', instead=((f'{MODEL}.think', brain, dict(times=.5)),)),
+    Row('capacity', 'twice as wide', instead=((f'{MODEL}.think', brain, dict(times=2)),)),
+    Row('capacity', 'no dropout', train=dict(dropout=0.)),
+    Row('schedule', 'the same rate throughout', instead=((RATE, lambda lr: lambda *_, **__: lr, dict(lr=1e-3)),)),
+    Row('schedule', 'no averaged weights', train=dict(average=0.)),
+    Row('schedule', '20 epochs', train=dict(epochs=20)),
+]
+
+
+def recorded(changes):
+    "The tubs of a changed recording, made once; the starter if nothing is changed."
+    if not changes: return find_tubs(ROOT/'data')
+    recipe = replace(starter_recipe(), **changes)
+    to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
+    return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
+
+
+def corrected(pilot, recipe, seed):
+    "Frames, steering and throttle, where a pilot drives and the expert says what it would do: DAgger (Ross, Gordon and Bagnell 2011, arXiv:1011.0686)."
+    frames, commands = [], []
+    for number, name in enumerate(recipe.names):
+        g, env, end = rng(11, seed, number), Twin(name, direction=0, random=recipe.random), True
+        for _ in range(ROUND):
+            if end:
+                frame, _ = env.reset(seed=int(g.integers(2**31)), options=dict(station=g.random()))
+                expert = Expert(env.car.track, env.car.vehicle, recipe.pace)
+            frames.append(frame.copy())
+            commands.append(expert(env.car.row))
+            frame, _, end, _, _ = env.step(pilot(frame))
+    return np.array(frames), *np.array(commands, np.float32).T
+
+
+def joined(rec, more):
+    "A recording with frames at its end that belong to no session of it."
+    frames, steering, throttle = more
+    add = lambda a, b: np.concatenate([a, np.asarray(b, a.dtype)])
+    last = np.full(len(frames), rec.session.max() + 1)
+    return Recording(add(rec.frames, frames), add(rec.steering, steering), add(rec.throttle, throttle), add(rec.index, 0*last), add(rec.session, last), add(rec.time_ms, 0*last), rec.skipped, rec.key)
+
+
+def tried(row, seed):
+    "(bytes of the pilot, seconds of training) of one row and seed."
+    from edgecar.pilot.export import tflite
+    from edgecar.pilot.train import train
+    base, share = settings(), yaml.safe_load((ROOT/'params.yaml').read_text())['prepare']
+    cfg = replace(base, **dict(epochs=EPOCHS, drive=0, seed=seed) | row.train, augment=replace(base.augment, **row.augment))
+    rec = load(recorded(row.data), bar=False)
+    split, recipe, path = tail(rec.session, share['test'], share['val'], share['gap']), replace(starter_recipe(), **row.data), KEPT/'driving.tflite'
+    with ExitStack() as stack:
+        for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]: stack.enter_context(patch(name, stand_in))
+        start = time.perf_counter()
+        for n in range(row.rounds + 1):
+            if n:
+                new = np.arange(len(rec), len(rec) + ROUND*len(recipe.names))
+                rec, split = joined(rec, corrected(Pilot(path), recipe, 100*seed + n)), Split(np.concatenate([split.train, new]), split.val, split.test)
+            net, kind, _ = train(rec, split, cfg, bar=False)
+            with atomic(path) as f: f.write(tflite(kind.whole(net)))
+    return path, time.perf_counter() - start
+
+
+def result(row, seed, drives, starter, test):
+    "What one row and seed came to, kept on disk: rollouts, steering MAE on the starter's last fifth, seconds."
+    words = json.dumps([asdict(replace(row, instead=())), [(n, h) for n, _, h in row.instead], seed, EPOCHS, STEPS, len(drives), asdict(settings())], sort_keys=True)
+    kept = KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
+    if not kept.is_file():
+        path, seconds = tried(row, seed)
+        mae = float(np.abs(Pilot(path).drive(starter.frames[test])[:, 0] - starter.steering[test]).mean())
+        write_json(kept, dict(change=row.change, seed=seed, seconds=seconds, mae=mae, runs=drive_all(drives, path, bar=False)))
+    return read_json(kept)
+
+
+def line(row, seed, found, expert):
+    "A line of the table: pooled over the results it is given."
+    s = summary([r for f in found for r in f['runs']], expert*len(found))
+    spans = {f'{k}{end and "_" + end}': round(s[k][end or 'value'], 4) for k in ('off_track_per_km', 'cte_p95_m', 'speed_ratio') for end in ('', 'low', 'high')}
+    mean = lambda k: float(np.mean([f[k] for f in found]))
+    return dict(group=row.group, change=row.change, seed=seed, clean=round(s['clean']['value'], 3), **spans, steering_mae=round(mean('mae'), 4), train_s=round(mean('seconds'), 1))
+
+
+def main(groups, seeds):
+    KEPT.mkdir(parents=True, exist_ok=True)
+    starter, drives = load(find_tubs(ROOT/'data'), bar=False), exam('select', TRACKS, steps=STEPS)
+    test, expert, found = tail(starter.session).test[::4], drive_all(drives, bar=False), {}
+    rows = [r for r in ROWS if not groups or r.group in groups or r is ROWS[0]]
+    for seed, row in progress([(s, r) for s in seeds for r in rows], 'trainings'):
+        found.setdefault(row.change + row.group, []).append(result(row, seed, drives, starter, test))
+        print(line(row, seed, found[row.change + row.group][-1:], expert), file=sys.stderr, flush=True)
+    table = [line(row, name, of, expert) for row in rows for all in [found[row.change + row.group]] for name, of in [('all', all), *((f['seed'], [f]) for f in all)]]
+    if not groups:
+        with atomic(TABLE, 'w') as f:
+            (w := csv.DictWriter(f, table[0], lineterminator='\n')).writeheader()
+            w.writerows(table)
+    print(json.dumps(dict(epochs=EPOCHS, tracks=TRACKS, seeds=list(seeds), off_track_per_km={f"{t['group']}: {t['change']}": t['off_track_per_km'] for t in table if t['seed'] == 'all'})))
+
+
+if __name__ == '__main__':
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument('groups', nargs='*', choices=[[], *dict.fromkeys(r.group for r in ROWS)], help='all if none is named')
+    ask.add_argument('--seeds', type=int, nargs='+', default=[1, 2])
+    args = ask.parse_args()
+    main(args.groups, args.seeds)
