@@ -9,12 +9,10 @@ __all__ = ['FACTS', 'ready', 'line', 'family', 'metrics', 'Json', 'log_to', 'Jou
 import json
 import logging
 import sys
-import time
 from datetime import datetime, timezone
+from importlib.metadata import version
 
-from .. import __version__
 from .guard import CAUSES
-from .wheel import MODES
 
 # %% ../../nbs/car/55_health.ipynb #fb554a75
 def ready(status:dict)->tuple:   # bool, why not
@@ -51,13 +49,13 @@ FACTS = [   # name, kind, about, key of the status, times what
 def metrics(status:dict)->str:
     "The status for Prometheus."
     faults, stopped, model = status.get('faults') or {}, set(status.get('stopped') or ()), status.get('model') or {}
-    rows = [family('build_info', 'gauge', 'What runs.', line('build_info', 1, version=__version__))]
+    rows = [family('build_info', 'gauge', 'What runs.', line('build_info', 1, version=version('edgecar')))]
     rows += [family(name, kind, about, line(name, None if status.get(key) is None else float(status[key])*by)) for name, kind, about, key, by in FACTS]
     rows.append(family('loop_turn_seconds', 'summary', 'Work of a turn beside inference, over the last thousand.', *(line('loop_turn_seconds', status[key]/1e3, quantile=q) for key, q in (('loop_p50_ms', '0.5'), ('loop_p99_ms', '0.99')) if status.get(key) is not None)))
     causes = [*CAUSES, *sorted(faults.keys() - CAUSES.keys())]
     rows.append(family('faults_total', 'counter', 'How often something was a reason not to drive.', *(line('faults_total', faults.get(c, 0), cause=c) for c in causes)))
     rows.append(family('stopped', 'gauge', 'What is a reason not to drive now.', *(line('stopped', c in stopped, cause=c) for c in causes)))
-    rows.append(family('mode', 'gauge', 'Who drives.', *(line('mode', m == status.get('mode'), mode=m) for m in MODES)))
+    rows.append(family('mode', 'gauge', 'Who drives.', *(line('mode', m == status.get('mode'), mode=m) for m in ('user', 'local_angle', 'local'))))
     if model: rows.append(family('pilot_info', 'gauge', 'The model that drives.', line('pilot_info', 1, name=model.get('name', ''), sha256=model.get('digest', ''), gate=(model.get('gate') or {}).get('gate', ''))))
     return '\n'.join(row for some in rows for row in some) + '\n'
 
@@ -89,5 +87,5 @@ class Journal:
     def run(self, status):
         now = {k: status.get(k) for k in self.KEYS} | dict(pilot=(status.get('model') or {}).get('digest', '')[:12])
         for key in now:
-            if key in self.was and self.was[key] != now[key]: self.log.info('%s: %s', key.replace('_', ' '), now[key], extra=dict(was=self.was[key], now=now[key]))
+            if key in self.was and self.was[key] != now[key] and (self.was[key] or now[key]): self.log.info('%s: %s', key.replace('_', ' '), now[key], extra=dict(was=self.was[key], now=now[key]))
         self.was = now

@@ -71,13 +71,13 @@ def md5(data:bytes)->str: return hashlib.md5(data, usedforsecurity=False).hexdig
 
 def pin(tub): return Path(tub).parent/f'{Path(tub).name}.dvc'
 
-# %% ../../nbs/car/49_upload.ipynb #bbbb7390
+# %% ../../nbs/car/49_upload.ipynb #69aef0a5
 def uploaded(tub)->bool:
     "Whether a tub is in the remote as it is now."
     try: return re.search(r'manifest: (\w{32})', pin(tub).read_text())[1] == md5((Path(tub)/'manifest.json').read_bytes())
     except (OSError, TypeError, UnicodeDecodeError): return False
 
-# %% ../../nbs/car/49_upload.ipynb #7f995cde
+# %% ../../nbs/car/49_upload.ipynb #b55d8a20
 def _pieces(tub):
     "Names of the files of a tub, as DVC sorts them; what is hidden is nobody's."
     names = (p.relative_to(tub) for p in Path(tub).rglob('*') if p.is_file())
@@ -108,7 +108,7 @@ def upload(
         f.write(f'outs:\n- md5: {md5(whole)}.dir\n  size: {size}\n  nfiles: {len(listing)}\n  hash: md5\n  path: {json.dumps(tub.name)}\nmeta:\n  manifest: {was}\n')
     return sent
 
-# %% ../../nbs/car/49_upload.ipynb #66daaaf8
+# %% ../../nbs/car/49_upload.ipynb #99369515
 def waiting(folder)->list:
     "Tubs that have not been uploaded, oldest first."
     return [t for t in find_tubs(folder) if not uploaded(t)]
@@ -125,7 +125,7 @@ def sweep(folder, remote, going=lambda: True, say=lambda **news: None):
         say(tub=tub.name, error=why)
         if 'remote' in why or 'is not there' in why: return   # nor will it take the others
 
-# %% ../../nbs/car/49_upload.ipynb #d76336ac
+# %% ../../nbs/car/49_upload.ipynb #3f540059
 def main(folder, remote, every_s:float):
     "Upload again and again, until standard input ends, which is when whoever started it has ended."
     def gone(wait_s=0.): return bool(select.select([sys.stdin], [], [], wait_s)[0])
@@ -140,7 +140,7 @@ def main(folder, remote, every_s:float):
 
 if __name__ == '__main__' and __spec__: main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
 
-# %% ../../nbs/car/49_upload.ipynb #8a5dde87
+# %% ../../nbs/car/49_upload.ipynb #bb3e263c
 class Uploader:
     "A part: how many tubs wait, and what is wrong with the remote; uploads them meanwhile."
     def __init__(self, folder, remote, every_s=10., again_s=5.):
