@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'sim', 'release', 'Folder', 'Indexes', 'Which', 'To', 'Version', 'AuthFile', 'Ca', 'Group',
            'table', 'doctor', 'data_list', 'data_get', 'data_check', 'record', 'sim_serve', 'sim_view', 'indexes',
-           'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'flat', 'score', 'evaluate', 'movie',
-           'replay', 'gate', 'params', 'drive', 'calibrate', 'release_push', 'release_sign', 'release_verify',
+           'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'tub_upload', 'flat', 'score', 'evaluate',
+           'movie', 'replay', 'gate', 'params', 'drive', 'calibrate', 'release_push', 'release_sign', 'release_verify',
            'release_diff', 'results']
 
 # %% ../nbs/81_cli.ipynb #86770005
@@ -222,6 +222,23 @@ def tub_restore(path:Folder, records:Indexes):
     restore(path, indexes(records))
     typer.echo(Tub(path))
 
+# %% ../nbs/81_cli.ipynb #32d63aed
+@tub.command('upload', epilog='Examples: `edgecar tub upload tubs/drive --to /mnt/share/tubs`; `edgecar tub upload tubs/drive --to https://lab.example/tubs`')
+def tub_upload(
+    path:Folder,
+    to:Annotated[str, typer.Option(help='a DVC remote: a folder, or an address that takes PUT')],
+):
+    "Bring finished tubs into a DVC remote and leave a .dvc file beside each, for `dvc pull`. What is there already is not sent again. Fails when one could not be sent."
+    from edgecar.car.upload import find_remote, upload, waiting
+    from edgecar.core import EdgecarError, progress
+    remote, failed = find_remote(to), 0
+    for t in progress(waiting(path), 'uploading', unit='tub'):
+        try: typer.echo(f'{t}: {upload(t, remote)} files sent')
+        except EdgecarError as e:
+            typer.echo(f'edgecar: {e}', err=True)
+            failed += 1
+    if failed: raise typer.Exit(1)
+
 # %% ../nbs/81_cli.ipynb #494fc04f
 def flat(
     x,                # nested dicts of numbers
@@ -352,18 +369,27 @@ def drive(
     page_port:Annotated[int, typer.Option(help='0 for any that is free [default: 8887]')]=None,
     token:Annotated[str, typer.Option(help='that a driver must show', envvar='EDGECAR_TOKEN')]='',
     anyone:Annotated[bool, typer.Option('--anyone', help='may drive, from other machines too, without a token')]=False,
+    tubs:Annotated[str, typer.Option(help='the folder for what is recorded [default: tubs/drive]')]=None,
+    budget_mb:Annotated[float, typer.Option(help='of all tubs there; then those go that the remote has, or the recording stops [default: 8000]', min=0)]=None,
+    reserve_mb:Annotated[float, typer.Option(help='of the disk that stay free [default: 500]', min=0)]=None,
+    remote:Annotated[str, typer.Option(help='a DVC remote for finished tubs: a folder, or an address that takes PUT')]=None,
+    log:Annotated[str, typer.Option(help='text or json, to stderr')]='text',
     turns:Annotated[int, typer.Option(help='then it ends', min=1)]=None,
 ):
     "Drive, with a page to watch and steer, until ctrl-C; Enter stops the car."
     from dataclasses import replace
 
     from edgecar.car.drive import PROFILES, drive, heed
+    from edgecar.car.health import log_to
     from edgecar.core import EdgecarError
+    if log not in ('text', 'json'): raise EdgecarError(f'no log is called {log!r}', mend='text or json')
+    log_to(log)
     if profile not in PROFILES: raise EdgecarError(f'no profile is called {profile!r}', mend=f"one of: {', '.join(PROFILES)}")
     base = heed(profile, config, lambda line: typer.echo(line, err=True)) if config else PROFILES[profile]
-    said = {k: v for k in ('manifest', 'camera', 'actuator', 'gamepad', 'tub', 'mode', 'arm', 'limit', 'rate_hz', 'host', 'port', 'scene', 'sim_token') if (v := ctx.params[k]) is not None}
+    said = {k: v for k in ('manifest', 'camera', 'actuator', 'gamepad', 'tub', 'mode', 'arm', 'limit', 'rate_hz', 'host', 'port', 'scene', 'sim_token', 'remote') if (v := ctx.params[k]) is not None}
+    record = base.record | {k: v for k, v in dict(folder=tubs, budget_mb=budget_mb, reserve_mb=reserve_mb).items() if v is not None}
     page = dict(base.page, host=page_host, token=token, anyone=anyone, **(dict(port=page_port) if page_port is not None else {}))
-    drive(replace(base, models=tuple(map(str, model)), page=page, **said), typer.echo, turns)
+    drive(replace(base, models=tuple(map(str, model)), page=page, record=record, **said), typer.echo, turns)
 
 # %% ../nbs/81_cli.ipynb #d3614879
 @app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')

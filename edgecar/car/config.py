@@ -167,6 +167,8 @@ def changes(
     s = Settings(values, path)
     heeded = dict(rate_hz=s.get('DRIVE_LOOP_HZ', None, float, 1, 200), mode=s.one_of('WEB_INIT_MODE', {None: None, 'user': 'user', 'local_angle': 'local_angle', 'local': 'local'}), gamepad=gamepad(s),
         limit=s.get('JOYSTICK_MAX_THROTTLE', None, float, 0, 1))
+    record = dict(auto=s.get('AUTO_RECORD_ON_THROTTLE', None, bool), pilots=s.get('RECORD_DURING_AI', None, bool))
+    heeded['record'] = {k: v for k, v in record.items() if v is not None} or None
     heeded |= dict(camera=camera(s), actuator=actuator(s), imu=imu(s)) if car else dict(host=s.get('SIM_HOST', None, str), scene=scene(s))
     port = s.get('WEB_CONTROL_PORT', None, int, 0, 65535)
     over = [f"passed over: {' '.join(n for n in values if n not in s.asked) or 'nothing'}"] + [f'line {line} is not read: {text}' for line, text in unread]

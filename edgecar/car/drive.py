@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import hardware
+from . import hardware, health
 from .config import changes
-from .guard import Book, Bounds, Copilot, Eyes, Garage, Link, Stops
+from .guard import CAUSES, Book, Bounds, Copilot, Eyes, Garage, Link, Stops
 from .owner import Owner
 from .page import Page
+from .record import Limits, Recorder
+from .upload import Uploader
 from ..core import EdgecarError
 
 log = logging.getLogger(__name__)
@@ -146,23 +148,27 @@ def find_road(scene):
 # %% ../../nbs/car/58_drive.ipynb #50e673e6
 class Status:
     "A part: what is the case, for the page and for whoever asks."
-    def __init__(self, clock, copilot, garage, book, road=None): self.clock, self.copilot, self.garage, self.book, self.road, self.figures = clock, copilot, garage, book, road, {}
+    def __init__(self, clock, copilot, garage, book, road=None, recorder=None):
+        self.clock, self.copilot, self.garage, self.book, self.road, self.recorder, self.figures = clock, copilot, garage, book, road, recorder, {}
 
     def measure(self):
         "Percentiles, now and then: they cost more than all the rest."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
             p50, p99 = np.percentile(self.clock.overheads, (50, 99))
-            self.figures = dict(loop_hz=round(1/max(np.median(np.diff(list(self.clock.moments)[-100:])), 1e-6), 1), loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3), missed=self.clock.missed)
-        return self.figures
+            self.figures = dict(loop_hz=round(1/max(np.median(np.diff(list(self.clock.moments)[-100:])), 1e-6), 1), loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
+        return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
-    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode):
+    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, angle=0., throttle=0., recording=False, records=0, told=None):
         counts, pilot, info = dict(self.book.counts), self.copilot.pilot, info or {}
         for cause, n in (owner or {}).get('counts', {}).items(): counts[cause] = counts.get(cause, 0) + n
         owner = owner or dict(armed=False, stopped=[], causes=[])
         known = {k: v for k, v in dict(speed_m_s=info.get('speed'), cte_m=info.get('cte'), laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time')).items() if v is not None}
-        return dict(self.measure(), armed=owner['armed'], stopped=[*owner['stopped'], *causes, *owner['causes']], faults=counts, throttle_limit=limit, inference_ms=inference_ms, mode=mode,
-            frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None, models=[*self.garage.models], map=place(info, self.road), **known,
-            model=dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate='as released' if self.garage.strict else '') if pilot else {})
+        told = told or {}
+        known |= dict(upload_waiting=told['waiting'], upload_error=told['error']) if told else {}
+        known |= dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
+        return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'], stopped=[*owner['stopped'], *causes, *owner['causes']], angle=angle, throttle=throttle, faults=counts, throttle_limit=limit, inference_ms=inference_ms, mode=mode,
+            frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None, models=[*self.garage.models], map=place(info, self.road), owner_ms=owner.get('age_ms'), why={c: self.book.last.get(c) or CAUSES.get(c, '') for c in counts}, **known,
+            model=dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate) if pilot else {})
 
 # %% ../../nbs/car/58_drive.ipynb #df653e84
 @dataclass(frozen=True)
@@ -186,6 +192,8 @@ class Profile:
     sim_token:str=None
     tub:str=None               # to replay
     page:dict=field(default_factory=dict)   # arguments of `Page`
+    record:dict=field(default_factory=dict) # arguments of `Limits`
+    remote:str=None            # where finished tubs are uploaded to, see edgecar.car.upload
     bounds:Bounds=Bounds()
 
 # %% ../../nbs/car/58_drive.ipynb #9f32fc93
@@ -238,10 +246,12 @@ def compose(p:Profile):
     "A vehicle of a profile; EdgecarError when a part cannot be had."
     V, clock, book, stops, copilot = vehicle(), Clock(p.rate_hz), Book(), Stops(), Copilot(bounds=p.bounds)
     V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
+    limits, notes = Limits(**p.record), lambda: {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''), 'camera': p.camera}
+    V.recorder = recorder = Recorder(limits, notes)
     V.garage = garage = Garage(copilot, p.models, p.manifest, p.strict, book.note)
     if p.models and not garage.change(Path(p.models[0]).name): raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
     pads, imu = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else [], p.imu and hardware.imu(p.imu)
-    V.page = page = Page(**{'mode': p.mode, **p.page})
+    V.page = page = Page(**{'mode': p.mode, 'metrics': health.metrics, 'ready': health.ready, **p.page})
     V.owner = owner = Owner(p.actuator)
     try: camera = find_camera(p, owner)
     except BaseException: owner.shutdown(); page.shutdown(); raise
@@ -260,9 +270,13 @@ def compose(p:Profile):
     V.add(Link([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
     V.add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
     V.add(owner, inputs=['angle', 'throttle', 'causes'], outputs=['owner'])
-    V.add(Status(clock, copilot, garage, book, find_road(p.scene) if p.camera == 'twin' else None),
-        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode'], outputs=['status'])
+    if p.remote: V.add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
+    V.add(Status(clock, copilot, garage, book, find_road(p.scene) if p.camera == 'twin' else None, recorder),
+        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode', 'angle', 'throttle', 'recording', 'tub/num_records', 'upload'], outputs=['status'])
+    V.add(health.Journal(), inputs=['status'])
     V.add(Alive(V), inputs=['owner'])
+    V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode', 'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit', 'causes', 'owner',
+        'recording', 'web/buttons'], outputs=['tub/num_records', 'recording'], threaded=True)
     if p.arm: owner.say('arm')
     return V
 

@@ -200,7 +200,7 @@ class Owner:
         hold_s:float=.1,     # that a command holds
         patience_s:float=10.,
     ):
-        self.hold_s, (self.channel, theirs) = hold_s, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.hold_s, self.answered_s, (self.channel, theirs) = hold_s, time.monotonic(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.owner', spec, str(theirs.fileno()), str(hold_s)], pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         theirs.close()
@@ -227,11 +227,11 @@ class Owner:
 
     def hear(self):
         with contextlib.suppress(OSError, ValueError):
-            while raw := self.channel.recv(65536): self.state = json.loads(raw)
+            while raw := self.channel.recv(65536): self.state, self.answered_s = json.loads(raw), time.monotonic()
 
     def run(self, steering, throttle, causes=()):
         self.say('drive', steering=steering, throttle=throttle, until=time.monotonic() + self.hold_s, causes=list(causes))
-        return dict(self.state, alive=self.alive)
+        return dict(self.state, alive=self.alive, age_ms=round((time.monotonic() - self.answered_s)*1e3, 1))
 
     def shutdown(self):
         self.channel.close()

@@ -120,9 +120,9 @@ const unit = (x, digits, u) => typeof x === 'number' ? x.toFixed(digits) + ' ' +
 const some = x => typeof x === 'number' ? +x.toPrecision(3) : words(x)
 
 function look() {
-  const on = alive(), s = told?.status ?? {}, you = on && told.you, stopped = s.stopped ?? [], still = on && (told.age_ms === null || told.age_ms > LOST_MS)
+  const on = alive(), s = told?.status ?? {}, you = on && told.you, stopped = s.stopped ?? [], latched = s.latched ?? stopped, still = on && (told.age_ms === null || told.age_ms > LOST_MS)
   document.body.className = on ? still ? 'still' : '' : 'off'
-  text('banner', !on ? 'Not connected: the car stops.' : still ? 'The loop stands still: the car stops.' : 'Stopped: ' + stopped.map(words).join(', ') + '. Release, then arm.')
+  text('banner', !on ? 'Not connected: the car stops.' : still ? 'The loop stands still: the car stops.' : (latched.length ? 'Stopped: ' : 'Neutral: ') + stopped.map(n => s.why?.[n] || words(n)).join(', ') + (latched.length ? '. Release, then arm.' : '.'))
   $('banner').hidden = on && !still && !stopped.length
   text('link', !on ? 'not connected' : latency === null ? 'connected' : `${latency.toFixed(0)} ms` + (latency > SLOW_MS ? ', slow' : ''))
   $('link').className = latency > SLOW_MS ? 'slow' : ''
@@ -133,9 +133,9 @@ function look() {
   text('take', you ? 'Give up' : told?.taken ? 'Take over' : 'Take wheel')
   $('take').disabled = $('estop').disabled = !on
   $('take').classList.toggle('primary', on && !you)
-  $('arm').disabled = !you || !!s.armed || stopped.length > 0
+  $('arm').disabled = !you || !!s.armed || latched.length > 0
   $('arm').classList.toggle('primary', !$('arm').disabled)
-  $('release').disabled = !you || !stopped.length
+  $('release').disabled = !you || !latched.length
   $('release').classList.toggle('primary', !$('release').disabled)
   $('driving').disabled = !you
   if (told) { driving(s); state(s, on); map(s) }
@@ -148,7 +148,13 @@ function driving(s) {
   $('record').ariaPressed = !!s.recording
   text('record', s.recording ? 'Stop recording' : 'Record')
   text('records', (s.records ?? 0).toLocaleString('en'))
-  text('disk', s.disk_left_mb === undefined ? '' : s.disk_left_mb < 1000 ? `${s.disk_left_mb.toFixed(0)} MB left` : `${(s.disk_left_mb/1000).toFixed(1)} GB left`)
+  const note = [s.recording_note, s.dropped ? `${s.dropped} dropped: the disk is slow` : ''].filter(x => x).join('; ')
+  text('rec-note', note && (s.recording_failed ? `Recording stopped: ${note}` : note))
+  $('rec-note').hidden = !note
+  $('rec-note').classList.toggle('bad', !!s.recording_failed)
+  text('upload', s.upload_waiting === undefined ? '' : s.upload_error ? `not uploaded: ${s.upload_error}` : s.upload_waiting ? `${s.upload_waiting} tub${s.upload_waiting > 1 ? 's' : ''} not in the remote yet` : 'all finished tubs are in the remote')
+  $('upload').hidden = s.upload_waiting === undefined
+  text('disk', typeof s.disk_left_mb !== 'number' ? '' : s.disk_left_mb < 1000 ? `${s.disk_left_mb.toFixed(0)} MB left` : `${(s.disk_left_mb/1000).toFixed(1)} GB left`)
   if (performance.now() - limitMoved > 600 && s.throttle_limit !== undefined) $('limit').value = s.throttle_limit
   text('limit-now', `${Math.round($('limit').value*100)} %`)
   const names = s.models ?? [], list = $('models'), before = list.value
@@ -164,12 +170,13 @@ function state(s, on) {
   const m = s.model ?? {}
   text('model', m.name ? `${m.name} ${m.digest ? String(m.digest).replace('sha256:', '').slice(0, 12) : ''}` : 'no pilot')
   $('model').title = m.digest ?? ''
-  pairs('gate', m.gate && typeof m.gate === 'object' ? Object.entries(m.gate).map(([k, v]) => [words(k), some(v)]) : m.gate ? [['gate', some(m.gate)]] : [])
+  const gate = Object.entries(m.gate ?? {})
+  pairs('gate', gate.length ? gate.map(([k, v]) => [words(k), some(v), v === 'not passed' ? 'slow' : '']) : m.name ? [['gate', 'no manifest']] : [])
   const late = (x, most) => x > most ? 'slow' : ''
   pairs('timing', [['rate', unit(s.loop_hz, 0, 'Hz')], ['turn p50', unit(s.loop_p50_ms, 1, 'ms')], ['turn p99', unit(s.loop_p99_ms, 1, 'ms')], ['inference', unit(s.inference_ms, 1, 'ms')],
     ['frame age', unit(s.frame_age_ms, 0, 'ms'), late(s.frame_age_ms, 150)], ['link', unit(on ? latency : null, 0, 'ms'), late(latency, SLOW_MS)], ['looking on', String(told.others)]])
   const stopped = new Set(s.stopped ?? []), causes = { ...Object.fromEntries([...stopped].map(n => [n, ''])), ...(s.faults ?? {}) }
-  pairs('faults', Object.entries(causes).filter(([n, c]) => c || stopped.has(n)).map(([n, c]) => [words(n) + (stopped.has(n) ? ', stopped' : ''), c, stopped.has(n) ? 'latched' : '']))
+  pairs('faults', Object.entries(causes).filter(([n, c]) => c || stopped.has(n)).map(([n, c]) => [(s.why?.[n] || words(n)) + (stopped.has(n) ? ', now' : ''), c, stopped.has(n) ? 'latched' : '']))
   $('none').hidden = $('faults').children.length > 0
   text('speed', s.speed_m_s === undefined || s.speed_m_s === null ? '' : `${(Math.round(s.speed_m_s*100)/100 || 0).toFixed(2)} m/s`)   // no -0.00
   text('laps', String(s.laps ?? 0))
