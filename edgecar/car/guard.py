@@ -147,6 +147,7 @@ def released(path, manifest=None):
     if not manifest and not beside.is_file(): return None
     digest = read_json(manifest or beside)
     digest = digest.get('pilot') if isinstance(digest, dict) else None
+    if isinstance(digest, dict): digest = digest.get('sha256')
     if not isinstance(digest, str) or len(digest) != 64: raise EdgecarError('names no pilot', manifest or beside, 'it is made together with a release')
     return digest
 
