@@ -64,19 +64,22 @@ def test_command_passes_every_parameter_of_its_section_to_its_notebook(stage):
     from papermill.inspection import _infer_parameters
     nb, cmd = notebook(stage), STAGES[stage]['cmd']
     known = _infer_parameters(load_notebook_node(str(nb)))
-    assert [p.name for p in known] == list(PARAMS[stage]) == re.findall(r'-p (\w+) \$', cmd)
-    assert all(f'-p {k} ${{{stage}.{k}}}' in cmd for k in PARAMS[stage])
+    matrix = STAGES[stage].get('matrix', {})
+    given = PARAMS.get(stage, {}) | {k: v[0] for k, v in matrix.items()}
+    assert [p.name for p in known] == list(given) == re.findall(r'-p (\w+) \$', cmd)
+    assert all(f'-p {k} ${{{"item" if k in matrix else stage}.{k}}}' in cmd for k in given)
     assert all(p.help and p.inferred_type_name != 'None' for p in known), 'each parameter is typed and explained'
-    for p in known: assert type(ast.literal_eval(p.default)) is type(PARAMS[stage][p.name]), p.name
+    for p in known: assert type(ast.literal_eval(p.default)) is type(given[p.name]), p.name
 
 
 def test_one_notebook_one_stage_in_order():
     flows = sorted(p.name for p in (ROOT/'nbs/flows').glob('*.ipynb'))
     assert flows == ['0_data.ipynb', *(f'{i}_{s}.ipynb' for i, s in enumerate(FLOWS, 1))]
     for i, stage in enumerate(FLOWS, 1):
-        shape = f'mkdir -p runs && papermill -k python3 -l python --no-progress-bar --log-output nbs/flows/{i}_{stage}.ipynb runs/{i}_{stage}.ipynb '
+        each = ''.join(f'_${{item.{k}}}' for k in STAGES[stage].get('matrix', {}))
+        shape = f'mkdir -p runs && papermill -k python3 -l python --no-progress-bar --log-output nbs/flows/{i}_{stage}.ipynb runs/{i}_{stage}{each}.ipynb '
         assert STAGES[stage]['cmd'].startswith(shape)
-        assert {f'metrics/{stage}.json': {'cache': False}} in STAGES[stage]['metrics']
+        assert each or {f'metrics/{stage}.json': {'cache': False}} in STAGES[stage]['metrics']
 
 
 def test_the_gate_is_one_command_that_reads_its_section():
@@ -102,3 +105,8 @@ def test_data_flow_takes_the_recipe_of_params():
     assert [p.name for p in known] == ['to', *PARAMS['data']] and all(p.help and p.inferred_type_name != 'None' for p in known)
     assert all(type(ast.literal_eval(p.default)) is type(PARAMS['data'][p.name]) for p in known[1:])
     assert asdict(starter_recipe(ROOT)) == PARAMS['data'], 'each number of the recipe is written in params.yaml'
+
+
+def test_both_targets_are_bundled():
+    from edgecar.release.bundle import TARGETS
+    assert STAGES['bundle']['matrix'] == {'target': list(TARGETS)}
