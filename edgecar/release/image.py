@@ -83,9 +83,8 @@ def context(target:str, to, repo=None, bundle=None)->dict:
     bundle = Path(bundle or repo/'build/bundle'/target)
     said = agree(bundle)
     if said != json.loads(json.dumps(manifest(repo, target))): raise EdgecarError('is not what the locks say now', bundle, f'dvc repro bundle@{target}')
-    packages = runtime(target, repo)
-    shutil.copytree(packages, to/'runtime', copy_function=link)
-    app(target, to/'app', repo, packages)
+    shutil.copytree(runtime(target, repo), to/'runtime', copy_function=link)
+    app(target, to, repo)
     shutil.copytree(bundle, to/'pilot')
     for path in [to/'pilot', *(to/'pilot').iterdir()]: path.chmod(0o755 if path.is_dir() else 0o644)
     return said
