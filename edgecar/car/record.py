@@ -192,6 +192,8 @@ class Hand:
         if was.get('tub') and was['tub'] != self.told['tub']: log.info('recording: %s is finished', was['tub'], extra=dict(tub=was['tub']))
         if self.told['removed'] > was.get('removed', 0): log.info('recording: tubs are removed that the remote has')
         if self.told['why'] and what is not None: self.failed = True
+        with contextlib.suppress(queue.Empty):   # until the loop has seen that, and switched it off
+            while self.failed: self.queue.get_nowait(); self.dropped += 1
 
     def update(self):
         "Hand over what comes, until the end."
