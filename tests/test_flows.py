@@ -64,8 +64,8 @@ def test_command_passes_every_parameter_of_its_section_to_its_notebook(stage):
     from papermill.inspection import _infer_parameters
     nb, cmd = notebook(stage), STAGES[stage]['cmd']
     known = _infer_parameters(load_notebook_node(str(nb)))
-    assert [p.name for p in known] == list(PARAMS[stage]) == re.findall(r'-p (\w+) \$', cmd)
-    assert all(f'-p {k} ${{{stage}.{k}}}' in cmd for k in PARAMS[stage])
+    assert [p.name for p in known] == list(PARAMS[stage]) == re.findall(r'-p (\w+) "?\$', cmd)
+    assert all(f'-p {k} ${{{stage}.{k}}}' in cmd.replace('"', '') for k in PARAMS[stage])
     assert all(p.help and p.inferred_type_name != 'None' for p in known), 'each parameter is typed and explained'
     for p in known: assert type(ast.literal_eval(p.default)) is type(PARAMS[stage][p.name]), p.name
 
