@@ -66,8 +66,8 @@ def test_command_passes_every_parameter_of_its_section_to_its_notebook(stage):
     known = _infer_parameters(load_notebook_node(str(nb)))
     matrix = STAGES[stage].get('matrix', {})
     given = PARAMS.get(stage, {}) | {k: v[0] for k, v in matrix.items()}
-    assert [p.name for p in known] == list(given) == re.findall(r'-p (\w+) \$', cmd)
-    assert all(f'-p {k} ${{{"item" if k in matrix else stage}.{k}}}' in cmd for k in given)
+    assert [p.name for p in known] == list(given) == re.findall(r'-p (\w+) "?\$', cmd)
+    assert all(f'-p {k} ${{{"item" if k in matrix else stage}.{k}}}' in cmd.replace('"', '') for k in given)
     assert all(p.help and p.inferred_type_name != 'None' for p in known), 'each parameter is typed and explained'
     for p in known: assert type(ast.literal_eval(p.default)) is type(given[p.name]), p.name
 

@@ -92,15 +92,18 @@ class Answer:
 
 # %% ../../nbs/car/53_guard.ipynb #5b63fab4
 def fly(copilot, pilot, turn):
-    "Answer picture after picture, until another pilot is put in."
+    "Answer picture after picture, until another pilot is put in; what it remembers begins when it begins to drive."
+    forget = getattr(pilot, 'reset', lambda: None)
+    forget()
     while True:
         with copilot.news:
             copilot.news.wait_for(lambda: copilot.turn != turn or copilot.asked)
             if copilot.turn != turn: return
-            (frame, seen_s), copilot.asked = copilot.asked, None
+            (frame, seen_s, mode, imu), copilot.asked = copilot.asked, None
             began = copilot.since_s = time.monotonic()
         try:
-            steering, throttle = pilot(frame)
+            if mode == 'user': forget()
+            steering, throttle = pilot(frame, **({'imu': imu} if 'imu' in getattr(pilot, 'needs', ()) else {}))
             answer = seen_s, float(steering), float(throttle), faults(steering, throttle)
         except Exception as e:
             if copilot.answer.causes != ('exception',): log.warning('pilot: %s: %s', type(e).__name__, str(e)[:200])
@@ -126,12 +129,12 @@ class Copilot:
             self.news.notify_all()
             if pilot: threading.Thread(target=fly, args=(self, pilot, self.turn), daemon=True, name='pilot').start()
 
-    def run(self, frame, seen_s):
+    def run(self, frame, seen_s, mode=None, *imu):
         if self.pilot is None: return 0., 0., ('pilot',), None
         with self.news:
             if frame is not None and seen_s != self.asked_s:
                 self.since_s = min(self.since_s, time.monotonic())
-                self.asked, self.asked_s = (frame, seen_s), seen_s
+                self.asked, self.asked_s = (frame, seen_s, mode, imu), seen_s
                 self.news.notify_all()
                 self.news.wait_for(lambda: self.answer.seen_s == seen_s, self.patience_s)
             answer, late_s = self.answer, time.monotonic() - self.since_s
@@ -177,9 +180,9 @@ def evidence(path, manifest=None)->dict:
 # %% ../../nbs/car/53_guard.ipynb #6f8a8ba7
 class Garage:
     "The models to choose from; `choose` puts one into the copilot."
-    def __init__(self, copilot, models, manifest=None, strict=False, note=lambda cause, why: None, load=load):
+    def __init__(self, copilot, models, manifest=None, strict=False, note=lambda cause, why: None, load=load, has=()):
         self.copilot, self.models, self.manifest, self.strict, self.note, self.load = copilot, {Path(m).name: m for m in models}, manifest, strict, note, load
-        self.chosen, self.gate = None, {}   # the name of what drives, and what the gate found
+        self.chosen, self.gate, self.has = None, {}, has   # the name of what drives; what the gate found; what the car has beside a camera
 
     def choose(self, name): threading.Thread(target=self.change, args=(name,), daemon=True, name='garage').start()
 
@@ -187,7 +190,8 @@ class Garage:
         try:
             if name not in self.models: raise EdgecarError('there is no such model', name)
             pilot = self.load(self.models[name], self.manifest, self.strict)
-            pilot(np.zeros((*pilot.size, 3), np.uint8))   # the first call takes longer
+            if lacks := set(getattr(pilot, 'needs', ())) - set(self.has): raise EdgecarError(f'needs {", ".join(lacks)}, which this car has not', name, 'choose another pilot')
+            pilot(np.zeros((*pilot.size, 3), np.uint8), **{what: np.zeros(6) for what in getattr(pilot, 'needs', ())})   # the first call takes longer
         except Exception as e:
             self.note('digest' if 'released' in str(e) or 'gate' in str(e) else 'model', str(e))
             return False

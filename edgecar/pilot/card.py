@@ -25,9 +25,10 @@ def rows(
 # %% ../../nbs/pilot/46_card.ipynb #51d64956
 def interface(pilot:Pilot)->str:
     "What goes in and comes out."
-    kind, (h, w) = 'votes over 15 and 20 bins' if pilot.categorical else 'steering and throttle', pilot.size
+    kind, (h, w) = 'votes over 15 and 20 bins' if pilot.categorical else 'steering' if len(pilot.outputs) == 1 else 'steering and throttle', pilot.size
+    more = [('before the net', pilot.eye.text)]*bool(pilot.eye.parts) + [('beside the frame', ', '.join(pilot.beside))]*bool(pilot.beside)
     return rows([('in', f'(1, {h}, {w}, 3) {pilot.dtype}, RGB, {"0..255" if pilot.raw else "0..1"}'), ('out', f'{kind}; decoded to steering in [-1, 1], left is -1, and throttle in [-1, 1]'),
-        ('rate', '20 frames a second'), ('sha256', pilot.digest)], '', '')
+        *more, ('rate', '20 frames a second'), ('sha256', pilot.digest)], '', '')
 
 # %% ../../nbs/pilot/46_card.ipynb #dadf6e57
 def learned_from(

@@ -46,6 +46,7 @@ def saliency(
 )->np.ndarray:        # (h//patch, w//patch) float32: |change of steering|
     "How much the steering depends on each patch of a frame."
     h, w = (n//patch for n in frame.shape[:2])
+    pilot = getattr(pilot, 'peek', pilot)   # one that remembers must not remember this
     asked, hidden = pilot(frame)[0], np.array(Image.fromarray(frame).filter(ImageFilter.BoxBlur(patch)))
     found = np.zeros((h, w), np.float32)
     for r, c in np.ndindex(h, w):

@@ -78,7 +78,7 @@ class Run:
         return np.clip(frame + self.g.normal(0, d.noise, frame.shape), 0, 255).astype(np.uint8) if d.noise else frame
 
     def step(self, steering, throttle):
-        "Drive on for a step; this command comes into force `late_s` from now."
+        "Drive on for a step; this command comes into force `late_s` from now. The event, if there was one."
         car, laps = self.car, self.car.course.lap_count
         self.commands.append((clip(steering), clip(throttle)))
         for command, steps in zip(self.commands[-2 - self.whole:], (self.part, STEP - self.part)):
@@ -91,6 +91,7 @@ class Run:
         if event:
             self.events[event] += 1
             self.carry_back()
+        return event
 
     def carry_back(self):
         "Put the car on the middle line, along the road, standing."
@@ -103,18 +104,19 @@ class Run:
 # %% ../../nbs/pilot/41_rollout.ipynb #bcb44f8c
 def rollout(
     d:Drive,
-    pilot=None,   # frame -> (steering, throttle); the expert if None
+    pilot=None,   # frame -> (steering, throttle); the expert if None. One that remembers has `reset`
     each=None,    # called with the run, the frame and the command at each step
 )->dict:          # of numbers, see `measured`
     "Drive one rollout."
-    run, command = Run(d), (0., 0.)
+    run, command, forget = Run(d), (0., 0.), getattr(pilot, 'reset', lambda: None)
+    forget()
     expert = None if pilot else Expert(run.car.track, run.car.vehicle)
     for _ in range(d.steps):
         frame = run.see() if pilot else None
         if expert: command = expert(run.car.row)
         elif frame is not None: command = pilot(frame)
         if each: each(run, frame, command)
-        run.step(*command)
+        if run.step(*command): forget()
     return measured(run)
 
 # %% ../../nbs/pilot/41_rollout.ipynb #253ba19e

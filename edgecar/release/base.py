@@ -50,6 +50,7 @@ def sources()->Path:
         if file.is_file() and (said or bookworm): return file.resolve()
     raise EdgecarError('there are no sources of Debian 12 packages', said, 'name a file of them: EDGECAR_APT=/etc/apt/sources.list.d/bookworm.sources, or build on a base from a registry (--base)')
 
+# %% ../../nbs/release/61_base.ipynb #b4324a17
 def apt(state, arch, *words, **kw):
     "Run apt-get or apt-cache for a processor, with its state in a folder of its own; EdgecarError when it is missing or fails."
     state = Path(state)
@@ -76,8 +77,10 @@ def lock(file, say=print):
     head = '# Debian 12 packages of the base images: processor, package, version, sha256. Written by scripts/base --lock.\n'
     with atomic(file, 'w') as f: f.write(head + ''.join(' '.join(row) + '\n' for row in sorted(rows)))
 
+# %% ../../nbs/release/61_base.ipynb #cded9545
 def kept()->Path: return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'   # what was downloaded or built, for all clones
 
+# %% ../../nbs/release/61_base.ipynb #77e80f96
 def fetch(pinned:dict, arch:str)->list:
     "The files of the packages, from the cache or else from the mirror; EdgecarError when one is not what was pinned."
     debs = {name: kept()/'debs'/f'{name}_{arch}_{digest[:16]}.deb' for name, (_, digest) in pinned.items()}
@@ -99,6 +102,7 @@ def merged(path:str)->str:
     path = posixpath.normpath(path).lstrip('/')
     return f'usr/{path}' if path.split('/')[0] in ('bin', 'lib', 'lib64', 'sbin') else path
 
+# %% ../../nbs/release/61_base.ipynb #b1ee1808
 def unpack(deb)->dict:
     "path -> (TarInfo, content) of what is wanted of a package, and the entry that says that it is installed."
     found = {}
@@ -112,6 +116,7 @@ def unpack(deb)->dict:
     name = re.search(rb'^Package: (\S+)', control, re.M)[1].decode()
     return found | entry(f'var/lib/dpkg/status.d/{name}', control)
 
+# %% ../../nbs/release/61_base.ipynb #2dddaa15
 def entry(path, data=b'', mode=0o644, kind=tarfile.REGTYPE, link='')->dict:
     "One file, folder or link of an archive."
     m = tarfile.TarInfo(path)
@@ -145,6 +150,7 @@ def compiled(files:dict)->dict:
         for pyc in Path(d).rglob('*.pyc'): found |= entry(str(pyc.relative_to(d)), pyc.read_bytes())
     return found
 
+# %% ../../nbs/release/61_base.ipynb #a3f3e1b7
 def archive(files:dict)->bytes:
     "The tar of a layer: sorted, owned by root, all of one time."
     for path in list(files):
@@ -206,6 +212,7 @@ def base(
     layout(to, arch, archive(files | entry('tmp', mode=0o1777, kind=tarfile.DIRTYPE) | entry('usr/bin/python3', mode=0o777, kind=tarfile.SYMTYPE, link='python3.11')), 'base')
     return to
 
+# %% ../../nbs/release/61_base.ipynb #d3fe36d5
 def main():
     "`scripts/base`: make the bases that are named, or `--lock` their packages; prints where they are."
     words = sys.argv[1:] or list(TRIPLET)

@@ -139,6 +139,7 @@ def bundle(
     shutil.rmtree(to, ignore_errors=True)
     return new.rename(to)
 
+# %% ../../nbs/release/60_bundle.ipynb #e6a2bcff
 def agree(folder)->dict:
     "The manifest of a bundle; EdgecarError when a file is missing, or the pilot is not the one that it names."
     folder = Path(folder)

@@ -35,6 +35,7 @@ def tool(*words, **kw)->str:
         raise EdgecarError(f"{words[0]} {next((w for w in words[1:] if not str(w).startswith('-')), '')} failed: {(said.strip().splitlines() or ['it does not say why'])[-1][:400]}")
     return done.stdout
 
+# %% ../../nbs/release/63_image.ipynb #bc679a8a
 @contextlib.contextmanager
 def storage(beside):
     "A function that runs buildah, or skopeo, with images and temporary files of its own, below the folder `beside`."
@@ -52,12 +53,14 @@ def local(reference:str)->bool:
     "Whether a reference is of a registry on this machine, which may speak plain HTTP."
     return reference.split('/')[0].rsplit(':', 1)[0] in ('127.0.0.1', 'localhost', '[::1]')
 
+# %% ../../nbs/release/63_image.ipynb #fae329f3
 def named(reference:str)->tuple:
     "Name without the host of a local registry, and digest; EdgecarError when it is not pinned."
     name, _, digest = reference.removeprefix('docker://').partition('@')
     if not re.fullmatch('sha256:[0-9a-f]{64}', digest): raise EdgecarError('names a base that may change', reference, 'pin it: NAME@sha256:... (skopeo inspect docker://NAME says which)')
     return name.split('/', 1)[1] if local(name) else name, digest
 
+# %% ../../nbs/release/63_image.ipynb #3f543a53
 def find_base(run, target:str, reference=None, repo=None)->tuple:
     "Have a base in the storage: name of the image there, name and digest to write down; EdgecarError when it is for another processor."
     arch = TARGETS[target]
@@ -77,6 +80,7 @@ def link(source, to):
     try: os.link(source, to)
     except OSError: shutil.copyfile(source, to); shutil.copymode(source, to)
 
+# %% ../../nbs/release/63_image.ipynb #edb1e873
 def context(target:str, to, repo=None, bundle=None)->dict:
     "Lay out what the image of a target copies: the manifest of its pilot. EdgecarError when the bundle is not there, or is not what may be released."
     repo, to = Path(repo or root()), Path(to)
@@ -96,8 +100,10 @@ def annotations(folder)->dict:
     "What the manifest of a layout says about it."
     return blob(folder, read_json(Path(folder)/'index.json')['manifests'][0]['digest']).get('annotations', {})
 
+# %% ../../nbs/release/63_image.ipynb #90ee6494
 def blob(folder, digest:str)->dict: return read_json(Path(folder)/'blobs/sha256'/digest.removeprefix('sha256:'))
 
+# %% ../../nbs/release/63_image.ipynb #6ece57dc
 def build(
     target:str,    # twin or car
     repo=None,     # folder of the repository
@@ -128,6 +134,7 @@ def size(folder)->tuple:
     said = blob(folder, told['digest'])
     return told['digest'], told['size'] + said['config']['size'] + sum(x['size'] for x in said['layers'])
 
+# %% ../../nbs/release/63_image.ipynb #092378ef
 def carried(folder, target:str)->dict:
     "The manifest.json in the last layer of a layout; EdgecarError when image, manifest and pilot disagree, or it is for another processor."
     import tarfile

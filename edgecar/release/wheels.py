@@ -52,11 +52,13 @@ def filling(to:Path):
         raise EdgecarError('no room left', new, 'free some disk space and run it again') from None
     finally: shutil.rmtree(new, ignore_errors=True)
 
+# %% ../../nbs/release/62_wheels.ipynb #e4fde7d7
 def pip(*words):
     "Run pip; EdgecarError with its last words when it fails."
     done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words], capture_output=True, text=True)
     if done.returncode: raise EdgecarError(f"pip failed: {next((line for line in done.stderr.splitlines() if 'ERROR' in line or 'No space' in line), done.stderr[-200:])}", mend='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
 
+# %% ../../nbs/release/62_wheels.ipynb #708add3c
 def runtime(target:str, repo=None)->Path:
     "The packages of a target, from the cache if they were laid out before; EdgecarError when one cannot be had."
     wanted, arch = requirements(packages(repo or root(), target)), TARGETS[target]
@@ -106,6 +108,7 @@ def warm(laid):
     done = subprocess.run([sys.executable, '-sSB', '-c', WARM], env=env, cwd=laid, capture_output=True, text=True)
     if done.returncode: raise EdgecarError(f'the kernels could not be compiled: {done.stderr[-300:]}')
 
+# %% ../../nbs/release/62_wheels.ipynb #bd8dcdab
 def kernels(laid, recipe=''):
     "Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app, from the cache if they were compiled before from the same sources and packages (`recipe`)."
     if platform.machine() != TRIPLET['amd64']: raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}', mend='build the twin on an amd64 machine; the car can be built on either')
