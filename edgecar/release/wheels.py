@@ -98,8 +98,7 @@ from numba.core.annotations.type_annotations import TypeAnnotation
 from numba.core.cpu import CPUContext
 TypeAnnotation.__str__ = lambda self: ''
 CPUContext.__repr__ = lambda self: 'CPUContext'
-from edgecar.sim.kernels import warm
-warm()
+from edgecar.sim.kernels import warm; warm()
 '''
 
 def warm(laid):
@@ -120,5 +119,4 @@ def kernels(laid, recipe=''):
         with filling(to) as new:
             for file in (laid/'app'/place).glob('*.nb[ci]'): shutil.copyfile(file, new/file.name)
     shutil.copytree(to, laid/'app'/place, dirs_exist_ok=True)
-    for file in (laid/'app'/place).iterdir(): file.chmod(0o644)
-    (laid/'app'/place).chmod(0o755)
+    for file in [(kept_in := laid/'app'/place), *kept_in.iterdir()]: file.chmod(0o755 if file.is_dir() else 0o644)
