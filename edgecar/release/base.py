@@ -80,7 +80,7 @@ def lock(file, say=print):
 # %% ../../nbs/release/61_base.ipynb #08c1c1c1
 def kept()->Path: return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'   # what was downloaded or built, for all clones
 
-# %% ../../nbs/release/61_base.ipynb #6abd1a5a
+# %% ../../nbs/release/61_base.ipynb #02ee51ae
 def fetch(pinned:dict, arch:str)->list:
     "The files of the packages, from the cache or else from the mirror; EdgecarError when one is not what was pinned."
     debs = {name: kept()/'debs'/f'{name}_{arch}_{digest[:16]}.deb' for name, (_, digest) in pinned.items()}
@@ -96,13 +96,13 @@ def fetch(pinned:dict, arch:str)->list:
         if sha256(deb) != pinned[name][1]: deb.unlink(); raise EdgecarError('is not the package that was pinned', deb, 'scripts/base again; if it stays so, scripts/base --lock and look at the difference')
     return list(debs.values())
 
-# %% ../../nbs/release/61_base.ipynb #bb85a4c6
+# %% ../../nbs/release/61_base.ipynb #5b35cb59
 def merged(path:str)->str:
     "Where a file of a package lies, now that /bin, /lib and /sbin are in /usr."
     path = posixpath.normpath(path).lstrip('/')
     return f'usr/{path}' if path.split('/')[0] in ('bin', 'lib', 'lib64', 'sbin') else path
 
-# %% ../../nbs/release/61_base.ipynb #377e7ec9
+# %% ../../nbs/release/61_base.ipynb #0b61c354
 def unpack(deb)->dict:
     "path -> (TarInfo, content) of what is wanted of a package, and the entry that says that it is installed."
     found = {}
@@ -116,14 +116,14 @@ def unpack(deb)->dict:
     name = re.search(rb'^Package: (\S+)', control, re.M)[1].decode()
     return found | entry(f'var/lib/dpkg/status.d/{name}', control)
 
-# %% ../../nbs/release/61_base.ipynb #012316f2
+# %% ../../nbs/release/61_base.ipynb #e866cb2f
 def entry(path, data=b'', mode=0o644, kind=tarfile.REGTYPE, link='')->dict:
     "One file, folder or link of an archive."
     m = tarfile.TarInfo(path)
     m.mode, m.type, m.linkname = mode, kind, link
     return {path: (m, data)}
 
-# %% ../../nbs/release/61_base.ipynb #8477bc50
+# %% ../../nbs/release/61_base.ipynb #fc991e9b
 COMPILE = '''
 import py_compile, sys
 folder, place = sys.argv[1:]
@@ -137,7 +137,7 @@ def compile_all(folder, place:str):
     names = [str(p.relative_to(folder)) for p in Path(folder).rglob('*.py')]
     subprocess.run([sys.executable, '-ISB', '-c', COMPILE, folder, place], input='\n'.join(names), text=True, check=True, env={'PYTHONHASHSEED': '0', 'PATH': os.defpath})
 
-# %% ../../nbs/release/61_base.ipynb #6ea11114
+# %% ../../nbs/release/61_base.ipynb #96df556a
 def compiled(files:dict)->dict:
     "Entries for the compiled standard library."
     at, found = 'usr/lib/python3.11', {}
@@ -150,7 +150,7 @@ def compiled(files:dict)->dict:
         for pyc in Path(d).rglob('*.pyc'): found |= entry(str(pyc.relative_to(d)), pyc.read_bytes())
     return found
 
-# %% ../../nbs/release/61_base.ipynb #a1cf9b79
+# %% ../../nbs/release/61_base.ipynb #b37658f2
 def archive(files:dict)->bytes:
     "The tar of a layer: sorted, owned by root, all of one time."
     for path in list(files):
@@ -164,7 +164,7 @@ def archive(files:dict)->bytes:
             tar.addfile(m, io.BytesIO(data))
     return out.getvalue()
 
-# %% ../../nbs/release/61_base.ipynb #8ed0972e
+# %% ../../nbs/release/61_base.ipynb #f6c88c4e
 def put(folder, data, kind:str)->dict:
     "Put a blob into a layout: its descriptor."
     data = data if isinstance(data, bytes) else json.dumps(data, sort_keys=True).encode()
@@ -172,7 +172,7 @@ def put(folder, data, kind:str)->dict:
     (Path(folder)/'blobs/sha256'/digest).write_bytes(data)
     return dict(mediaType=f'application/vnd.oci.image.{kind}', digest=f'sha256:{digest}', size=len(data))
 
-# %% ../../nbs/release/61_base.ipynb #e6fb13d2
+# %% ../../nbs/release/61_base.ipynb #fb5c564c
 def layout(
     to,            # the folder to make
     arch:str,
@@ -195,7 +195,7 @@ def layout(
     new.rename(to)
     return told['digest']
 
-# %% ../../nbs/release/61_base.ipynb #ffaef4db
+# %% ../../nbs/release/61_base.ipynb #90f73b94
 def base(
     arch:str,      # amd64 or arm64
     repo=None,     # folder of the repository
@@ -215,7 +215,7 @@ def base(
     layout(to, arch, archive(files | entry('tmp', mode=0o1777, kind=tarfile.DIRTYPE) | entry('usr/bin/python3', mode=0o777, kind=tarfile.SYMTYPE, link='python3.11')), 'base')
     return to
 
-# %% ../../nbs/release/61_base.ipynb #ae129704
+# %% ../../nbs/release/61_base.ipynb #3f312ff6
 def main():
     "`scripts/base`: make the bases that are named, or `--lock` their packages; prints where they are."
     words = sys.argv[1:] or list(TRIPLET)
