@@ -20,11 +20,11 @@ repro: setup ## run the whole loop: have the data, train, export, score, print t
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 2 --do_print
-	python -m pytest -n 2 -m "not slow"
+	python -m pytest -n 2 -m "not slow and not images"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments made from the lock, killed processes, whole loops
-	python -m pytest -m slow
+	python -m pytest -m "slow and not images"
 
 .PHONY: check
 check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference
