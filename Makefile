@@ -26,6 +26,11 @@ test: setup ## test the notebooks, then the rest (under 10 minutes)
 test-slow: setup ## the tests that take minutes: environments made from the lock, killed processes, whole loops
 	python -m pytest -m "slow and not images"
 
+.PHONY: images
+images: setup ## build, push to a registry on this machine, sign and verify the images of twin and car (after `make repro`)
+	@edgecar release build
+	@scripts/rehearse
+
 .PHONY: check
 check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference
 	@scripts/regenerate

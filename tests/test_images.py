@@ -171,7 +171,7 @@ asyncio.run(main())
 @pytest.fixture
 def podman(tmp_path):
     "A function that runs podman with images and containers of its own, which are gone afterwards."
-    run = lambda *words, **kw: subprocess.run(['podman', '--root', tmp_path/'root', '--runroot', tmp_path/'run', '--storage-driver=vfs', '--runtime=runc', *words], capture_output=True, text=True, **kw)
+    run = lambda *words, **kw: subprocess.run(['podman', '--root', tmp_path/'root', '--runroot', tmp_path/'run', '--runtime=runc', *words], capture_output=True, text=True, **kw)
     yield run
     run('rm', '--all', '--force', '--time=0')
 
