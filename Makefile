@@ -43,6 +43,11 @@ test-images: setup ## images with the real tools: buildah, skopeo, podman, a reg
 release-rehearsal: setup ## a whole release on this machine: registry, keys, push, sign, verify, policy; needs `edgecar release build`
 	@scripts/rehearse
 
+.PHONY: images
+images: setup ## build, push to a registry on this machine, sign and verify the images of twin and car (after `make repro`)
+	@edgecar release build
+	@scripts/rehearse
+
 .PHONY: check
 check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference
 	@scripts/regenerate

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'Need', 'Finding', 'look', 'program', 'package', 'memory_gb', 'cores', 'at_least', 'tub_source', 'starter',
-           'hooks', 'gpu', 'examine']
+           'hooks', 'gpu', 'bundles', 'bases', 'examine']
 
 # %% ../nbs/80_doctor.ipynb #c145fe5b
 import importlib.metadata
@@ -125,6 +125,17 @@ def gpu()->str:
     done = subprocess.run(['nvidia-smi', '--query-gpu=name,memory.total', '--format=csv,noheader'], capture_output=True, text=True, timeout=10)
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ''
 
+# %% ../nbs/80_doctor.ipynb #d7a00002
+def bundles()->str:
+    "The bundles that images are made of; empty when one is missing or not whole."
+    from edgecar.release.bundle import TARGETS, agree
+    return ', '.join(f"{t} {agree(root()/'build/bundle'/t)['pilot']['sha256'][:12]}" for t in TARGETS)
+
+def bases()->str:
+    "Where the packages of a base come from; empty when they, or the tools, are not there."
+    from edgecar.release.base import sources
+    return str(sources()) if shutil.which('apt-get') and shutil.which('dpkg-deb') else ''
+
 # %% ../nbs/80_doctor.ipynb #b31117e5
 def _apt(what, *version, name=None, optional=False):
     "A program that Debian packages."
@@ -146,7 +157,9 @@ TASKS = {
               Need('starter recording', starter, 'data/ is not what data.dvc pins: `dvc add data` if that is meant; if not, move it away and `edgecar data get`', optional=True),
               Need('GPU', gpu, 'none is needed: the processor trains the starter set in a minute', optional=True)],
     'notebooks': [_locked('JupyterLab', 'jupyterlab', 'nbdev'), Need('git hooks', hooks, 'make setup')],
-    'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('docker-registry', optional=True),
+    'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True), _apt('docker-registry', optional=True),
+               Need('bundles', bundles, 'make repro', optional=True),
+               Need('a base', bases, 'build on Debian 12, or name sources of its packages (EDGECAR_APT=FILE), or build on a base from a registry (edgecar release build TARGET --base NAME@sha256:...)', optional=True),
                Need('arm64 emulation', lambda: program('qemu-aarch64-static'), 'apt-get install qemu-user-static', optional=True),
                Need('cosign', lambda: program(tool('cosign'), 'version', least=(3,)), 'scripts/cosign builds it, with Go 1.26')],
     'pipelines': [Need('Go 1.26', lambda: program('go', 'version', least=(1, 26)), 'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s own types')],

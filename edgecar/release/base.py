@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'UNWANTED', 'ADDED', 'TRIPLET', 'COMPILE', 'pins', 'sources', 'apt', 'lock', 'kept', 'fetch', 'merged',
-           'unpack', 'entry', 'compile_all', 'compiled', 'archive', 'layout', 'base', 'main']
+           'unpack', 'entry', 'compile_all', 'compiled', 'archive', 'put', 'layout', 'base', 'main']
 
 # %% ../../nbs/release/61_base.ipynb #0b0c49a6
 import hashlib
@@ -50,7 +50,7 @@ def sources()->Path:
         if file.is_file() and (said or bookworm): return file.resolve()
     raise EdgecarError('there are no sources of Debian 12 packages', said, 'name a file of them: EDGECAR_APT=/etc/apt/sources.list.d/bookworm.sources, or build on a base from a registry (--base)')
 
-# %% ../../nbs/release/61_base.ipynb #b4324a17
+# %% ../../nbs/release/61_base.ipynb #577bdea7
 def apt(state, arch, *words, **kw):
     "Run apt-get or apt-cache for a processor, with its state in a folder of its own; EdgecarError when it is missing or fails."
     state = Path(state)
@@ -63,7 +63,7 @@ def apt(state, arch, *words, **kw):
     if done.returncode: raise EdgecarError(f"{words[0]} failed: {(done.stderr.strip().splitlines() or ['it does not say why'])[0]}", mend='if a version is gone, pin the newest: scripts/base --lock; or name sources that have it: EDGECAR_APT=FILE')
     return done.stdout
 
-# %% ../../nbs/release/61_base.ipynb #1f33570a
+# %% ../../nbs/release/61_base.ipynb #efac3c48
 def lock(file, say=print):
     "Pin the newest version of each package, for each processor."
     rows = []
@@ -77,10 +77,10 @@ def lock(file, say=print):
     head = '# Debian 12 packages of the base images: processor, package, version, sha256. Written by scripts/base --lock.\n'
     with atomic(file, 'w') as f: f.write(head + ''.join(' '.join(row) + '\n' for row in sorted(rows)))
 
-# %% ../../nbs/release/61_base.ipynb #cded9545
+# %% ../../nbs/release/61_base.ipynb #08c1c1c1
 def kept()->Path: return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'   # what was downloaded or built, for all clones
 
-# %% ../../nbs/release/61_base.ipynb #77e80f96
+# %% ../../nbs/release/61_base.ipynb #02ee51ae
 def fetch(pinned:dict, arch:str)->list:
     "The files of the packages, from the cache or else from the mirror; EdgecarError when one is not what was pinned."
     debs = {name: kept()/'debs'/f'{name}_{arch}_{digest[:16]}.deb' for name, (_, digest) in pinned.items()}
@@ -96,13 +96,13 @@ def fetch(pinned:dict, arch:str)->list:
         if sha256(deb) != pinned[name][1]: deb.unlink(); raise EdgecarError('is not the package that was pinned', deb, 'scripts/base again; if it stays so, scripts/base --lock and look at the difference')
     return list(debs.values())
 
-# %% ../../nbs/release/61_base.ipynb #9ef45f07
+# %% ../../nbs/release/61_base.ipynb #5b35cb59
 def merged(path:str)->str:
     "Where a file of a package lies, now that /bin, /lib and /sbin are in /usr."
     path = posixpath.normpath(path).lstrip('/')
     return f'usr/{path}' if path.split('/')[0] in ('bin', 'lib', 'lib64', 'sbin') else path
 
-# %% ../../nbs/release/61_base.ipynb #b1ee1808
+# %% ../../nbs/release/61_base.ipynb #0b61c354
 def unpack(deb)->dict:
     "path -> (TarInfo, content) of what is wanted of a package, and the entry that says that it is installed."
     found = {}
@@ -116,14 +116,14 @@ def unpack(deb)->dict:
     name = re.search(rb'^Package: (\S+)', control, re.M)[1].decode()
     return found | entry(f'var/lib/dpkg/status.d/{name}', control)
 
-# %% ../../nbs/release/61_base.ipynb #2dddaa15
+# %% ../../nbs/release/61_base.ipynb #e866cb2f
 def entry(path, data=b'', mode=0o644, kind=tarfile.REGTYPE, link='')->dict:
     "One file, folder or link of an archive."
     m = tarfile.TarInfo(path)
     m.mode, m.type, m.linkname = mode, kind, link
     return {path: (m, data)}
 
-# %% ../../nbs/release/61_base.ipynb #e1eedf15
+# %% ../../nbs/release/61_base.ipynb #fc991e9b
 COMPILE = '''
 import py_compile, sys
 folder, place = sys.argv[1:]
@@ -137,7 +137,7 @@ def compile_all(folder, place:str):
     names = [str(p.relative_to(folder)) for p in Path(folder).rglob('*.py')]
     subprocess.run([sys.executable, '-ISB', '-c', COMPILE, folder, place], input='\n'.join(names), text=True, check=True, env={'PYTHONHASHSEED': '0', 'PATH': os.defpath})
 
-# %% ../../nbs/release/61_base.ipynb #1f5c977b
+# %% ../../nbs/release/61_base.ipynb #96df556a
 def compiled(files:dict)->dict:
     "Entries for the compiled standard library."
     at, found = 'usr/lib/python3.11', {}
@@ -150,7 +150,7 @@ def compiled(files:dict)->dict:
         for pyc in Path(d).rglob('*.pyc'): found |= entry(str(pyc.relative_to(d)), pyc.read_bytes())
     return found
 
-# %% ../../nbs/release/61_base.ipynb #a3f3e1b7
+# %% ../../nbs/release/61_base.ipynb #b37658f2
 def archive(files:dict)->bytes:
     "The tar of a layer: sorted, owned by root, all of one time."
     for path in list(files):
@@ -164,7 +164,15 @@ def archive(files:dict)->bytes:
             tar.addfile(m, io.BytesIO(data))
     return out.getvalue()
 
-# %% ../../nbs/release/61_base.ipynb #a72d302b
+# %% ../../nbs/release/61_base.ipynb #f6c88c4e
+def put(folder, data, kind:str)->dict:
+    "Put a blob into a layout: its descriptor."
+    data = data if isinstance(data, bytes) else json.dumps(data, sort_keys=True).encode()
+    digest = hashlib.sha256(data).hexdigest()
+    (Path(folder)/'blobs/sha256'/digest).write_bytes(data)
+    return dict(mediaType=f'application/vnd.oci.image.{kind}', digest=f'sha256:{digest}', size=len(data))
+
+# %% ../../nbs/release/61_base.ipynb #fb5c564c
 def layout(
     to,            # the folder to make
     arch:str,
@@ -176,23 +184,18 @@ def layout(
     new = to.parent/f'.{to.name}.new'
     shutil.rmtree(new, ignore_errors=True)
     (new/'blobs/sha256').mkdir(parents=True)
-    def blob(data, kind):
-        digest = hashlib.sha256(data).hexdigest()
-        (new/'blobs/sha256'/digest).write_bytes(data)
-        return dict(mediaType=f'application/vnd.oci.image.{kind}', digest=f'sha256:{digest}', size=len(data))
-    text = lambda x: json.dumps(x, sort_keys=True).encode()
     config = dict(created='1970-01-01T00:00:00Z', architecture=arch, os='linux', config=dict(Env=['PATH=/usr/local/bin:/usr/bin']),
         rootfs=dict(type='layers', diff_ids=['sha256:' + hashlib.sha256(layer).hexdigest()]), history=[dict(created='1970-01-01T00:00:00Z', created_by='scripts/base')])
-    manifest = dict(schemaVersion=2, mediaType='application/vnd.oci.image.manifest.v1+json', config=blob(text(config), 'config.v1+json'),
-        layers=[blob(gzip.compress(layer, mtime=0), 'layer.v1.tar+gzip')])
-    told = blob(text(manifest), 'manifest.v1+json')
+    manifest = dict(schemaVersion=2, mediaType='application/vnd.oci.image.manifest.v1+json', config=put(new, config, 'config.v1+json'),
+        layers=[put(new, gzip.compress(layer, mtime=0), 'layer.v1.tar+gzip')])
+    told = put(new, manifest, 'manifest.v1+json')
     write_json(new/'oci-layout', dict(imageLayoutVersion='1.0.0'))
     write_json(new/'index.json', dict(schemaVersion=2, manifests=[told | dict(annotations={'org.opencontainers.image.ref.name': tag}, platform=dict(architecture=arch, os='linux'))]))
     shutil.rmtree(to, ignore_errors=True)
     new.rename(to)
     return told['digest']
 
-# %% ../../nbs/release/61_base.ipynb #1bf66646
+# %% ../../nbs/release/61_base.ipynb #90f73b94
 def base(
     arch:str,      # amd64 or arm64
     repo=None,     # folder of the repository
@@ -212,7 +215,7 @@ def base(
     layout(to, arch, archive(files | entry('tmp', mode=0o1777, kind=tarfile.DIRTYPE) | entry('usr/bin/python3', mode=0o777, kind=tarfile.SYMTYPE, link='python3.11')), 'base')
     return to
 
-# %% ../../nbs/release/61_base.ipynb #d3fe36d5
+# %% ../../nbs/release/61_base.ipynb #3f312ff6
 def main():
     "`scripts/base`: make the bases that are named, or `--lock` their packages; prints where they are."
     words = sys.argv[1:] or list(TRIPLET)

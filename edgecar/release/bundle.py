@@ -91,7 +91,7 @@ def learned_from(repo, tubs:str, stages:dict)->dict:
         if seen.get(tub, found[tub]) != found[tub]: raise EdgecarError('pins another recording than the pilot learned from', file, 'dvc repro gate')
     return found
 
-# %% ../../nbs/release/60_bundle.ipynb #17db4d5e
+# %% ../../nbs/release/60_bundle.ipynb #30da3a75
 def passed(repo)->dict:
     "What the gate wrote; EdgecarError unless every rule was kept, with today's bounds, by the pilot that is there."
     repo = Path(repo)
@@ -103,7 +103,7 @@ def passed(repo)->dict:
     if kept != bounds: raise EdgecarError(f"does not say that every rule is kept: {', '.join(sorted(k for k in bounds if kept.get(k) != bounds[k])) or 'other rules'}", file, 'dvc repro gate')
     return found
 
-# %% ../../nbs/release/60_bundle.ipynb #c4832177
+# %% ../../nbs/release/60_bundle.ipynb #36b5d417
 def interface(pilot:Pilot)->dict:
     "What goes in and what comes out."
     return dict(input=dict(shape=[1, *map(int, pilot.size), 3], dtype=str(pilot.dtype), colour='RGB', range=[0, 255] if pilot.raw else [0, 1]), rate_hz=20,
@@ -118,7 +118,7 @@ def manifest(repo, target:str)->dict:
     return dict(schema=MANIFEST_SCHEMA, pilot=dict(sha256=sha256(file), bytes=file.stat().st_size, interface=interface(Pilot(file))), packages=dict(lock=lock),
         data=learned_from(repo, params['prepare']['tubs'], stages), params={s: params[s] for s in ('prepare', 'train', 'export', 'evaluate')}, gate=dict(passed=True, rules=gate['rules']))
 
-# %% ../../nbs/release/60_bundle.ipynb #0cca1055
+# %% ../../nbs/release/60_bundle.ipynb #954f9b8c
 FILES = ['LICENSES', 'card.md', 'manifest.json', 'pilot.tflite']
 
 def bundle(
@@ -139,7 +139,6 @@ def bundle(
     shutil.rmtree(to, ignore_errors=True)
     return new.rename(to)
 
-# %% ../../nbs/release/60_bundle.ipynb #e6a2bcff
 def agree(folder)->dict:
     "The manifest of a bundle; EdgecarError when a file is missing, or the pilot is not the one that it names."
     folder = Path(folder)

@@ -37,6 +37,7 @@ def prune(folder):
 # %% ../../nbs/release/62_wheels.ipynb #f19e933a
 GLIBC = ['_2_34', '_2_31', '_2_28', '_2_27', '_2_24', '_2_17', '2014', '_2_12', '2010', '_2_5', '1']   # manylinux tags that Debian 12 has, the newest first
 
+# %% ../../nbs/release/62_wheels.ipynb #01df69d8
 @contextlib.contextmanager
 def filling(to:Path):
     "A new folder that takes the place of `to` if the block ends well; EdgecarError on a full disk."
@@ -52,13 +53,13 @@ def filling(to:Path):
         raise EdgecarError('no room left', new, 'free some disk space and run it again') from None
     finally: shutil.rmtree(new, ignore_errors=True)
 
-# %% ../../nbs/release/62_wheels.ipynb #e4fde7d7
+# %% ../../nbs/release/62_wheels.ipynb #1f810ee6
 def pip(*words):
     "Run pip; EdgecarError with its last words when it fails."
     done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words], capture_output=True, text=True)
     if done.returncode: raise EdgecarError(f"pip failed: {next((line for line in done.stderr.splitlines() if 'ERROR' in line or 'No space' in line), done.stderr[-200:])}", mend='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
 
-# %% ../../nbs/release/62_wheels.ipynb #708add3c
+# %% ../../nbs/release/62_wheels.ipynb #96e2e530
 def runtime(target:str, repo=None)->Path:
     "The packages of a target, from the cache if they were laid out before; EdgecarError when one cannot be had."
     wanted, arch = requirements(packages(repo or root(), target)), TARGETS[target]
@@ -74,7 +75,7 @@ def runtime(target:str, repo=None)->Path:
         compile_all(new, f'{PLACE}/runtime')
     return to
 
-# %% ../../nbs/release/62_wheels.ipynb #138e6dc0
+# %% ../../nbs/release/62_wheels.ipynb #6a9ca505
 COMMAND = '#!/usr/bin/python3.11\nfrom edgecar.cli import app\napp()\n'
 
 def app(target:str, laid, repo=None):
@@ -92,22 +93,24 @@ def app(target:str, laid, repo=None):
     command.write_text(COMMAND)
     command.chmod(0o755)
 
-# %% ../../nbs/release/62_wheels.ipynb #1d7808ac
+# %% ../../nbs/release/62_wheels.ipynb #c5abf4f6
 WARM = '''
 from numba.core.annotations.type_annotations import TypeAnnotation
 from numba.core.cpu import CPUContext
 TypeAnnotation.__str__ = lambda self: ''
 CPUContext.__repr__ = lambda self: 'CPUContext'
-from edgecar.sim.kernels import warm; warm()
+from edgecar.sim.kernels import warm
+warm()
 '''
 
+# %% ../../nbs/release/62_wheels.ipynb #f193d0a1
 def warm(laid):
     "Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime; EdgecarError when that fails."
     env = dict(PATH=os.defpath, HOME=str(laid), PYTHONPATH='/proc/self/cwd/app:/proc/self/cwd/runtime', PYTHONHASHSEED='0', NUMBA_CPU_NAME='generic', NUMBA_CPU_FEATURES='', NUMBA_DIFF_IR='1')
     done = subprocess.run([sys.executable, '-sSB', '-c', WARM], env=env, cwd=laid, capture_output=True, text=True)
     if done.returncode: raise EdgecarError(f'the kernels could not be compiled: {done.stderr[-300:]}')
 
-# %% ../../nbs/release/62_wheels.ipynb #bd8dcdab
+# %% ../../nbs/release/62_wheels.ipynb #caa2f1c4
 def kernels(laid, recipe=''):
     "Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app, from the cache if they were compiled before from the same sources and packages (`recipe`)."
     if platform.machine() != TRIPLET['amd64']: raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}', mend='build the twin on an amd64 machine; the car can be built on either')
@@ -119,4 +122,5 @@ def kernels(laid, recipe=''):
         with filling(to) as new:
             for file in (laid/'app'/place).glob('*.nb[ci]'): shutil.copyfile(file, new/file.name)
     shutil.copytree(to, laid/'app'/place, dirs_exist_ok=True)
-    for file in [(kept_in := laid/'app'/place), *kept_in.iterdir()]: file.chmod(0o755 if file.is_dir() else 0o644)
+    for file in (laid/'app'/place).iterdir(): file.chmod(0o644)
+    (laid/'app'/place).chmod(0o755)
