@@ -16,7 +16,7 @@ from edgecar.data.toy import toy_tub
 from edgecar.sim.record import Recipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
-GROUPS = {(): 'doctor score results record drive data tub sim', ('sim',): 'serve view', ('data',): 'list get check', ('tub',): 'ls verify repair delete upload restore'}
+GROUPS = {(): 'doctor score results record drive data tub sim', ('sim',): 'serve view', ('data',): 'list get check', ('tub',): 'ls verify repair delete restore upload'}
 
 
 @pytest.fixture
