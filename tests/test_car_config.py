@@ -38,7 +38,8 @@ def test_donkeycars_own_configuration_is_a_stock_car():
         '/dev/i2c-1', dict(address=0x40, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370, reverse=220))
     assert heeded['camera'] == 'v4l2:/dev/video0?width=160&height=120&hz=20' and heeded['gamepad'].startswith('js:/dev/input/js0?layout=xbox')
     assert heeded['rate_hz'] == 20 and heeded['mode'] == 'user' and 'imu' not in heeded
-    assert 'MAX_EPOCHS' in over[0].split() and not {'PWM_STEERING_THROTTLE', 'CAMERA_TYPE', 'DRIVE_LOOP_HZ'} & set(over[0].split()) and any('WEB_CONTROL_PORT' in line for line in over[1:])
+    assert heeded['record'] == dict(auto=True, pilots=False)
+    assert 'MAX_EPOCHS' in over[0].split() and not {'AUTO_RECORD_ON_THROTTLE', 'PWM_STEERING_THROTTLE', 'CAMERA_TYPE', 'DRIVE_LOOP_HZ'} & set(over[0].split()) and any('WEB_CONTROL_PORT' in line for line in over[1:])
 
 
 def test_nothing_is_run(myconfig, tmp_path):

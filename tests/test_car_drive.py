@@ -1,4 +1,5 @@
 "The whole loop as processes: whatever is killed, the wheels are in neutral after the bound."
+import os
 import random
 import signal
 import subprocess
@@ -6,35 +7,105 @@ import sys
 import time
 
 import pytest
+from test_car_record import children, outputs, sound
 
 BOUND_S = .3
+SERVE = '''
+import asyncio
+from edgecar.sim.server import Server, start
+async def main():
+    server = Server(port=0, rate_hz=20)
+    await start(server)
+    print(server.port, flush=True)
+    await server.stopped.wait()
+asyncio.run(main())
+'''
 DRIVE = '''
 import sys
 from edgecar.car.drive import Profile, compose, go
-V = compose(Profile(actuator='mock:' + sys.argv[1], mode='local', arm=True, page=dict(port=0)))
-V.copilot.take(lambda frame: (.1, .5))
+port, wheels, folder, remote = int(sys.argv[1]), *sys.argv[2:]
+V = compose(Profile('twin', 'twin:' + wheels, port=port, mode='local', arm=True, page=dict(port=0), record=dict(folder=folder, reserve_mb=0, frames=50), remote=remote))
+V.copilot.take(lambda frame: (.1, .3))
+V.page.wheel.asked['recording'] = True
 go(V)
 '''
 
 
-def outputs(log): return [tuple(map(float, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+def end(process):
+    if process:
+        process.kill()
+        process.wait()
 
 
-@pytest.mark.parametrize('kills', [10, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
-def test_random_kills(tmp_path, kills):
-    chance = random.Random(0)
-    for n in range(kills):
-        log = tmp_path/f'{n}.log'
-        car = subprocess.Popen([sys.executable, '-c', DRIVE, log], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            end = time.monotonic() + 30
-            while not any(out[2] for out in outputs(log)[-1:]): assert time.monotonic() < end and car.poll() is None; time.sleep(.005)
-            time.sleep(chance.uniform(0, .1))
-            died = time.monotonic()
-            car.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGSEGV, signal.SIGINT]))
-            while (out := outputs(log)[-1])[2]: assert time.monotonic() < end; time.sleep(.005)
-            first = next(b[0] for a, b in zip(outputs(log)[::-1][1:], outputs(log)[::-1]) if a[2])
-            assert first - died < BOUND_S
-        finally:
-            car.kill()
-            car.wait()
+class Rig:
+    "A simulator, and a car that drives in it, records and uploads."
+    def __init__(self, folder): self.folder, self.sim, self.car, self.log = folder, None, None, folder/'wheels'
+
+    def drive(self):
+        "Get it to drive; one that stood still for a second, on a machine that is busy, is disarmed for good."
+        for _ in range(3):
+            self.start()
+            until = time.monotonic() + 30
+            while time.monotonic() < until and self.car.poll() is None:
+                if self.rolls(): return
+                time.sleep(.005)
+            end(self.car)
+            self.car = None
+        raise AssertionError('it does not drive')
+
+    def start(self):
+        if not self.sim:
+            self.sim = subprocess.Popen([sys.executable, '-c', SERVE], stdout=subprocess.PIPE, text=True)
+            self.port = int(self.sim.stdout.readline())
+        if not self.car:
+            self.log.unlink(missing_ok=True)
+            self.car = subprocess.Popen([sys.executable, '-c', DRIVE, str(self.port), self.log, self.folder/'tubs', self.folder/'remote'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def rolls(self): return any(out[2] for out in outputs(self.log)[-1:])
+
+    def helper(self, room): return children(self.car.pid, room)
+
+    def wait(self, true, seconds=60):
+        until = time.monotonic() + seconds
+        while not true(): assert time.monotonic() < until and self.car.poll() is None; time.sleep(.005)
+
+    def neutral(self, died):
+        "It is, so soon after that, and stays so."
+        until = time.monotonic() + 30
+        while self.rolls(): assert time.monotonic() < until; time.sleep(.005)
+        time.sleep(.05)
+        out = outputs(self.log)
+        assert not out[-1][2]
+        first = next((b[0] for a, b in zip(out[::-1][1:], out[::-1]) if a[2]), died)
+        assert first - died < BOUND_S
+
+
+def trial(rig, victim, chance):
+    rig.drive()
+    if victim in ('record', 'upload'):
+        rig.wait(lambda: rig.helper(victim))
+        for pid in rig.helper(victim): os.kill(pid, chance.choice([signal.SIGKILL, signal.SIGSEGV]))
+        turns = len(outputs(rig.log))
+        return rig.wait(lambda: len(outputs(rig.log)) > turns + 20)   # the loop goes on
+    time.sleep(chance.uniform(0, .1))
+    process, died = getattr(rig, victim), time.monotonic()
+    process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP, signal.SIGSEGV, signal.SIGINT]))
+    rig.neutral(died)
+    end(process)
+    if victim == 'sim':
+        rig.sim.stdout.close()
+        rig.sim = None
+    end(rig.car)
+    rig.car = None
+
+
+@pytest.mark.parametrize('kills', [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+def test_random_kills_of_everything_but_the_owner(tmp_path, kills):
+    chance, rig = random.Random(0), Rig(tmp_path)
+    (tmp_path/'remote').mkdir()
+    try:
+        for n in range(kills): trial(rig, ['car', 'record', 'upload', 'car', 'sim'][n % 5], chance)
+    finally:
+        for process in (rig.car, rig.sim): end(process)
+        if rig.sim: rig.sim.stdout.close()
+    sound(tmp_path/'tubs')

@@ -226,7 +226,7 @@ def test_every_control(browser, tmp_path):
         browser.wait("document.getElementById('gate').textContent.includes('0.0831') && document.getElementById('model').textContent.includes('0123456789ab')")
 
         car.status = dict(car.status, stopped=['frozen_camera'], faults={'frozen_camera': 3, '<i>heartbeat</i>': 2}, armed=False)
-        browser.wait("document.getElementById('faults').textContent == 'e-stop1frozen camera, stopped3<i>heartbeat</i>2' || document.getElementById('faults').textContent == 'frozen camera, stopped3<i>heartbeat</i>2'")
+        browser.wait("document.getElementById('faults').textContent == 'e-stop1frozen camera, now3<i>heartbeat</i>2' || document.getElementById('faults').textContent == 'frozen camera, now3<i>heartbeat</i>2'")
         browser.picture().save(tmp_path/'desktop.png')
         click(browser, 'release')
         wait(lambda: not car.status['stopped'])

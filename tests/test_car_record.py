@@ -37,6 +37,16 @@ go(V, lambda text: print(V.page.port, flush=True))
 def outputs(log): return [tuple(map(float, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
 
 
+def children(pid, room):
+    "Processes of that room which a drive has started."
+    found = []
+    for p in Path('/proc').glob('[0-9]*'):
+        try: words, parent = (p/'cmdline').read_bytes().split(b'\0'), int((p/'stat').read_text().rpartition(')')[2].split()[1])
+        except (OSError, IndexError, ValueError): continue
+        if parent == pid and f'edgecar.car.{room}'.encode() in words: found.append(int(p.name))
+    return found
+
+
 class Drive:
     "A mock that records."
     def __init__(self, folder, most=0, remote=''):
@@ -51,14 +61,7 @@ class Drive:
         found = re.search(rf'^edgecar_{name} (\S+)$', self.ask('metrics'), re.M)
         return float(found[1] if found else 'nan')
 
-    def children(self, room):
-        "Processes of that room which this drive has started."
-        found = []
-        for p in Path('/proc').glob('[0-9]*'):
-            try: words, parent = (p/'cmdline').read_bytes().split(b'\0'), int((p/'stat').read_text().rpartition(')')[2].split()[1])
-            except (OSError, IndexError, ValueError): continue
-            if parent == self.process.pid and f'edgecar.car.{room}'.encode() in words: found.append(int(p.name))
-        return found
+    def children(self, room): return children(self.process.pid, room)
 
     def __enter__(self): return self
 

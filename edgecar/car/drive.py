@@ -158,15 +158,15 @@ class Status:
             self.figures = dict(loop_hz=round(1/max(np.median(np.diff(list(self.clock.moments)[-100:])), 1e-6), 1), loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
-    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, angle=0., throttle=0., recording=False, records=0, told=None):
+    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0, told=None):
         counts, pilot, info = dict(self.book.counts), self.copilot.pilot, info or {}
         for cause, n in (owner or {}).get('counts', {}).items(): counts[cause] = counts.get(cause, 0) + n
-        owner = owner or dict(armed=False, stopped=[], causes=[])
+        owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
         known = {k: v for k, v in dict(speed_m_s=info.get('speed'), cte_m=info.get('cte'), laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time')).items() if v is not None}
         told = told or {}
         known |= dict(upload_waiting=told['waiting'], upload_error=told['error']) if told else {}
         known |= dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
-        return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'], stopped=[*owner['stopped'], *causes, *owner['causes']], angle=angle, throttle=throttle, faults=counts, throttle_limit=limit, inference_ms=inference_ms, mode=mode,
+        return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'], stopped=[*owner['stopped'], *causes, *owner['causes']], angle=owner['out'][0], throttle=owner['out'][1], faults=counts, throttle_limit=limit, inference_ms=inference_ms, mode=mode,
             frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None, models=[*self.garage.models], map=place(info, self.road), owner_ms=owner.get('age_ms'), why={c: self.book.last.get(c) or CAUSES.get(c, '') for c in counts}, **known,
             model=dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate) if pilot else {})
 
@@ -274,12 +274,12 @@ def compose(p:Profile):
     V.add(owner, inputs=['angle', 'throttle', 'causes'], outputs=['owner'])
     if p.remote: V.add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
     V.add(Status(clock, copilot, garage, book, find_road(p.scene) if p.camera == 'twin' else None, recorder),
-        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode', 'angle', 'throttle', 'recording', 'tub/num_records', 'upload'], outputs=['status'])
+        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode', 'recording', 'tub/num_records', 'upload'], outputs=['status'])
     V.add(health.Journal(), inputs=['status'])
     V.add(Alive(V), inputs=['owner'])
     V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode', 'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit', 'causes', 'owner',
         'recording', 'web/buttons'], outputs=['tub/num_records', 'recording'], threaded=True)
-    if p.arm: owner.say('arm')
+    if p.arm: page.wheel.buttons['arm'] = True   # in the first turn: who is armed and hears nothing, is disarmed
     return V
 
 # %% ../../nbs/car/58_drive.ipynb #f3c94472
