@@ -1,6 +1,6 @@
 """What makes a pilot drive: the recipe of params.yaml in a shortened form, with one thing changed at a time.
 
-    .venv/bin/python benchmarks/ablations.py     # about 25 minutes on 2 cores; `crop data` names groups, --seeds 1 saves half
+    .venv/bin/python benchmarks/ablations.py     # about 40 minutes on 2 cores; `crop data` names groups, --seeds 1 saves half
 
 Every row trains from the same seeds and drives the tracks that are kept for choosing (`select`; never the gate's), through the runtime that ships. Its
 validation block picks the checkpoint, so that nothing but the row's own change has seen a track before. What is done is kept in .cache/ablations, and an interrupted
@@ -36,7 +36,7 @@ from edgecar.sim.record import record, starter_recipe
 
 ROOT = root(Path(__file__).parent)
 KEPT, TABLE = ROOT/'.cache/ablations', ROOT/'nbs/guides/ablations.csv'
-EPOCHS, TRACKS, STEPS = 8, 20, 750
+EPOCHS, TRACKS, STEPS = 6, 20, 750
 ROUND = 250   # frames a track, in each round of DAgger
 
 
@@ -78,7 +78,7 @@ class Row:
 
 TAME = dict(pushes=0., right_m=0., turned_rad=0.)
 ROWS = [
-    Row('recipe', 'as it is, 8 epochs'),
+    Row('recipe', f'as it is, {EPOCHS} epochs'),
     Row('crop', 'nothing cut off', instead=((f'{MODEL}.squint', eye, dict(top=0)),)),
     Row('crop', 'upper half cut off', instead=((f'{MODEL}.squint', eye, dict(top=1/2)),)),
     Row('size', 'a third of the camera\'s', instead=((f'{MODEL}.squint', eye, dict(pool=3)),)),
@@ -155,10 +155,11 @@ def tried(row, seed):
     return path, time.perf_counter() - start
 
 
-def result(row, seed, drives, starter, test):
-    "What one row and seed came to, kept on disk: rollouts, steering MAE on the starter's last fifth, seconds."
+def result(row, seed, drives, starter, test, kept_only=False):
+    "What one row and seed came to, kept on disk: rollouts, steering MAE on the starter's last fifth, seconds; None when it is not there and must not be made."
     words = json.dumps([asdict(replace(row, instead=())), [(n, h) for n, _, h in row.instead], seed, EPOCHS, STEPS, len(drives), asdict(settings())], sort_keys=True)
     kept = KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
+    if kept_only and not kept.is_file(): return None
     if not kept.is_file():
         path, seconds = tried(row, seed)
         mae = float(np.abs(Pilot(path).drive(starter.frames[test])[:, 0] - starter.steering[test]).mean())
@@ -174,15 +175,16 @@ def line(row, seed, found, expert):
     return dict(group=row.group, change=row.change, seed=seed, clean=round(s['clean']['value'], 3), **spans, steering_mae=round(mean('mae'), 4), train_s=round(mean('seconds'), 1))
 
 
-def main(groups, seeds):
+def main(groups, seeds, kept_only):
     KEPT.mkdir(parents=True, exist_ok=True)
     starter, drives = load(find_tubs(ROOT/'data'), bar=False), exam('select', TRACKS, steps=STEPS)
     test, expert, found = tail(starter.session).test[::4], drive_all(drives, bar=False), {}
     rows = [r for r in ROWS if not groups or r.group in groups or r is ROWS[0]]
     for seed, row in progress([(s, r) for s in seeds for r in rows], 'trainings'):
-        found.setdefault(row.change + row.group, []).append(result(row, seed, drives, starter, test))
-        print(line(row, seed, found[row.change + row.group][-1:], expert), file=sys.stderr, flush=True)
-    table = [line(row, name, of, expert) for row in rows for all in [found[row.change + row.group]] for name, of in [('all', all), *((f['seed'], [f]) for f in all)]]
+        if (new := result(row, seed, drives, starter, test, kept_only)) is None: continue
+        found.setdefault((row.group, row.change), []).append(new)
+        print(line(row, seed, [new], expert), file=sys.stderr, flush=True)
+    table = [line(row, name, some, expert) for row in rows if (all_ := found.get((row.group, row.change))) for name, some in [('all', all_), *((f['seed'], [f]) for f in all_)]]
     if not groups:
         with atomic(TABLE, 'w') as f:
             (w := csv.DictWriter(f, table[0], lineterminator='\n')).writeheader()
@@ -194,5 +196,6 @@ if __name__ == '__main__':
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument('groups', nargs='*', choices=[[], *dict.fromkeys(r.group for r in ROWS)], help='all if none is named')
     ask.add_argument('--seeds', type=int, nargs='+', default=[1, 2])
+    ask.add_argument('--kept', action='store_true', help='the table of what there is; trains nothing')
     args = ask.parse_args()
-    main(args.groups, args.seeds)
+    main(args.groups, args.seeds, args.kept)
