@@ -103,7 +103,7 @@ class Rule:
         self.counts[cause] = self.counts.get(cause, 0) + 1
         self.neutral()
 
-    def arm(self): self.armed = not self.stopped and not self.broken
+    def arm(self): self.heard, self.armed = self.clock(), not self.stopped and not self.broken
 
     def release(self): self.stopped, self.armed = [], False
 
