@@ -102,3 +102,13 @@ def test_data_flow_takes_the_recipe_of_params():
     assert [p.name for p in known] == ['to', *PARAMS['data']] and all(p.help and p.inferred_type_name != 'None' for p in known)
     assert all(type(ast.literal_eval(p.default)) is type(PARAMS['data'][p.name]) for p in known[1:])
     assert asdict(starter_recipe(ROOT)) == PARAMS['data'], 'each number of the recipe is written in params.yaml'
+
+
+def test_plots_show_what_the_stages_write():
+    plots = [name for plot in yaml.safe_load((ROOT/'dvc.yaml').read_text())['plots'] for name in ([plot] if isinstance(plot, str) else plot)]
+    outs = [out for stage in STAGES.values() for out in stage.get('outs', [])]
+    assert not [name for name in plots if not any(f'{name}/'.startswith(f'{out}/') for out in outs)]
+    assert {'build/train/live/plots/metrics', 'build/evaluate/curvature.csv', 'build/evaluate/rollouts.csv', 'build/evaluate/steering.csv'} <= set(plots)
+    for name in plots:   # whose file is written by the stage's notebook, under that name
+        stage = name.split('/')[1]
+        assert any(Path(name).name in source for source in code(notebook(stage))) or name.startswith('build/train/live/'), name
