@@ -21,6 +21,7 @@ repro: setup ## run the whole loop: have the data, train, export, score, print t
 joint: setup ## run the loop on the twin and a real car's recording together (params/joint.yaml), as the experiment `joint`
 	@scripts/data
 	@edgecar data get donkeycar-test-tub
+	@dvc exp remove --quiet joint 2>/dev/null || true   # an older one of that name
 	dvc exp run --name joint evaluate $$(edgecar params joint)
 	dvc repro gate
 	@edgecar results

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/domain_gap.py     # about 4 minutes on 2 cores
 
-All three by params.yaml (the real tub alone is a tenth as large: benchmarks/pilot.py's recipe for it). Frames are the last fifth of every session, which no training
+By params.yaml and params/joint.yaml; the real tub alone is a tenth as large, and takes benchmarks/pilot.py's recipe for such. Frames are the last fifth of every session, which no training
 saw; tracks are those of `try_out`, which nothing else uses. The pilots stay in .cache/domain_gap; what came of them goes beside the guide that reads it.
 """
 import argparse
@@ -40,7 +40,7 @@ def trained(name, tubs, seed, split_of):
     from edgecar.pilot.train import train
     path = KEPT/f'{name}-{seed}.tflite'
     if not path.is_file():
-        rec, cfg = load(tubs, bar=False), replace(recipe() if name == 'real' else settings(), seed=seed)
+        rec, cfg = load(tubs, bar=False), replace(recipe() if name == 'real' else settings('joint' if name == 'joint' else None), seed=seed)
         net, kind, _ = train(rec, split_of(rec), cfg, bar=False, drive=candidates(cfg.drive) if cfg.drive else None)
         with atomic(path) as f: f.write(tflite(kind.whole(net)))
     return path

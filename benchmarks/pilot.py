@@ -27,14 +27,16 @@ from edgecar.data.frames import load
 from edgecar.data.public import get
 from edgecar.data.split import Split, folds, tail
 from edgecar.data.tub import Tub, TubWriter, find_tubs
+from edgecar.params import changes
 
 ROOT = root(Path(__file__).parent)
 
 
-def settings():
-    "The settings of params.yaml."
+def settings(name=None):
+    "The settings of params.yaml, or of a named set of parameters."
     from edgecar.pilot.train import Training
-    p = yaml.safe_load((ROOT/'params.yaml').read_text())['train']
+    changed = changes(name, ROOT) if name else {}
+    p = yaml.safe_load((ROOT/'params.yaml').read_text())['train'] | {k.removeprefix('train.'): x for k, x in changed.items() if k.startswith('train.')}
     amounts = {k: p.pop(k) for k in list(p) if k in asdict(Augment())}
     return replace(Training(**p), augment=Augment(**amounts))
 
@@ -60,14 +62,14 @@ def train_ours(tub, seed, split, out=None):
 
 
 def train_joint(tub, seed, split, out):
-    "MAE on the real tub's last fifth, and whether the gate is passed, of one file trained on the starter and the real tub together, by params.yaml as it stands."
+    "MAE on the real tub's last fifth, and whether the gate is passed, of one file trained on the starter and the real tub together, by the set `joint`."
     from edgecar.pilot.export import tflite
     from edgecar.pilot.gate import judge
     from edgecar.pilot.rollout import exam, score
     from edgecar.pilot.runtime import Pilot
     from edgecar.pilot.select import candidates
     from edgecar.pilot.train import train
-    params, cfg = yaml.safe_load((ROOT/'params.yaml').read_text()), replace(settings(), seed=seed)
+    params, cfg = yaml.safe_load((ROOT/'params.yaml').read_text()), replace(settings('joint'), seed=seed)
     rec, real = load([*find_tubs(ROOT/'data'), tub], bar=False), load([tub], bar=False)
     net, kind, _ = train(rec, tail(rec.session), cfg, bar=False, drive=candidates(cfg.drive))
     (path := Path(out)/'joint.tflite').write_bytes(tflite(kind.whole(net)))

@@ -110,3 +110,13 @@ def test_data_flow_takes_the_recipe_of_params():
 def test_both_targets_are_bundled():
     from edgecar.release.bundle import TARGETS
     assert STAGES['bundle']['matrix'] == {'target': list(TARGETS)}
+
+
+def test_plots_show_what_the_stages_write():
+    plots = [name for plot in yaml.safe_load((ROOT/'dvc.yaml').read_text())['plots'] for name in ([plot] if isinstance(plot, str) else plot)]
+    outs = [out for stage in STAGES.values() for out in stage.get('outs', [])]
+    assert not [name for name in plots if not any(f'{name}/'.startswith(f'{out}/') for out in outs)]
+    assert {'build/train/live/plots/metrics', 'build/evaluate/curvature.csv', 'build/evaluate/rollouts.csv', 'build/evaluate/steering.csv'} <= set(plots)
+    for name in plots:   # whose file is written by the stage's notebook, under that name
+        stage = name.split('/')[1]
+        assert any(Path(name).stem in source for source in code(notebook(stage))) or name.startswith('build/train/live/'), name

@@ -13,6 +13,7 @@ from edgecar.core import root
 ROOT = root(Path(__file__).parent)
 ROOMS = sorted(p for folder in ('.', 'data', 'sim', 'pilot', 'car', 'release') for p in (ROOT/'nbs'/folder).glob('[0-9]*.ipynb'))
 FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))
+GUIDES = sorted((ROOT/'nbs/guides').glob('*.ipynb'))
 MODULES = sorted(p for p in (ROOT/'edgecar').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
 named = dict(ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -73,6 +74,17 @@ def test_flow_notebook(path):
     for cell in nb.code:
         source = '\n'.join(line for line in nb.text(cell).splitlines() if not line.startswith('%'))
         assert not any(isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.Lambda)) for n in ast.walk(ast.parse(source))), 'move it to a room'
+
+
+@pytest.mark.parametrize('path', GUIDES, **named)
+def test_guide(path):
+    nb = Notebook(path)
+    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs'] if (png := o.get('data', {}).get('image/png'))]
+    assert re.match(r'# [^\n]+\n\n> [^\n]+(\n|$)', nb.text(nb.cells[0])), 'a title, then the line that says what one learns'
+    assert not any(nb.says(c, word) for c in nb.code for word in ('export', 'default_exp')), 'a guide uses the library, and adds nothing to it'
+    assert len(nb.prose) / len(nb.code) >= .5 and max(map(nb.lines, nb.code)) <= 25
+    assert not any(c['execution_count'] for c in nb.code), 'run `make check`'
+    assert pictures and max(pictures) <= 60, pictures
 
 
 def module_name(path): return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
