@@ -21,7 +21,7 @@ def models(tmp_path_factory):
         frame = keras.Input((120, 160, channels), name='frame')
         x = layers.Flatten()(layers.AveragePooling2D(40)(frame))
         return keras.Model(frame, [layers.Dense(n, name=name)(x) for name, n in outputs.items()])
-    made = dict(classifier=model(dict(label=10)), wide=model(dict(n_outputs0=3, n_outputs1=3)), steering=model(dict(n_outputs0=1)), grey=model(dict(n_outputs0=1, n_outputs1=1), 1))
+    made = dict(classifier=model(dict(label=10)), wide=model(dict(n_outputs0=3, n_outputs1=3)), steering=model(dict(steering=1)), grey=model(dict(n_outputs0=1, n_outputs1=1), 1))
     for name, net in made.items(): (folder/f'{name}.tflite').write_bytes(tf.lite.TFLiteConverter.from_keras_model(net).convert())
     whole = (folder/'classifier.tflite').read_bytes()
     (folder/'cut.tflite').write_bytes(whole[:len(whole) // 2])
@@ -31,7 +31,7 @@ def models(tmp_path_factory):
 REFUSED = {
     'classifier': r'has the outputs label (1, 10)',
     'wide': r'has the outputs n_outputs0 (1, 3), n_outputs1 (1, 3)',
-    'steering': r'has the outputs n_outputs0 (1, 1)',
+    'steering': r'has the outputs steering (1, 1)',
     'grey': r'has an input of shape (1, 120, 160, 1)',
     'cut': r'is not a TFLite model that can run here',
 }

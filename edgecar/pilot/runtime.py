@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'BESIDE', 'MEND', 'NOTE', 'outputs_of', 'inputs_of', 'real', 'command', 'read_model', 'with_note', 'note_of',
-           'Net', 'Pilot']
+           'foreign_ops', 'Net', 'Pilot']
 
 # %% ../../nbs/pilot/32_runtime.ipynb #564179d6
 import contextlib
@@ -101,6 +101,12 @@ def note_of(data:bytes)->str:
         with zipfile.ZipFile(io.BytesIO(data)) as z: return z.read(NOTE).decode() if NOTE in z.namelist() else ''
     except (zipfile.BadZipFile, UnicodeDecodeError, EOFError) as e: raise ValueError(f'has a note that cannot be read ({e})') from None
 
+# %% ../../nbs/pilot/32_runtime.ipynb #c54ebbc4
+def foreign_ops(data:bytes)->list:
+    "The operations that a .tflite file needs and LiteRT has not."
+    names = [m[0] for m in re.finditer(rb'Flex[A-Z][A-Za-z0-9]{2,60}(?=\0)', data) if data[m.start()-4:m.start()] == len(m[0]).to_bytes(4, 'little')]
+    return sorted({n.decode() for n in names})
+
 # %% ../../nbs/pilot/32_runtime.ipynb #a200676e
 class Net:
     "A .tflite file that fits, its tensors by what they are for. EdgecarError when it does not."
@@ -108,22 +114,24 @@ class Net:
         self.path = Path(path)
         data = read_model(self.path)
         self.digest = hashlib.sha256(data).hexdigest()  # 64 hex digits, of the file
-        with self._runnable(data):
+        with self._runnable():
             self.net = Interpreter(model_content=data, num_threads=threads)
             runner = self.net.get_signature_runner()
             inputs, made = runner.get_input_details(), runner.get_output_details()
             del runner   # nothing can be allocated while it looks at the model
+        if ops := foreign_ops(data):   # where TensorFlow happens to be loaded they would run
+            raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(ops)}), as DonkeyCar's rnn and 3d do", self.path, 'drive it with DonkeyCar and TensorFlow, or train linear or memory')
         self._connect(data, inputs, made)
-        with self._runnable(data):   # not before it is known to be a pilot: LiteRT talks on stderr here
+        with self._runnable():   # not before it is known to be a pilot: LiteRT talks on stderr here
             self.net.allocate_tensors()
-            self.net.invoke()        # some operations are missed only now
+            self.net.invoke()   # some operations are missed only now
 
     def _connect(self, data, inputs, made):
         "Find what is what; EdgecarError when it is no pilot."
         try:
             if (outputs := outputs_of(made)) is None: raise ValueError('has the outputs ' + ', '.join(f'{n} {tuple(map(int, made[n]["shape"]))}' for n in sorted(made)))
             (name, self.input, self.beside), self.outputs, note = inputs_of(inputs), outputs, note_of(data)
-        except ValueError as e: raise self._foreign(data) or self._no(str(e)) from None
+        except ValueError as e: raise self._no(str(e)) from None
         self.raw, self.dtype, self.categorical = name == 'frame', np.dtype(self.input['dtype']), bool(outputs[0]['shape'][1] == 15)
         if self.dtype != np.float32 and (self.dtype != np.uint8 or not self.raw or self.input['quantization'] != (1.0, 0)):
             raise self._no(f'wants {self.dtype} frames scaled by {self.input["quantization"]}')
@@ -140,14 +148,10 @@ class Net:
 
     def _no(self, what): return EdgecarError(what, self.path, MEND)
 
-    def _foreign(self, data):
-        if ops := sorted({op.decode() for op in re.findall(rb'Flex[A-Z][A-Za-z0-9]{3,40}(?=\0)', data)}):
-            return EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(ops)}), as DonkeyCar's rnn and 3d do", self.path, 'drive it with DonkeyCar and TensorFlow, or train linear or memory')
-
     @contextlib.contextmanager
-    def _runnable(self, data):
+    def _runnable(self):
         try: yield
-        except (ValueError, RuntimeError) as e: raise self._foreign(data) or self._no(f'is not a TFLite model that can run here ({str(e).splitlines()[0][:120]})') from None
+        except (ValueError, RuntimeError) as e: raise self._no(f'is not a TFLite model that can run here ({str(e).splitlines()[0][:120]})') from None
 
 # %% ../../nbs/pilot/32_runtime.ipynb #5e5b2420
 class Pilot(Net):
@@ -184,6 +188,7 @@ class Pilot(Net):
         if not self.raw: x *= np.float32(1/255)
         if self.length: x = np.stack(film := [*self.film[1:], x] if self.film else [x]*self.length)
         if self.length and remember: self.film = film
+        if self.length: self.net.reset_all_variables()   # LiteRT's LSTM would go on from the call before
         self.net.set_tensor(self.input['index'], x[None])
         for what, detail in self.beside.items(): self.net.set_tensor(detail['index'], self._given(what, imu)[None])
         self.net.invoke()
