@@ -35,6 +35,13 @@ def donkey(kind, h=H, w=W, **more):
 def clipped(commands): return np.clip(np.array([[float(x) for x in c[:2]] for c in commands]), -1, 1)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def threads():
+    "TensorFlow takes their number once, whichever test comes first."
+    from edgecar.pilot.model import pin_threads
+    pin_threads(2)
+
+
 @pytest.fixture(scope='module')
 def rec(tmp_path_factory):
     folder = tmp_path_factory.mktemp('rec')

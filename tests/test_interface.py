@@ -14,7 +14,8 @@ from edgecar.pilot.runtime import Pilot
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
     "Real .tflite files that TensorFlow made, by name."
-    import tensorflow as tf
+    from edgecar.pilot.model import pin_threads, tf
+    pin_threads(2)   # as for whoever trains in this process
     keras, layers, folder = tf.keras, tf.keras.layers, tmp_path_factory.mktemp('models')
 
     def model(outputs, channels=3):

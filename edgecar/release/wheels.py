@@ -20,7 +20,7 @@ from .base import TRIPLET, compile_all, kept
 from .bundle import TARGETS, packages, requirements
 
 # %% ../../nbs/release/62_wheels.ipynb #ae48af93
-UNUSED = dict(folders={'tests', 'include', '__pycache__', 'bin', 'f2py'}, files={'RECORD', 'INSTALLER', 'REQUESTED', 'direct_url.json', 'WHEEL'}, suffixes={'.pyi', '.pyx', '.pxd', '.c', '.cpp', '.h', '.hpp', '.a'})
+UNUSED = dict(folders={'test', 'tests', 'include', '__pycache__', 'bin', 'f2py'}, files={'RECORD', 'INSTALLER', 'REQUESTED', 'direct_url.json', 'WHEEL'}, suffixes={'.pyi', '.pyx', '.pxd', '.c', '.cpp', '.h', '.hpp', '.a'})
 BULKY = ['donkeycar/parts', 'donkeycar/templates', 'donkeycar/gym', 'donkeycar/management', 'donkeycar/pipeline', 'numpy/distutils', 'gymnasium/envs/box2d', 'gymnasium/envs/mujoco', 'gymnasium/envs/toy_text/img', 'numba/cuda', 'cv2/data']
 PLACE = '/opt/edgecar'
 
