@@ -55,7 +55,7 @@ def test_loop_runs_once_and_then_only_what_changed(clone):
     run(clone, 'edgecar', 'data', 'check')
     shutil.rmtree(clone/'data'), shutil.rmtree(clone/'.dvc/cache')
     assert 'data: recorded' in run(clone, 'scripts/data'), 'again, and it is what is pinned'
-    assert ran(run(clone, 'dvc', 'repro', 'evaluate')) == STAGES[:-1], 'what a pilot did is recorded, whatever it did'
+    assert ran(run(clone, 'dvc', 'repro', 'evaluate')) == STAGES[:STAGES.index('gate')], 'what a pilot did is recorded, whatever it did'
     assert ran(run(clone, 'dvc', 'repro', 'evaluate')) == []
     said = run(clone, 'dvc', 'repro', ok=False)
     assert ran(said) == ['gate'] and re.search(r'speed_ratio .*BROKEN by|off_track_per_km .*BROKEN by', said) and not (clone/'build/gate/passed.json').exists()

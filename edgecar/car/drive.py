@@ -7,8 +7,6 @@ __all__ = ['log', 'PROFILES', 'IMU', 'Clock', 'TwinCamera', 'ReplayCamera', 'Mix
            'Profile', 'find_camera', 'heed', 'Speed', 'Alive', 'vehicle', 'compose', 'go', 'drive']
 
 # %% ../../nbs/car/58_drive.ipynb #c40a986e
-import contextlib
-import io
 import logging
 import signal
 import sys
@@ -27,7 +25,7 @@ from .owner import Owner
 from .page import Page
 from .record import Limits, Recorder
 from .upload import Uploader
-from ..core import EdgecarError
+from ..core import EdgecarError, donkeycar
 
 log = logging.getLogger(__name__)
 
@@ -238,8 +236,9 @@ class Alive:
 IMU = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'gyr_z'))   # channels, in the order that DonkeyCar's imu model wants
 
 def vehicle():
-    "DonkeyCar's vehicle, without its banner."
-    with contextlib.redirect_stdout(io.StringIO()): from donkeycar.vehicle import Vehicle
+    "DonkeyCar's vehicle."
+    donkeycar()
+    from donkeycar.vehicle import Vehicle
     logging.getLogger('donkeycar').setLevel(logging.WARNING)
     return Vehicle()
 

@@ -7,13 +7,11 @@ __all__ = ['STEPS', 'parse', 'made', 'Transform']
 
 # %% ../../nbs/data/19_transform.ipynb #4411918a
 import ast
-import contextlib
-import io
 import json
 
 import numpy as np
 
-from ..core import EdgecarError
+from ..core import EdgecarError, donkeycar
 
 # %% ../../nbs/data/19_transform.ipynb #59d10586
 STEPS = {  # DonkeyCar's name -> its class in donkeycar.parts.cv, arguments and their defaults
@@ -50,9 +48,10 @@ def parse(
 
 # %% ../../nbs/data/19_transform.ipynb #99e1d7dc
 def made(steps)->list:
-    "DonkeyCar's parts for steps; its module is read only when there are any, and without its banner."
+    "DonkeyCar's parts for steps; its module is read only when there are any."
     if not steps: return []
-    with contextlib.redirect_stdout(io.StringIO()): from donkeycar.parts import cv
+    donkeycar()
+    from donkeycar.parts import cv
     return [getattr(cv, STEPS[name][0])(**args) for name, args in steps]
 
 # %% ../../nbs/data/19_transform.ipynb #c5c2fe65

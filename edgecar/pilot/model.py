@@ -7,8 +7,6 @@ __all__ = ['keras', 'KINDS', 'pin_threads', 'squint', 'think', 'named', 'rescale
            'Memory', 'kind', 'of']
 
 # %% ../../nbs/pilot/30_model.ipynb #5bcb71cb
-import contextlib
-import io
 import json
 import os
 
@@ -16,14 +14,14 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # a page of CPU advice hides
 import numpy as np
 import tensorflow as tf
 
-from ..core import EdgecarError
+from ..core import EdgecarError, donkeycar
 from ..data.transform import Transform
 
 keras = tf.keras
 keras.backend.experimental.enable_tf_random_generator()  # dropout from generators that an epoch can reset
-with contextlib.redirect_stdout(io.StringIO()):     # its banner
-    from donkeycar.parts.keras import default_categorical, default_memory, default_n_linear
-    from donkeycar.utils import throttle as inferred_throttle
+donkeycar()
+from donkeycar.parts.keras import default_categorical, default_memory, default_n_linear
+from donkeycar.utils import throttle as inferred_throttle
 
 # %% ../../nbs/pilot/30_model.ipynb #1bfe3556
 def pin_threads(n:int):
