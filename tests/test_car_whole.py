@@ -18,9 +18,8 @@ PAD = 'window.pad = null; navigator.getGamepads = () => [window.pad]; window.hol
 
 
 @pytest.fixture(scope='module')
-def models(tmp_path_factory):
+def models(tmp_path_factory, tf):
     "Pilots that always say the same, each in a folder: one that was released, one of which nothing is known, one that is not what its manifest names."
-    import tensorflow as tf
     keras, layers, made = tf.keras, tf.keras.layers, {}
     for name, angle in dict(left=-.5, right=.5, other=0.).items():
         frame = keras.Input((120, 160, 3), name='frame')

@@ -129,7 +129,7 @@ def test_every_ingredient_of_a_recipe_is_an_option(edgecar):
     assert all(f'--{f.name.replace("_", "-")} ' in out for f in fields(Recipe))
 
 
-def test_score(edgecar, tmp_path):
+def test_score(edgecar, tmp_path, tf):
     from edgecar.pilot.export import tflite
     from edgecar.pilot.model import Edge
     toy_tub(tmp_path/'tubs/toy', n=30)

@@ -19,6 +19,7 @@ from edgecar.pilot.rollout import Drive, drive_all, rollout
 from edgecar.pilot.runtime import Pilot, note_of, with_note
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures('tf')
 H = W = 96   # about the smallest frame that DonkeyCar's nets take
 KINDS = 'linear', 'categorical', 'inferred', 'memory'
 STEPS = 'CROP(top=30), TRAPEZE(left=10, right=86, bottom_right=96, top=20, bottom=96), RGB2GRAY, GRAY2RGB, BLUR'
@@ -33,13 +34,6 @@ def donkey(kind, h=H, w=W, **more):
 
 
 def clipped(commands): return np.clip(np.array([[float(x) for x in c[:2]] for c in commands]), -1, 1)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def threads():
-    "TensorFlow takes their number once, whichever test comes first."
-    from edgecar.pilot.model import pin_threads
-    pin_threads(2)
 
 
 @pytest.fixture(scope='module')

@@ -12,10 +12,8 @@ from edgecar.pilot.runtime import Pilot
 
 
 @pytest.fixture(scope='module')
-def models(tmp_path_factory):
+def models(tmp_path_factory, tf):
     "Real .tflite files that TensorFlow made, by name."
-    from edgecar.pilot.model import pin_threads, tf
-    pin_threads(2)   # as for whoever trains in this process
     keras, layers, folder = tf.keras, tf.keras.layers, tmp_path_factory.mktemp('models')
 
     def model(outputs, channels=3):

@@ -9,7 +9,7 @@ from edgecar.data.toy import toy_tub
 
 
 @pytest.fixture(scope='module')
-def rig(tmp_path_factory):
+def rig(tmp_path_factory, tf):
     "A tub, and a pilot whose weights are drawn, not trained: it reacts to every pixel."
     from edgecar.core import seed_all
     from edgecar.pilot.export import tflite
