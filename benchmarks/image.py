@@ -60,14 +60,14 @@ def answers(port):
 
 def starts(layout, d, times=3):
     "Seconds from `podman run` of the twin to a loop that turns and a page that says so; and how many kernels it had to compile."
-    podman = lambda *words, **kw: subprocess.run(['podman', '--root', d/'root', '--runroot', d/'run', '--runtime=runc', *words], capture_output=True, text=True, check=True, **kw).stdout.strip()
+    podman = lambda *words, **kw: subprocess.run(['podman', '--root', d/'root', '--runroot', d/'r', '--runtime=runc', *words], capture_output=True, text=True, check=True, **kw).stdout.strip()
     name = podman('pull', '--quiet', f'oci:{layout}:edgecar').split()[-1]
     took = []
     try:
         for n in range(times):
             with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
             start = time.perf_counter()
-            podman('run', '--detach', f'--name=twin{n}', '--network=host', '--ulimit=nofile=1024:1024', '--ulimit=nproc=4096:4096', '--read-only', f'--env=EDGECAR_PAGE_PORT={port}', name)
+            podman('run', '--detach', f'--name=twin{n}', '--network=host', '--ulimit=nofile=1024:1024', '--ulimit=nproc=4096:4096', '--read-only', f'--env=EDGECAR_PAGE_PORT={port}', '--env=EDGECAR_TOKEN=of a benchmark', name)
             while not answers(port):
                 if time.perf_counter() - start > 120: sys.exit(f'the twin does not start: {podman("logs", f"twin{n}")}')
                 time.sleep(.02)

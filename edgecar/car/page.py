@@ -56,7 +56,7 @@ def loopback(host:str)->bool:
 def permitted(host, token, anyone):
     "EdgecarError unless it is safe to listen there."
     if token and len(token) < 8: raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
-    if not (loopback(host) or token or anyone): raise EdgecarError(f'{host} lets others drive this car', mend='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
+    if not (loopback(host) or token or anyone): raise EdgecarError(f'{host} lets others drive this car', mend='listen on 127.0.0.1, or set a token (--token or EDGECAR_TOKEN), or say that anyone may (--anyone)')
 
 # %% ../../nbs/car/57_page.ipynb #3bc8a1a0
 def same(shown, secret): return secrets.compare_digest((shown or '').encode(errors='replace'), secret.encode())
