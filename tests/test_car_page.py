@@ -87,9 +87,11 @@ def browser(tmp_path):
 
 
 def at(browser, id):
-    "The middle of an element, on the screen."
+    "The middle of an element, on the screen, once it rests."
     browser.value(f"document.getElementById('{id}').scrollIntoView({{block: 'center'}})")
-    return browser.value(f"(() => {{ const b = document.getElementById('{id}').getBoundingClientRect(); return [b.x + b.width/2, b.y + b.height/2] }})()")
+    place = None
+    while place != (place := browser.value(f"(() => {{ const b = document.getElementById('{id}').getBoundingClientRect(); return [b.x + b.width/2, b.y + b.height/2] }})()")): time.sleep(.05)
+    return place
 
 
 def mouse(browser, kind, x, y, buttons=1): browser.ask('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x, y=y, button='left', buttons=buttons, clickCount=int(kind != 'Moved'))
@@ -244,7 +246,10 @@ def test_on_a_phone(browser, tmp_path):
     with Car() as car:
         open_page(browser, car.page.url, 390, 844, phone=True)
         browser.wait("document.getElementById('camera').width == 160")
+        browser.value("text = (was => (id, words) => was(id, { who: 'another drives', link: '12345 ms, slow' }[id] ?? words))(text)")   # the longest there are
+        browser.wait("document.getElementById('link').textContent == '12345 ms, slow'")
         assert browser.value('document.documentElement.scrollWidth') == 390
+        browser.value("text = (id, words) => { document.getElementById(id).textContent = words }")
         small = "[...document.querySelectorAll('button')].filter(b => b.getBoundingClientRect().height < 36 || b.getBoundingClientRect().right > 390).map(b => b.id)"
         assert browser.value(small) == []
         assert browser.value("(() => { scrollTo(0, 9999); return document.getElementById('estop').getBoundingClientRect().bottom <= 844 })()")   # always at hand
