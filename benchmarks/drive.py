@@ -79,7 +79,7 @@ class Camera:
 def ours(port, log, model, user):
     from edgecar.car.drive import Profile, compose, go
     from edgecar.pilot.runtime import Pilot
-    V = compose(Profile('twin', f'twin:{log}', HZ, attended=True, port=port, mode='user' if user else 'local', page=dict(port=0)))
+    V = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port, mode='user' if user else 'local', page=dict(port=0)))
     faults, pilot, clock = Faults(lambda: V.stops.push('keyboard')), Pilot(model), V.clock
     V.copilot.take(lambda frame: faults.flown(pilot, frame))
     clock.moments, clock.overheads = deque(maxlen=10**5), deque(maxlen=10**5)
