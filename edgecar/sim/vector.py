@@ -24,9 +24,10 @@ from .env import Twin
 # %% ../../nbs/sim/29_vector.ipynb #df831a43
 RESULTS = dict(reward=1, terminated=1, truncated=1, pos=3, cte=1, speed=1, forward_vel=1, hit=1, gyro=3, accel=3, vel=3, car=3, last_lap_time=1, lap_count=1, progress=1)   # numbers a car
 
-# %% ../../nbs/sim/29_vector.ipynb #1526509b
+# %% ../../nbs/sim/29_vector.ipynb #5abab46f
 SETS = 4   # of frames; the last is lent to nobody
 
+# %% ../../nbs/sim/29_vector.ipynb #1526509b
 class Shared:
     "Arrays in a file, the same in every process that maps it: commands (n, 2), results (n, 25) and sets of frames (n, h, w, 3)."
     def __init__(self, fd, shape):
