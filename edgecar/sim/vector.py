@@ -23,8 +23,6 @@ from .env import Twin
 
 # %% ../../nbs/sim/29_vector.ipynb #df831a43
 RESULTS = dict(reward=1, terminated=1, truncated=1, pos=3, cte=1, speed=1, forward_vel=1, hit=1, gyro=3, accel=3, vel=3, car=3, last_lap_time=1, lap_count=1, progress=1)   # numbers a car
-
-# %% ../../nbs/sim/29_vector.ipynb #5abab46f
 SETS = 4   # of frames; the last is lent to nobody
 
 # %% ../../nbs/sim/29_vector.ipynb #1526509b
@@ -103,9 +101,8 @@ def infos(results):
 # %% ../../nbs/sim/29_vector.ipynb #11d6b333
 def serve():
     "Drive a share of the cars until the input ends: the main program of a process of `Twins`."
-    read, write = sys.stdin.buffer, sys.stdout.buffer
-    fd, frames, *share = pickle.load(read)
-    shared, share = Shared(fd, frames), Share(*share)
+    fd, shape, *share = pickle.load(read := sys.stdin.buffer)
+    shared, share, write = Shared(fd, shape), Share(*share), sys.stdout.buffer
     while what := read.read(2):
         try:
             if what[:1] == b's': share.step(shared, shared.frames(what[1]))
