@@ -36,7 +36,7 @@ test-slow: setup ## the tests that take minutes: environments made from the lock
 	python -m pytest -m "slow and not images"
 
 .PHONY: test-images
-test-images: setup ## images with the real tools: buildah, skopeo, podman, a registry, cosign (installs them when root)
+test-images: repro ## images with the real tools: buildah, skopeo, podman, a registry, cosign (installs them when root)
 	@scripts/image-tools
 	python -m pytest -m images
 
