@@ -79,7 +79,7 @@ class Row:
 
 TAME = dict(pushes=0., right_m=0., turned_rad=0.)
 ROWS = [
-    Row('recipe', f'as it is, {EPOCHS} epochs'),
+    Row('recipe', f'as it is, {EPOCHS} epochs, and shift'),
     Row('crop', 'nothing cut off', instead=((f'{MODEL}.squint', eye, dict(top=0)),)),
     Row('crop', 'upper half cut off', instead=((f'{MODEL}.squint', eye, dict(top=1/2)),)),
     Row('size', 'a third of the camera\'s', instead=((f'{MODEL}.squint', eye, dict(pool=3)),)),
@@ -102,7 +102,14 @@ ROWS = [
     Row('schedule', 'the same rate throughout', instead=((RATE, lambda lr: lambda *_, **__: lr, dict(lr=1e-3)),)),
     Row('schedule', 'no averaged weights', train=dict(average=0.)),
     Row('schedule', '20 epochs', train=dict(epochs=20)),
+    Row('schedule', '12 epochs', train=dict(epochs=12)),
+    Row('schedule', '12 epochs, no shift', train=dict(epochs=12), augment=dict(shift=0.)),
 ]
+
+
+def recipe():
+    "That of params.yaml with shifted frames, which it had until these rows spoke against them."
+    return replace(s := settings(), augment=replace(s.augment, shift=.075))
 
 
 def recorded(changes):
@@ -140,17 +147,17 @@ def tried(row, seed):
     "(bytes of the pilot, seconds of training) of one row and seed."
     from edgecar.pilot.export import tflite
     from edgecar.pilot.train import train
-    base, share = settings(), yaml.safe_load((ROOT/'params.yaml').read_text())['prepare']
+    base, share = recipe(), yaml.safe_load((ROOT/'params.yaml').read_text())['prepare']
     cfg = replace(base, **dict(epochs=EPOCHS, drive=0, seed=seed) | row.train, augment=replace(base.augment, **row.augment))
     rec = load(recorded(row.data), bar=False)
-    split, recipe, path = tail(rec.session, share['test'], share['val'], share['gap']), replace(starter_recipe(), **row.data), KEPT/'driving.tflite'
+    split, tracks, path = tail(rec.session, share['test'], share['val'], share['gap']), replace(starter_recipe(), **row.data), KEPT/'driving.tflite'
     with ExitStack() as stack:
         for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]: stack.enter_context(patch(name, stand_in))
         start = time.perf_counter()
         for n in range(row.rounds + 1):
             if n:
-                new = np.arange(len(rec), len(rec) + ROUND*len(recipe.names))
-                rec, split = joined(rec, corrected(Pilot(path), recipe, 100*seed + n)), Split(np.concatenate([split.train, new]), split.val, split.test)
+                new = np.arange(len(rec), len(rec) + ROUND*len(tracks.names))
+                rec, split = joined(rec, corrected(Pilot(path), tracks, 100*seed + n)), Split(np.concatenate([split.train, new]), split.val, split.test)
             net, kind, _ = train(rec, split, cfg, bar=False)
             with atomic(path) as f: f.write(tflite(kind.whole(net)))
     return path, time.perf_counter() - start
@@ -158,7 +165,7 @@ def tried(row, seed):
 
 def result(row, seed, drives, starter, test, kept_only=False):
     "What one row and seed came to, kept on disk: rollouts, some in trouble, steering MAE on the starter's last fifth, seconds; None when it is not there and must not be made."
-    words = json.dumps([asdict(replace(row, instead=())), [(n, h) for n, _, h in row.instead], seed, EPOCHS, STEPS, len(drives), asdict(settings())], sort_keys=True)
+    words = json.dumps([asdict(replace(row, instead=())), [(n, h) for n, _, h in row.instead], seed, EPOCHS, STEPS, len(drives), asdict(recipe())], sort_keys=True)
     kept = KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
     if kept.is_file() and 'troubled' in (found := read_json(kept)): return found
     if kept_only: return None
