@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/domain_gap.py     # about 4 minutes on 2 cores
 
 By params.yaml and params/joint.yaml; the real tub alone is a tenth as large, and takes benchmarks/pilot.py's recipe for such. Frames are the last fifth of every session, which no training
-saw; tracks are those of `try_out`, which nothing else uses. The pilots stay in .cache/domain_gap; what came of them goes beside the guide that reads it.
+saw; tracks are those of `try_out`, which no training, choice of a checkpoint or gate uses. The pilots stay in .cache/domain_gap; what came of them goes beside the guide that reads it.
 """
 import argparse
 import json
