@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Training', 'check_labels', 'Learner', 'as_float', 'Checkpoint', 'batches', 'past', 'train', 'due', 'best_epoch',
-           'stale', 'log_to', 'save', 'open_model', 'weights_of']
+           'stale', 'log_to', 'save', 'strangers', 'open_model', 'weights_of']
 
 # %% ../../nbs/pilot/31_train.ipynb #c8ab9e1b
 import hashlib
@@ -229,14 +229,33 @@ def save(
         whole = h5.id.get_file_image()
     with atomic(path) as f: f.write(whole)
 
+# %% ../../nbs/pilot/31_train.ipynb #cce60c6e
+_KNOWN = {c for part in (keras.layers, keras.initializers, keras.regularizers, keras.constraints) for c, x in vars(part).items() if isinstance(x, type)} - {'Lambda'} | {'Functional', 'Model', 'Sequential'}
+
+def _named(config):
+    "What a model's description names: (class, module, function), at any depth."
+    if isinstance(config, dict):
+        if 'class_name' in config: yield str(config['class_name']), str(config.get('module') or 'keras'), str((c if isinstance(c := config.get('config'), dict) else {}).get('function'))
+        for x in config.values(): yield from _named(x)
+    elif isinstance(config, list):
+        for x in config: yield from _named(x)
+
+def strangers(config:dict)->list:
+    "Those of them that are more than numbers in, numbers out."
+    computes = lambda f: f in ('concat', 'cast', 'reshape', 'stack') or f.startswith(('math.', 'nn.', '__operators__.'))
+    known = lambda name, f: name in _KNOWN or (name in ('TFOpLambda', 'SlicingOpLambda') and computes(f))
+    return sorted({f if name.endswith('OpLambda') else name for name, module, f in _named(config) if module.split('.')[0] != 'keras' or not known(name, f)})
+
 # %% ../../nbs/pilot/31_train.ipynb #a585677e
 def open_model(path):
-    "A Keras model from an .h5 file; EdgecarError when it is not one."
+    "A Keras model from an .h5 file; EdgecarError when it is not one, or has a layer that is a program."
     try:
-        model = keras.models.load_model(path, compile=False)
-        with h5py.File(path) as h5: model.seen_through = str(h5.attrs.get('seen_through', ''))
+        with h5py.File(path) as h5:
+            if names := strangers(json.loads(h5.attrs['model_config'])): raise EdgecarError(f"is more than a net: {', '.join(names)} could do anything on this machine", path, 'build it from the layers of keras.layers, without Lambda')
+            model = keras.models.load_model(h5, compile=False)
+            model.seen_through = str(h5.attrs.get('seen_through', ''))
         return model
-    except (OSError, ValueError, TypeError, KeyError) as e: raise EdgecarError(f'is not a Keras model ({str(e).splitlines()[0]})', path, 'train again, or `dvc pull` it') from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as e: raise EdgecarError(f'is not a Keras model ({str(e).splitlines()[0]})', path, 'train again, or `dvc pull` it') from None
 
 # %% ../../nbs/pilot/31_train.ipynb #fe4d6268
 def weights_of(
