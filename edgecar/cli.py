@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'data', 'tub', 'sim', 'Folder', 'Indexes', 'doctor', 'data_list', 'data_get', 'data_check', 'record',
            'sim_serve', 'sim_view', 'indexes', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore',
-           'tub_upload', 'flat', 'score', 'evaluate', 'movie', 'replay', 'gate', 'params', 'drive', 'calibrate',
-           'results']
+           'tub_upload', 'flat', 'score', 'evaluate', 'convert', 'movie', 'replay', 'gate', 'params', 'drive',
+           'calibrate', 'results']
 
 # %% ../nbs/81_cli.ipynb #86770005
 import sys
@@ -258,6 +258,17 @@ def evaluate(
     from edgecar.pilot.rollout import score as drive
     drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed) for d in exam('try_out', tracks, longest=True, steps=steps, random=random)]
     typer.echo(table(flat(drive(model, drives, min(trouble, tracks), workers)[0]), head=['closed loop', '']))
+
+# %% ../nbs/81_cli.ipynb #c0a1f7e3
+@app.command(epilog='Example: `edgecar convert ~/mycar/models/pilot.h5 pilot.tflite`')
+def convert(
+    model:Annotated[Path, typer.Argument(help='an .h5, ours or DonkeyCar\'s')],
+    to:Annotated[Path, typer.Argument(help='the .tflite to write')],
+):
+    "Make a Keras pilot one that drives here: linear, categorical, inferred, memory, imu, behavior, localizer, rnn."
+    from edgecar.pilot.export import convert
+    pilot = convert(model, to)
+    typer.echo(f'{to}: frames of {pilot.size[1]} x {pilot.size[0]}' + ''.join(f', and {what} with each' for what in pilot.needs))
 
 # %% ../nbs/81_cli.ipynb #abcf7088
 @app.command(epilog='Example: `edgecar movie build/export/pilot.tflite lap.webp --track club`')

@@ -40,7 +40,7 @@ def test_help(edgecar, group):
     assert 'Commands' in again + err, 'without arguments: the same help'
 
 
-@pytest.mark.parametrize('command', ['doctor', 'score', 'record', 'drive', 'data get', 'data check', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore', 'tub upload', 'sim serve', 'sim view'])
+@pytest.mark.parametrize('command', ['doctor', 'score', 'convert', 'record', 'drive', 'data get', 'data check', 'tub ls', 'tub verify', 'tub repair', 'tub delete', 'tub restore', 'tub upload', 'sim serve', 'sim view'])
 def test_help_shows_an_example(edgecar, command):
     code, out, _ = edgecar(*command.split(), '--help')
     assert code == 0 and f'edgecar {command} ' in out.split('Example', 1)[1]

@@ -127,6 +127,11 @@ def test_what_donkeycar_made_drives_here(kind, form, existing, rec, tmp_path):
     assert places == ([int(w[2]) for w in want] if kind == 'localizer' else [None]*8)
 
 
+def test_an_owner_converts_what_the_car_has(existing, tmp_path):
+    done = subprocess.run([Path(sys.executable).with_name('edgecar'), 'convert', existing('imu')[0], to := tmp_path/'imu.tflite'], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f'{to}: frames of {W} x {H}, and imu with each\n') and Pilot(to).needs == ('imu',), done.stderr
+
+
 @pytest.mark.parametrize('kind, form, ops', [('rnn', 'tflite', 'FlexTensorListReserve'), ('3d', 'tflite', 'FlexMaxPool3D'), ('3d', 'h5', 'MaxPooling3D')])
 def test_what_cannot_run_here_says_so(kind, form, ops, existing, tmp_path):
     from edgecar.pilot.export import convert
