@@ -1,4 +1,5 @@
 "Notebooks stay clean: a real Jupyter server saves one, real git commits one."
+import contextlib
 import json
 import os
 import shutil
@@ -68,14 +69,16 @@ def jupyter(repo, tmp_path):
     "A real JupyterLab server on the repository, as `make lab` starts it; its address and token come from its runtime file."
     env = {**os.environ, **{f'JUPYTER_{d}_DIR': str(tmp_path/d) for d in ('RUNTIME', 'CONFIG', 'DATA')}, 'HOME': str(tmp_path)}
     args = ['--no-browser', '--ip=127.0.0.1', '--ServerApp.port=0'] + ['--allow-root'] * (os.geteuid() == 0)
+    def said():
+        for path in (tmp_path/'RUNTIME').glob('jpserver-*.json'):
+            with contextlib.suppress(ValueError): return json.loads(path.read_text())   # it is there before it is whole
     with open(tmp_path/'log', 'w') as log:
         server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *args], cwd=repo, env=env, stdout=log, stderr=log)
     try:
         until = time.monotonic() + 60
-        while not (found := list((tmp_path/'RUNTIME').glob('jpserver-*.json'))):
+        while not (info := said()):
             assert server.poll() is None and time.monotonic() < until, (tmp_path/'log').read_text()
             time.sleep(.05)
-        info = json.loads(found[0].read_text())
         with requests.Session() as session:
             session.trust_env = False  # no proxy between us and the loopback
             session.headers['Authorization'] = f"token {info['token']}"
