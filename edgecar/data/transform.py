@@ -92,5 +92,8 @@ class Transform:
     def of(cls, about:str, size)->'Transform':
         "Back from `about`; without any, frames of `size` as they are."
         if not about: return cls(camera=size)
-        try: said = json.loads(about); return cls(said['transform'], said['camera'])
-        except (ValueError, KeyError, TypeError): raise EdgecarError(f'{about[:100]!r} says no transformation', mend='export the pilot again') from None
+        try:
+            said = json.loads(about)
+            if not (isinstance(said['transform'], str) and len(said['camera']) == 2 and all(type(x) is int and 0 < x < 10_000 for x in said['camera'])): raise ValueError
+            return cls(said['transform'], said['camera'])
+        except (ValueError, KeyError, TypeError, RecursionError): raise EdgecarError(f'{about[:100]!r} says no transformation', mend='export the pilot again') from None

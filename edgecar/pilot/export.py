@@ -107,8 +107,8 @@ def choose(
     bound:float,        # largest allowed mean |steering difference|
 )->str:                 # the format that ships
     "The first preferred format within its bound; EdgecarError with the whole table when there is none."
-    for name in prefer:
-        if name in report and report[name]['steering_mean'] <= bound: return name
+    if unknown := set(prefer) - {*FILES}: raise EdgecarError(f'no format is called {min(unknown)!r}', mend=f'set export.prefer to some of {",".join(FILES)}')
+    if kept := [name for name in prefer if name in report and report[name]['steering_mean'] <= bound]: return kept[0]
     table = ', '.join(f'{n} {report[n]["steering_mean"]:.4f}' for n in prefer if n in report)
     raise EdgecarError(f'no format is within {bound} of the trained net in mean steering ({table})', mend='calibrate with more frames (export.calibrate), or allow float32 in export.prefer')
 
@@ -118,6 +118,7 @@ def convert(
     to,         # .tflite to write
 )->Pilot:       # what it became
     "Make a DonkeyCar .h5 drive here; EdgecarError when it is none, or of a kind that cannot."
+    if Path(to).suffix != '.tflite': raise EdgecarError('is no name for what is written', to, 'give one that ends in .tflite')
     model = open_model(path)
     if foreign := sorted({type(l).__name__ for l in model.layers} & {'MaxPooling3D', 'AveragePooling3D'}):
         raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(foreign)}), as DonkeyCar's 3d does", path, 'drive it with DonkeyCar and TensorFlow, or train linear or memory')

@@ -13,6 +13,7 @@ import io
 import math
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,11 @@ def note_of(data:bytes)->str:
     "The note in a .tflite file, or nothing; ValueError when it cannot be read."
     if not zipfile.is_zipfile(io.BytesIO(data)): return ''
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as z: return z.read(NOTE).decode() if NOTE in z.namelist() else ''
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError) as e: raise ValueError(f'has a note that cannot be read ({e})') from None
+        with zipfile.ZipFile(io.BytesIO(data)) as z:
+            if NOTE not in z.namelist(): return ''
+            if (size := z.getinfo(NOTE).file_size) > 4096: raise ValueError(f'has a note of {size} bytes, which are too many')
+            return z.read(NOTE).decode()
+    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, RuntimeError, zlib.error) as e: raise ValueError(f'has a note that cannot be read ({e})') from None
 
 # %% ../../nbs/pilot/32_runtime.ipynb #c54ebbc4
 def foreign_ops(data:bytes)->list:

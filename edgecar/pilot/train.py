@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['Training', 'check_labels', 'Learner', 'as_float', 'Checkpoint', 'batches', 'past', 'train', 'due', 'best_epoch',
-           'stale', 'log_to', 'save', 'strangers', 'open_model', 'weights_of']
+           'stale', 'log_to', 'save', 'strangers', 'elsewhere', 'open_model', 'weights_of']
 
 # %% ../../nbs/pilot/31_train.ipynb #c8ab9e1b
 import hashlib
 import io
 import json
 import os
+import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +45,11 @@ class Training:
     transform:str='none'   # steps between the camera and the net, see edgecar.data.transform
     transfer:str='none'    # an .h5 of the same kind whose weights are the first
     augment:Augment=field(default_factory=Augment)
+
+    def __post_init__(self):
+        for name in ('threads', 'epochs', 'batch', 'every'):
+            if (n := getattr(self, name)) < 1: raise EdgecarError(f'a training cannot have {name} = {n}', mend=f'set train.{name} to 1 or more')
+        if not 0 <= self.augment.shift < 1: raise EdgecarError(f'frames cannot be shifted by {self.augment.shift} of their width', mend='set train.shift to a share from 0 up to 1')
 
 # %% ../../nbs/pilot/31_train.ipynb #c49fe3e2
 def check_labels(
@@ -125,9 +132,10 @@ class Checkpoint:
         if not (self.path and self.path.exists()): return [], None
         try:
             with np.load(self.path, allow_pickle=False) as z:
-                learner.restore([z[f's{i}'] for i in range(len(learner.state()))])
-                return json.loads(str(z['history'])), [z[f'b{i}'] for i in range(len(learner.mean))]
-        except (OSError, ValueError, KeyError, EOFError): return [], None
+                state, best, history = [z[f's{i}'] for i in range(len(learner.state()))], [z[f'b{i}'] for i in range(len(learner.mean))], json.loads(str(z['history']))
+            learner.restore(state)   # after everything was there
+            return history, best
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error): return [], None
 
     def done(self):
         if self.path: self.path.unlink(missing_ok=True)
@@ -230,7 +238,7 @@ def save(
     with atomic(path) as f: f.write(whole)
 
 # %% ../../nbs/pilot/31_train.ipynb #cce60c6e
-_KNOWN = {c for part in (keras.layers, keras.initializers, keras.regularizers, keras.constraints) for c, x in vars(part).items() if isinstance(x, type)} - {'Lambda'} | {'Functional', 'Model', 'Sequential'}
+_KNOWN = {c for part in (keras.layers, keras.initializers, keras.regularizers, keras.constraints) for c, x in vars(part).items() if isinstance(x, type)} - {'Lambda', 'StringLookup', 'IntegerLookup', 'TextVectorization', 'DenseFeatures'} | {'Functional', 'Model', 'Sequential'}
 
 def _named(config):
     "What a model's description names: (class, module, function), at any depth."
@@ -240,22 +248,36 @@ def _named(config):
     elif isinstance(config, list):
         for x in config: yield from _named(x)
 
+# %% ../../nbs/pilot/31_train.ipynb #e66ffc25
 def strangers(config:dict)->list:
     "Those of them that are more than numbers in, numbers out."
-    computes = lambda f: f in ('concat', 'cast', 'reshape', 'stack') or f.startswith(('math.', 'nn.', '__operators__.'))
+    computes = lambda f: f in ('concat', 'cast', 'reshape', 'stack', 'split', 'transpose', 'expand_dims', 'image.resize', 'nn.relu', 'nn.softmax') or f.startswith(('math.', '__operators__.'))
     known = lambda name, f: name in _KNOWN or (name in ('TFOpLambda', 'SlicingOpLambda') and computes(f))
     return sorted({f if name.endswith('OpLambda') else name for name, module, f in _named(config) if module.split('.')[0] != 'keras' or not known(name, f)})
+
+# %% ../../nbs/pilot/31_train.ipynb #8833fee0
+def elsewhere(h5)->list:
+    "Names in an open HDF5 file whose data lie in other files, or may."
+    names = []
+    for name in h5:
+        if not isinstance(h5.get(name, getlink=True), h5py.HardLink): names.append(f'{h5.name}/{name}'.replace('//', '/'))
+        elif isinstance(x := h5[name], h5py.Group): names += elsewhere(x)
+        elif x.external or x.is_virtual: names.append(x.name)
+    return names
 
 # %% ../../nbs/pilot/31_train.ipynb #a585677e
 def open_model(path):
     "A Keras model from an .h5 file; EdgecarError when it is not one, or has a layer that is a program."
     try:
         with h5py.File(path) as h5:
-            if names := strangers(json.loads(h5.attrs['model_config'])): raise EdgecarError(f"is more than a net: {', '.join(names)} could do anything on this machine", path, 'build it from the layers of keras.layers, without Lambda')
+            if names := strangers(json.loads(h5.attrs['model_config'])) + elsewhere(h5):
+                raise EdgecarError(f"is more than a net: {', '.join(names)} may run programs or read files", path, 'build it of plain layers, and save it with Keras 2 (tf.keras of TensorFlow 2.15)')
             model = keras.models.load_model(h5, compile=False)
             model.seen_through = str(h5.attrs.get('seen_through', ''))
+            if not model.inputs: raise ValueError('no input')
         return model
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as e: raise EdgecarError(f'is not a Keras model ({str(e).splitlines()[0]})', path, 'train again, or `dvc pull` it') from None
+    except EdgecarError: raise
+    except Exception as e: raise EdgecarError(f"is not a Keras model ({(str(e).splitlines() or [type(e).__name__])[0]})", path, 'train again, or `dvc pull` it') from None   # Keras has no list of what a bad file raises
 
 # %% ../../nbs/pilot/31_train.ipynb #fe4d6268
 def weights_of(
