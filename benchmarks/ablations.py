@@ -1,6 +1,6 @@
 """What makes a pilot drive: the recipe of params.yaml in a shortened form, with one thing changed at a time.
 
-    .venv/bin/python benchmarks/ablations.py     # about 40 minutes on 2 cores; `data crop` names groups, --seeds 1 saves half
+    .venv/bin/python benchmarks/ablations.py     # about 50 minutes on 2 cores; `data crop` names groups, --seeds 1 saves half
 
 Every row trains from the same seeds and drives the tracks that are kept for choosing (`select`; never the gate's), through the runtime that ships. Its
 validation block picks the checkpoint, so that nothing but the row's own change has seen a track before. What is done is kept in .cache/ablations, and an interrupted

@@ -86,7 +86,7 @@ def theirs(tubs, out, cap):
             run['seconds'] = time.perf_counter() - start - paused
             run['exams'].append(dict(epoch=epoch + 1, seconds=round(run['seconds'], 1), **found))
             print(run['exams'][-1], file=sys.stderr)
-            self.model.stop_training = run['passed'] or run['seconds'] > cap
+            if run['passed'] or run['seconds'] > cap: self.model.stop_training = True   # its own early stop stands
 
     parts.ModelCheckpoint = Examined
     train(cfg, ','.join(map(str, tubs)), model=model, model_type='linear')
