@@ -64,6 +64,8 @@ class Recording:
     index:np.ndarray     # (n,) int64, `_index` in its tub
     session:np.ndarray   # (n,) int32, another number where a session or a tub begins
     time_ms:np.ndarray   # (n,) int64, ms since 1970; 0 when the tub does not say
+    given:np.ndarray     # (n,) float32 in [-1, 1], the steering that the car was given; NaN when the tub does not say
+    latency_s:np.ndarray # (n,) float32, from a frame to its command; NaN when the tub does not say
     skipped:tuple        # a `Fault` for each record that could not be used
     key:str              # digest of the content: tubs that differ in any row or pixel have another
 
@@ -76,7 +78,18 @@ class _Row:
     tub:Path
     file:str      # its frame
     bytes:int     # of that file
-    values:tuple  # steering, throttle, index, session, time_ms
+    values:tuple  # steering, throttle, index, session, time_ms, given, latency_s
+
+# %% ../../nbs/data/13_frames.ipynb #c9fe6796
+_GIVEN, _LATENCY = 'twin/steering', 'twin/latency_ms'   # what only the twin records
+
+def _under_way(record):
+    "The steering that the car was given, and its latency in s; None for what the record does not say. Bad when it cannot be."
+    given, latency_ms = record.get(_GIVEN), record.get(_LATENCY)
+    for key, value, low, high in (_GIVEN, given, -1, 1), (_LATENCY, latency_ms, 0, 1000):
+        fits = value is None or isinstance(value, (int, float)) and low <= value <= high
+        if not fits: raise Bad('bad command', f'{key} is {value!r}')
+    return given, None if latency_ms is None else latency_ms/1000
 
 # %% ../../nbs/data/13_frames.ipynb #313a2061
 def _row(tub, index, record, session):
@@ -89,7 +102,7 @@ def _row(tub, index, record, session):
     if not size: raise Bad('empty image', name)
     time_ms = record.get('_timestamp_ms', 0)
     if not isinstance(time_ms, int) or not 0 <= time_ms < 2**62: raise Bad('bad line', f'_timestamp_ms is {time_ms!r}')
-    return _Row(tub.path, file, size, (*commands(record), index, session, time_ms))
+    return _Row(tub.path, file, size, (*commands(record), index, session, time_ms, *_under_way(record)))
 
 # %% ../../nbs/data/13_frames.ipynb #918c60ff
 def _rows(paths):
@@ -107,7 +120,7 @@ def _rows(paths):
     return rows, faults
 
 # %% ../../nbs/data/13_frames.ipynb #da24838a
-_FORMAT = 'edgecar frames 1'   # to be changed when the same content would be stored in another way
+_FORMAT = 'edgecar frames 2'   # to be changed when the same content would be stored in another way
 
 def _digest(*parts):
     "sha256 of several strings of bytes."
@@ -242,5 +255,6 @@ def load(
     except (OSError, ValueError, KeyError, TypeError):
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool: known, frames = _read(paths, size, cache, pool, bar)
         _save(memo, known)
-    steering, throttle, index, session, time_ms = zip(*known['rows'])
-    return Recording(frames, np.float32(steering), np.float32(throttle), np.int64(index), np.int32(session), np.int64(time_ms), tuple(Fault(*f) for f in known['faults']), known['key'])
+    steering, throttle, index, session, time_ms, given, latency_s = zip(*known['rows'])
+    return Recording(frames, np.float32(steering), np.float32(throttle), np.int64(index), np.int32(session), np.int64(time_ms),
+                     np.array(given, np.float32), np.array(latency_s, np.float32), tuple(Fault(*f) for f in known['faults']), known['key'])

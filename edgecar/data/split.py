@@ -74,7 +74,7 @@ def folds(
     return out
 
 # %% ../../nbs/data/14_split.ipynb #f9caf44e
-COLUMNS = ('steering', 'throttle', 'index', 'session', 'time_ms')
+COLUMNS = ('steering', 'throttle', 'index', 'session', 'time_ms', 'given', 'latency_s')
 
 # %% ../../nbs/data/14_split.ipynb #0fdd01c4
 def save(
