@@ -27,14 +27,16 @@ NONE = Augment(0, 0, 0, 0, 0, 0, 0, 0)
 
 # %% ../../nbs/data/15_augment.ipynb #344659c6
 def flip(
-    x,     # (n, h, w, c) frames
-    y,     # (n, 2) steering, throttle in [-1, 1]; further pairs are commands that came before
-    which, # (n,) bool
-):         # frames and labels, mirrored where `which`
-    "Mirror some frames left to right, and their steering with them."
+    x,            # (n, h, w, c) frames
+    y,            # (n, k) labels: steering and throttle in [-1, 1], then whatever goes with them
+    which,        # (n,) bool
+    mirror=None,  # (k,) what a mirror multiplies each label with; None: pairs of steering and throttle
+):                # frames and labels, mirrored where `which`
+    "Mirror some frames left to right, and their labels with them."
+    if mirror is None: mirror = np.tile(np.float32([-1, 1]), y.shape[1]//2)
     x = x.copy()
     x[which] = x[which][:, :, ::-1]
-    return x, np.where(which[:, None], y * np.tile(np.float32([-1, 1]), y.shape[1]//2), y)
+    return x, np.where(which[:, None], y*mirror, y)
 
 # %% ../../nbs/data/15_augment.ipynb #d1af62c4
 def shift(
@@ -86,10 +88,11 @@ def augment(
     y,            # (n, 2) float32 steering, throttle in [-1, 1], and what came before
     a:Augment,    # how much
     g,            # numpy Generator; it decides everything
+    mirror=None,  # as `flip` takes it
 ):                # float32 frames and labels of the same shapes
     "A changed copy of a batch and its labels."
     n = len(x)
-    x, y = flip(np.asarray(x, np.float32), y, g.random(n) < a.flip)
+    x, y = flip(np.asarray(x, np.float32), y, g.random(n) < a.flip, mirror)
     if a.shift: x, y = shift(x, y, g.uniform(-a.shift, a.shift, n), a.shift_steer)
     if a.blur: x = blur(x, a.blur, g)
     return (relight(x, a, g) if a != NONE else x), y
