@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUTS', 'Recipe', 'either_way', 'Hand', 'fields_of', 'episode_start', 'frames', 'record_tub', 'record_share',
-           'serve', 'in_processes', 'fresh', 'record', 'starter_recipe', 'unlike', 'starter', 'check']
+           'serve_with', 'serve', 'in_processes', 'fresh', 'record', 'starter_recipe', 'unlike', 'starter', 'check']
 
 # %% ../../nbs/sim/28_record.ipynb #3d87e95e
 import contextlib
@@ -117,18 +117,24 @@ def episode_start(recipe, track, g):
     latency_s = recipe.latency_low_s + (recipe.latency_high_s - recipe.latency_low_s)*g.random()
     return place | dict(latency_s=latency_s, jitter_s=recipe.latency_jitter_s)
 
-def frames(recipe, track, g):
+def frames(
+    recipe, track, g,
+    pilot=None,   # frame -> (steering, throttle), which drives instead of the expert; one that has `reset` and `latency_s`
+):
     "One record after another, for ever: the number of the episode, and {field: value}."
     env, episode = Twin(track, direction=0, random=recipe.random), 0
     while True:
         frame, info = env.reset(seed=int(g.integers(2**31)), options=episode_start(recipe, track, g))
         car, hand = env.car, Hand(g, recipe)
         expert = Expert(car.track, car.vehicle, recipe.pace)
+        if pilot:
+            pilot.latency_s = car.commands.latency_s
+            pilot.reset()
         for _ in range(recipe.episode):
             steering, throttle = expert(car.row, car.commands)
-            given = hand(steering)
-            yield episode, fields_of(frame, steering, throttle, given, car.commands.latency_s, info)
-            frame, _, end, _, info = env.step((given, throttle))
+            given = pilot(frame) if pilot else (hand(steering), throttle)
+            yield episode, fields_of(frame, steering, throttle, given[0], car.commands.latency_s, info)
+            frame, _, end, _, info = env.step(given)
             if end: break
         episode += 1
 
@@ -138,12 +144,13 @@ def record_tub(
     recipe:Recipe,
     number:int=0,      # which of the recipe's tracks
     tick=None,         # called after each frame
+    pilot=None,        # drives instead of the expert, who still says what it would do
 )->Path:               # `path`
     "Record one tub of a recipe: 20 frames a second of the recipe's clock, a day for each tub."
     started, name = recipe.started + 86400*number, recipe.names[number]
     notes = [['twin', name], *(['twin/' + k, x] for k, x in asdict(recipe).items())]
     with TubWriter(path, list(INPUTS), list(INPUTS.values()), notes, session=f'twin-{number}_0', created_at=started, sync_s=None) as w:
-        for n, (episode, record) in zip(range(recipe.frames), frames(recipe, name, rng(7, recipe.seed, number))):
+        for n, (episode, record) in zip(range(recipe.frames), frames(recipe, name, rng(7, recipe.seed, number), pilot)):
             w.write({**record, '_timestamp_ms': started*1000 + 50*n, '_session_id': f'twin-{number}_{episode}'})
             if tick: tick()
     return Path(path)
@@ -154,32 +161,40 @@ def record_share(
     recipe:Recipe,
     numbers,       # which of the recipe's tracks
     tick=None,     # called after each frame
+    pilot=None,    # drives instead of the expert
 ):
     "Record some of a recipe's tubs: 00_oval, 01_donkey, ..."
-    for i in numbers: record_tub(Path(folder)/f'{i:02}_{Path(recipe.names[i]).stem.replace(":", "")}', recipe, i, tick)
+    for i in numbers:
+        name = Path(recipe.names[i]).stem.replace(':', '')
+        record_tub(Path(folder)/f'{i:02}_{name}', recipe, i, tick, pilot)
 
 # %% ../../nbs/sim/28_record.ipynb #7bea9725
-def serve():
-    "Record the share that the input names: the main program of a process of `record`."
-    folder, recipe, numbers = json.load(sys.stdin)
+def serve_with(record):
+    "Call `record(tick)`, and say a dot for each frame, or what went wrong."
     say = sys.stdout.buffer
     def tick():
         say.write(b'.')
         say.flush()
-    try: record_share(folder, Recipe(**recipe), numbers, tick)
+    try: record(tick)
     except BrokenPipeError: os._exit(1)   # the first process is gone
     except Exception as e: say.write(b'!' + pickle.dumps(e))
+
+def serve():
+    "Record the share that the input names: the main program of a process of `record`."
+    folder, recipe, numbers = json.load(sys.stdin)
+    serve_with(lambda tick: record_share(folder, Recipe(**recipe), numbers, tick))
 
 # %% ../../nbs/sim/28_record.ipynb #1b91d6c9
 def in_processes(
     shares,   # what each of them is to record, for `serve`
     tick,     # called with a number of frames
+    module='edgecar.sim.record',   # whose `serve` does it
 ):
     "Record in processes of our own; when one fails, or at ctrl-C, all of them end. EdgecarError when one is ended by somebody else."
     with contextlib.ExitStack() as stack:
         running = {}
         for share in shares:
-            p = stack.enter_context(subprocess.Popen([sys.executable, '-c', 'from edgecar.sim.record import serve; serve()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0))
+            p = stack.enter_context(subprocess.Popen([sys.executable, '-c', f'from {module} import serve; serve()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0))
             stack.callback(p.kill)
             with p.stdin: p.stdin.write(json.dumps(share).encode())
             running[p.stdout.fileno()] = p
