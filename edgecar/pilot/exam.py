@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'LATENCIES_MS', 'TROUBLES', 'Z', 'BLOCKS', 'SURE_Z', 'exam', 'troubled', 'per_km', 'mean_of', 'share_of',
-           'column', 'carried', 'at_latency', 'by_latency', 'worst_latency', 'summary', 'score', 'drivers_or']
+           'column', 'carried', 'at_latency', 'by_latency', 'worst_latency', 'summary', 'plot_latencies', 'score',
+           'drivers_or']
 
 # %% ../../nbs/pilot/45_exam.ipynb #165aaf3b
 import contextlib
@@ -136,6 +137,20 @@ def summary(
         by_latency=each, worst_latency=worst_latency(each))
     if len(hard): found['troubled_per_km'] = per_km(carried(hard), column(hard, 'metres'), z)
     return found
+
+# %% ../../nbs/pilot/45_exam.ipynb #d1b1c163
+def plot_latencies(
+    found:dict,   # of `by_latency`
+):                # matplotlib Figure
+    "Events, distance to the line and speed over the latency, with their intervals."
+    from matplotlib.figure import Figure
+    fig, ms = Figure(figsize=(8, 2.2), dpi=70, layout='constrained'), [float(x) for x in found]
+    labels = dict(off_track_per_km='carried back, 1/km', cte_p95_m='p95 of |cte|, m', speed_ratio="of the expert's speed")
+    for ax, (key, label) in zip(fig.subplots(1, 3), labels.items()):
+        value, low, high = (np.array([x[key][end] for x in found.values()]) for end in ('value', 'low', 'high'))
+        ax.errorbar(ms, value, (value - low, high - value), fmt='o-', capsize=3)
+        ax.set(xlabel='latency, ms', ylabel=label, ylim=(0, max(1.05*high.max(), .01)))
+    return fig
 
 # %% ../../nbs/pilot/45_exam.ipynb #585f97ce
 BLOCKS, SURE_Z = 10, 3.3
