@@ -34,7 +34,7 @@ def hushed():
 # %% ../../nbs/pilot/33_export.ipynb #5289e061
 def tflite(
     model,              # keras Model, any batch
-    calibrate=None,     # lists of inputs in the model's own range, see `calibration`; None leaves it float32
+    calibrate=None,     # {input: value} in the model's own range, see `calibration`; None leaves it float32
 )->bytes:               # a TFLite file
     "Convert to TFLite: float32, or full-integer int8 with uint8 frames in and int8 commands out."
     eats = [keras.Input(batch_shape=(1, *i.shape[1:]), name=name) for i, name in zip(model.inputs, model.input_names)]   # one frame: no shape is computed at run time
@@ -53,15 +53,16 @@ def tflite(
 FILES = ('float32', 'int8', 'donkey')
 
 def calibration(k, frames):
-    "What sets the ranges of int8: inputs of the whole pilot, one list for each training frame, and for a black and a white one."
+    "What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame, and for a black and a white one."
     frames = k.eye.many(frames)
     ramp = np.stack([np.zeros_like(frames[0]), np.full_like(frames[0], 255)])
     frames = np.concatenate([frames, ramp]).astype(np.float32)
-    if not k.past_steering: return [[f[None]] for f in frames]
+    name = 'frame'   # `raw` calls it so, too
+    if not k.past_steering: return [{name: f[None]} for f in frames]
     steering = np.linspace(-1, 1, len(frames)*k.past_steering, dtype=np.float32)
     past = rng(13).permutation(steering).reshape(len(frames), 1, -1)
     latency_s = np.linspace(0, .2, len(frames), dtype=np.float32).reshape(-1, 1, 1)
-    return [[f[None], p, s] for f, p, s in zip(frames, past, latency_s)]
+    return [{name: f[None], 'past_steering': p, 'latency_s': s} for f, p, s in zip(frames, past, latency_s)]
 
 def export(
     net,          # a trained net
