@@ -153,7 +153,7 @@ def test_pip_does_it_where_uv_cannot(small, uv, why):
 
 
 @needs_uv
-def test_uv_does_it_and_begins_afresh_where_it_must(small):
+def test_uv_does_it_and_begins_afresh_where_it_must(small, bin):
     code, said = small(WORKING)
     assert code == 0 and small.has_toy(), said
     assert 'installing 3 packages' in said and 'pip installs' not in said
@@ -161,10 +161,10 @@ def test_uv_does_it_and_begins_afresh_where_it_must(small):
     assert (site/'toy-1.0.dist-info/INSTALLER').read_text() == 'uv'
     assert small(WORKING) == (0, ''), 'nothing to do the second time'
 
-    # begun and not ended: half a package looks like a whole one to an installer
+    # begun and not ended: half a package looks like a whole one to an installer; make's PATH has .venv first
     (site/'toy/__init__.py').unlink()
     (small.repo/'.venv/.ready').rename(small.repo/'.venv/.begun')
-    assert small(WORKING)[0] == 0 and (site/'toy/__init__.py').exists()
+    assert small(WORKING, PATH=f'{small.repo}/.venv/bin:{bin}')[0] == 0 and (site/'toy/__init__.py').exists()
 
     # made elsewhere, and moved
     cfg = small.repo/'.venv/pyvenv.cfg'
