@@ -115,3 +115,11 @@ def test_the_cache_lies_beside_pips(install, index, tmp_path):
 def test_no_cache(install, index, tmp_path):
     assert install(PIP_INDEX_URL=index.address, PIP_NO_CACHE_DIR='1')[0]
     assert not (tmp_path/'.cache/uv').exists()
+
+
+def test_no_place_for_a_cache(install, index, tmp_path):
+    "As in a container whose user has no home."
+    home = tmp_path/'home'
+    home.mkdir(mode=0o500)
+    if not os.geteuid(): os.chown(home, 12345, -1)   # root may write anywhere, and leaves others' folders alone
+    assert install(PIP_INDEX_URL=index.address, HOME=str(home))[0] and not [*home.iterdir()]
