@@ -1,13 +1,15 @@
 """How steady the car's loop is, and how soon the wheels are in neutral when something goes wrong; beside DonkeyCar's own loop with its web controller, with the same faults on the same rig.
 
-    .venv/bin/python benchmarks/drive.py     # after make repro; about 5 minutes on 2 cores that do nothing else
+    .venv/bin/python benchmarks/drive.py     # after make repro; about 5 minutes on 2 idle cores
 
-Steady: the twin in real time at 60 Hz, a loop of 60 Hz with camera, page, pilot, guards and owner, for half a minute (`--seconds`), alone. `missed_deadlines`: turns that had not ended when the next was due;
+Steady: the twin in real time at 60 Hz, a loop of 60 Hz with camera, page, pilot, guards and owner, alone, for
+half a minute (`--seconds`). `missed_deadlines`: turns that had not ended when the next was due;
 `jitter_p99_ms`: how far the intervals between turns are from 1/60 s, beside those of a bare loop that does nothing but wait; `overhead_p99_ms`: a turn's work without the inference.
 
 Neutral: a pilot (or a driver, for the faults of the line) gives throttle; then one fault comes and stays, at a random moment. Measured where the actuator writes (a log with monotonic times), until the
 output is neutral and remains so: `neutral_p99_ms`, `neutral_max_ms` over all trials (`--trials` of each fault, `--peer-trials` for DonkeyCar's). Whatever is not in neutral after 1 s is `unbounded`.
-Trials run in several rigs (`--rigs`), each with processes and a simulator of its own: one waits most of the time and needs a sixth of a core.
+Trials run in several rigs (`--rigs`), each with processes and a simulator of its own: a rig mostly waits,
+and needs a sixth of a core.
 The last line is JSON; the peer's figures have the prefix `peer_`.
 """
 import argparse
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,7 @@ asyncio.run(main())
 '''
 INSIDE = 'frame', 'frozen', 'black', 'white', 'slow', 'hung', 'nan', 'range', 'exception', 'keyboard'     # made in the rig
 OUTSIDE = 'link', 'cut', 'page', 'signal', 'bus', 'simulator', 'terminated', 'killed', 'standing'           # done to it
+FAULTS = *INSIDE, *OUTSIDE
 
 
 # the rig: a process with either loop, in which faults can be made by writing their names to its stdin
@@ -316,10 +319,17 @@ def share(which, model, faults):
 
 def shares(which, trials, rigs):
     "The faults of each rig, equally many of each kind; no two rigs have the same at the same time."
-    kinds = [fault for fault in (*INSIDE, *OUTSIDE) if which == 'ours' or fault != 'keyboard']   # the peer has none
+    kinds = [fault for fault in FAULTS if which == 'ours' or fault != 'keyboard']   # the peer has none
     everything = [fault for fault in kinds for _ in range(trials)]
     parts = [everything[rig::rigs] for rig in range(rigs)]
     return [part[(first := len(part)*rig//rigs):] + part[:first] for rig, part in enumerate(parts)]
+
+
+def tell(which, fault, found):
+    "A line on the trials of one fault."
+    good = [ms for ms in found if ms is not None]
+    times = f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''
+    if found: print(f'{which:5} {fault:10} {len(good)}/{len(found)} neutral{times}', flush=True)
 
 
 def neutral(which, model, trials, rigs):
@@ -328,14 +338,11 @@ def neutral(which, model, trials, rigs):
     print(f'{which:5} {sum(map(len, asked))} trials in {rigs} rigs', flush=True)
     with ProcessPoolExecutor(rigs, multiprocessing.get_context('spawn')) as pool:
         done = [found for part in pool.map(share, [which]*rigs, [model]*rigs, asked) for found in part]
-    counted = Counter(fault for fault, _ in done)
-    for fault in (*INSIDE, *OUTSIDE):
-        if not (n := counted[fault]): continue
-        good = [ms for kind, ms in done if kind == fault and ms is not None]
-        print(f'{which:5} {fault:10} {len(good)}/{n} neutral' + (f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''), flush=True)
+    for fault in FAULTS: tell(which, fault, [ms for kind, ms in done if kind == fault])
     everything = [ms for _, ms in done if ms is not None]
     p99, worst = (round(float(np.percentile(everything, q)), 1) if everything else None for q in (99, 100))
-    return dict(neutral_p99_ms=p99, neutral_max_ms=worst, unbounded=len(done) - len(everything), neutral_s=round(time.monotonic() - began, 1))
+    unbounded, took_s = len(done) - len(everything), round(time.monotonic() - began, 1)
+    return dict(neutral_p99_ms=p99, neutral_max_ms=worst, unbounded=unbounded, neutral_s=took_s)
 
 
 def steady(rig, seconds):
@@ -365,7 +372,7 @@ def main():
     ask.add_argument('--seconds', type=float, default=30)
     ask.add_argument('--trials', type=int, default=50, help='of each fault')
     ask.add_argument('--peer-trials', type=int, default=3)
-    ask.add_argument('--rigs', type=int, default=3*len(os.sched_getaffinity(0)), help='in which trials run at once')
+    ask.add_argument('--rigs', type=int, default=3*len(os.sched_getaffinity(0)), help='trials at a time')
     ask.add_argument('--model', default='build/export/pilot.tflite')
     asked = ask.parse_args()
     if not Path(asked.model).is_file(): sys.exit(f'{asked.model}: is not there -> make repro, or --model')

@@ -1,4 +1,4 @@
-"`scripts/repro`, with the real DVC on a small repository: what ran, what was skipped, what failed, and how long each took."
+"`scripts/repro` with the real DVC on a small repository: what ran, was skipped or failed, and how long it took."
 import os
 import re
 import shutil
@@ -26,8 +26,8 @@ stages:
 @pytest.fixture
 def repo(tmp_path):
     "A repository with two stages; what makes the data and what prints the results are programs of its own."
-    for name, text in {'dvc.yaml': STAGES, 'params.yaml': 'bound: 1\n', 'scripts/data': '#!/bin/sh\nsleep .3\n',
-                       'bin/edgecar': '#!/bin/sh\necho the results\n'}.items():
+    programs = {'scripts/data': '#!/bin/sh\nsleep .3\n', 'bin/edgecar': '#!/bin/sh\necho the results\n'}
+    for name, text in {'dvc.yaml': STAGES, 'params.yaml': 'bound: 1\n', **programs}.items():
         (tmp_path/name).parent.mkdir(exist_ok=True)
         (tmp_path/name).write_text(text)
         if '/' in name: (tmp_path/name).chmod(0o755)
@@ -54,10 +54,13 @@ def test_what_runs_is_timed_and_what_need_not_is_named(repo):
     assert code == 0, said
     assert [*steps] == ['set-up', 'data', 'slow', 'judge', 'rest', 'total']
     assert steps['set-up'] == (None, 'skipped: up to date')
-    assert steps['data'][0] >= .3 and 1 <= steps['slow'][0] and steps['slow'][0] + steps['data'][0] <= steps['total'][0] <= took
+    assert steps['data'][0] >= .3 and steps['slow'][0] >= 1
+    assert steps['slow'][0] + steps['data'][0] <= steps['total'][0] <= took + .1   # a digit is shown
     total = sum(seconds or 0 for name, (seconds, _) in steps.items() if name != 'total')
     assert abs(total - steps['total'][0]) < .3
-    assert said.index("Running stage 'slow'") < said.index("Running stage 'judge'") < said.index('the results') < said.index('\nstep ')
+    lines = "Running stage 'slow'", "Running stage 'judge'", 'the results', '\nstep '
+    places = [said.index(line) for line in lines]
+    assert places == sorted(places)
 
     (repo/'params.yaml').write_text('bound: 2\n')
     _, steps, said = loop(repo)

@@ -33,13 +33,15 @@ def setup(tmp_path, bin):
     "Run the real script in a small clone; its exit code and what it said."
     repo = tmp_path/'repo'
     (repo/'scripts').mkdir(parents=True)
-    for name in ['scripts/setup', 'scripts/uv', 'Pipfile.lock', 'setup.py', 'settings.ini', 'Makefile']: shutil.copy(ROOT/name, repo/name)
+    for name in ['scripts/setup', 'scripts/uv', 'Pipfile.lock', 'setup.py', 'settings.ini', 'Makefile']:
+        shutil.copy(ROOT/name, repo/name)
     subprocess.run(['git', 'init', '-q', repo], check=True)
 
     def run(*command, **env):
         keep = {k: v for k, v in os.environ.items() if k in ('HOME', 'PIP_CERT')}
         ours = {**keep, 'PATH': str(bin), 'PIP_CONFIG_FILE': os.devnull, 'PIP_NO_CACHE_DIR': '1', **env}
-        done = subprocess.run(command or [repo/'scripts/setup'], cwd=repo, env=ours, capture_output=True, text=True, timeout=120)
+        how = dict(cwd=repo, env=ours, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command or [repo/'scripts/setup'], **how)
         return done.returncode, done.stderr
     run.repo = repo
     return run
@@ -120,7 +122,7 @@ def test_an_index_that_never_answers(setup):
 
 @pytest.fixture
 def small(setup):
-    "A lock of four packages, and a function that runs the script with an index that has them and the uv given, if any."
+    "A lock of four packages, and a function that runs the script with an index that has them, with or without uv."
     builds = installed('setuptools')   # what installs this library itself
     def run(uv=None, **env):
         wheels = [builds, wheel('micropipenv'), wheel('toy'), wheel('uv', scripts=dict(uv=uv or ''))]
@@ -133,7 +135,8 @@ def small(setup):
         with serving(*wheels[:4 if uv else 3]) as index:
             return setup(PIP_INDEX_URL=index.address, NO_PROXY='127.0.0.1', **env)
     run.repo = setup.repo
-    run.has_toy = lambda: subprocess.run([setup.repo/'.venv/bin/python', '-c', 'import toy'], capture_output=True).returncode == 0
+    toy = [setup.repo/'.venv/bin/python', '-c', 'import toy']
+    run.has_toy = lambda: subprocess.run(toy, capture_output=True).returncode == 0
     return run
 
 
@@ -142,13 +145,14 @@ WORKING = f'#!{shutil.which("bash")}\nexec {UV} "$@"\n'
 needs_uv = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason='uv is needed -> make setup')
 
 
-@pytest.mark.parametrize('uv, why', [(None, 'cannot be had here'), (FAILING, 'failed')], ids=['none', 'failing'])
+@pytest.mark.parametrize('uv, why', [(None, 'cannot be had here'), (FAILING, 'failed')], ids=['no', 'fails'])
 def test_pip_does_it_where_uv_cannot(small, uv, why):
     code, said = small(uv)
     assert code == 0 and small.has_toy(), said
     assert [line for line in said.splitlines() if 'uv' in line] == [
         f'setup: uv {why} (see .venv/setup.log) -> pip installs the packages, which takes 2 minutes or so']
-    assert ('Illegal instruction' if uv else 'No matching distribution') in (small.repo/'.venv/setup.log').read_text()
+    said_why = 'Illegal instruction' if uv else 'No matching distribution'
+    assert said_why in (small.repo/'.venv/setup.log').read_text()
     assert 'ready: Python 3.11' in said and small(uv) == (0, ''), 'nothing to do the second time'
 
 

@@ -12,7 +12,8 @@ from edgecar.core import root
 
 ROOT = root(Path(__file__).parent)
 TOY, NEWER = wheel('toy'), wheel('toy', '2.0')
-pytestmark = pytest.mark.skipif(not (Path(sys.prefix)/'bin/uv').exists() and 'CI' not in os.environ, reason='uv is needed -> make setup')
+UV = Path(sys.prefix)/'bin/uv'
+pytestmark = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason='no uv -> make setup')
 
 
 @pytest.fixture
@@ -28,11 +29,12 @@ def install(tmp_path):
     "Install toy 1.0 into a folder with the settings given; what the folder then holds, and what was said."
     def run(digest=sha256(TOY[1]), **settings):
         (tmp_path/'wanted.txt').write_text(f'toy==1.0 --hash={digest}\n')
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(('PIP_', 'UV_')) and 'proxy' not in k.lower()}
-        ours |= {'HOME': str(tmp_path), 'PIP_CONFIG_FILE': os.devnull, 'PIP_RETRIES': '0', 'PIP_TIMEOUT': '10'}
-        bundles = 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE', 'SSL_CERT_FILE', 'SSL_CERT_DIR'
-        ours = {k: v for k, v in ours.items() if k not in bundles} | settings
-        command = [sys.executable, ROOT/'scripts/uv', '--no-deps', '--require-hashes', '--target', 'to', '-r', 'wanted.txt']
+        others = 'PIP_', 'UV_', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE', 'SSL_CERT_FILE', 'SSL_CERT_DIR'
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(others) and 'proxy' not in k.lower()}
+        ours |= dict(HOME=str(tmp_path), PIP_CONFIG_FILE=os.devnull, PIP_RETRIES='0', PIP_TIMEOUT='10')
+        ours |= settings
+        wanted = '--no-deps', '--require-hashes', '--target', 'to', '-r', 'wanted.txt'
+        command = [sys.executable, ROOT/'scripts/uv', *wanted]
         done = subprocess.run(command, cwd=tmp_path, env=ours, capture_output=True, text=True, timeout=100)
         assert (done.returncode == 0) == (tmp_path/'to/toy').exists(), done.stderr
         return done.returncode == 0, done.stderr
@@ -96,9 +98,10 @@ def test_nobody_else_is_asked(install, index, nobody):
     proxy = index.address.removesuffix('/simple')
     with serving(TOY) as other:
         told = dict(UV_DEFAULT_INDEX=other.address, UV_INDEX_URL=other.address, UV_INDEX=other.address)
-        installed, _ = install(PIP_INDEX_URL=nobody, HTTP_PROXY=proxy, HTTPS_PROXY=proxy, NO_PROXY='127.0.0.1', **told)
-        assert not installed and index.asked == other.asked == []
-        with serving() as empty: assert not install(PIP_INDEX_URL=empty.address, HTTPS_PROXY=proxy, NO_PROXY='127.0.0.1', **told)[0]
+        told |= dict(HTTP_PROXY=proxy, HTTPS_PROXY=proxy, NO_PROXY='127.0.0.1')
+        assert not install(PIP_INDEX_URL=nobody, **told)[0]
+        assert index.asked == other.asked == []
+        with serving() as empty: assert not install(PIP_INDEX_URL=empty.address, **told)[0]
         assert empty.asked and index.asked == other.asked == []
 
 
@@ -121,5 +124,5 @@ def test_no_place_for_a_cache(install, index, tmp_path):
     "As in a container whose user has no home."
     home = tmp_path/'home'
     home.mkdir(mode=0o500)
-    if not os.geteuid(): os.chown(home, 12345, -1)   # root may write anywhere, and leaves others' folders alone
+    if not os.geteuid(): os.chown(home, 12345, -1)   # root could write, and leaves others' folders alone
     assert install(PIP_INDEX_URL=index.address, HOME=str(home))[0] and not [*home.iterdir()]

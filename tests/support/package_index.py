@@ -21,13 +21,14 @@ def wheel(name, version='1.0', scripts={}):
     info = f'{name}-{version}.dist-info'
     files = {f'{name}/__init__.py': f'version = "{version}"\n',
              f'{info}/METADATA': f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n',
-             f'{info}/WHEEL': 'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n'}
+             f'{info}/WHEEL': 'Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n'}
     files |= {f'{name}-{version}.data/scripts/{script}': text for script, text in scripts.items()}
     files[f'{info}/RECORD'] = ''.join(f'{file},,\n' for file in [*files, f'{info}/RECORD'])
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w') as z:
         for file, text in files.items():
-            (entry := zipfile.ZipInfo(file)).external_attr = (0o100755 if '/scripts/' in file else 0o100644) << 16
+            entry = zipfile.ZipInfo(file)
+            entry.external_attr = (0o100755 if '/scripts/' in file else 0o100644) << 16
             z.writestr(entry, text)
     return f'{name}-{version}-py3-none-any.whl', out.getvalue()
 
@@ -48,17 +49,19 @@ def certificate(folder):
     "A PEM file with a key and a certificate for 127.0.0.1, beside `authority.pem`, which has signed it."
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     named = lambda name: x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    day, now, pem = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC), serialization.Encoding.PEM
+    day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
+    pem, authorised = serialization.Encoding.PEM, x509.BasicConstraints(ca=True, path_length=None)
 
     def signed(subject, key, extension):
         made = x509.CertificateBuilder().subject_name(named(subject)).issuer_name(named('authority'))
         made = made.public_key(key.public_key()).serial_number(x509.random_serial_number())
-        made = made.not_valid_before(now - day).not_valid_after(now + day).add_extension(extension, critical=True)
+        made = made.not_valid_before(now - day).not_valid_after(now + day)
+        made = made.add_extension(extension, critical=True)
         return made.sign(authority, hashes.SHA256()).public_bytes(pem)
 
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address('127.0.0.1'))])
     private = server.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder/'authority.pem').write_bytes(signed('authority', authority, x509.BasicConstraints(ca=True, path_length=None)))
+    (folder/'authority.pem').write_bytes(signed('authority', authority, authorised))
     (folder/'index.pem').write_bytes(private + signed('index', server, here))
     return folder/'index.pem'
 
@@ -70,9 +73,11 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         place = urlsplit(self.path).path.strip('/').split('/')
-        files = {file: data for file, data in self.server.files if file.split('-')[0].replace('_', '-') == place[-1]}
+        files = [(file, data) for file, data in self.server.files if file.split('-')[0] == place[-1]]
+        digest = lambda data: sha256(data).replace(':', '=')
+        links = [f'<a href="/files/{name}#{digest(data)}">{name}</a>' for name, data in files]
         if place[0] == 'files': body = dict(self.server.files).get(place[-1])
-        else: body = ''.join(f'<a href="/files/{f}#{sha256(d).replace(":", "=")}">{f}</a>' for f, d in files.items()).encode()
+        else: body = ''.join(links).encode()
         self.send_response(200 if body else 404)
         self.send_header('Content-Type', 'application/octet-stream' if place[0] == 'files' else 'text/html')
         self.send_header('Content-Length', str(len(body or b'')))
@@ -90,7 +95,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(*wheels, tls=None):
-    "An index that has these wheels; `address` is what PIP_INDEX_URL takes, `asked` all that it was asked for."
+    "An index that has these wheels: `address` is what PIP_INDEX_URL takes, `asked` all that was asked of it."
     server = ThreadingHTTPServer(('127.0.0.1', 0), Answer)
     server.files, server.asked = wheels, []
     server.address = f'http{"s"*bool(tls)}://127.0.0.1:{server.server_port}/simple'
