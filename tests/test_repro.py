@@ -1,4 +1,4 @@
-"`scripts/repro` with the real DVC on a small repository: what ran, was skipped or failed, and how long it took."
+"`scripts/repro` with the real DVC on a small repository: what ran, was skipped or failed, and for how long."
 import os
 import re
 import shutil
