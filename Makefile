@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export BEGAN := $(shell date +%s)
 
 .PHONY: help
 help: ## list the targets
@@ -12,10 +13,8 @@ setup: ## make .venv from the lock (PYTHON=... names a Python 3.11); nothing to 
 	@scripts/setup
 
 .PHONY: repro
-repro: setup ## run the whole loop: have the data, train, export, score, print the results
-	@scripts/data
-	dvc repro
-	@edgecar results
+repro: setup ## run the whole loop: have the data, train, export, score, print the results and the time of each step
+	@scripts/repro
 
 .PHONY: joint
 joint: setup ## run the loop on the twin and a real car's recording together (params/joint.yaml), as the experiment `joint`

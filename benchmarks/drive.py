@@ -1,16 +1,22 @@
 """How steady the car's loop is, and how soon the wheels are in neutral when something goes wrong; beside DonkeyCar's own loop with its web controller, with the same faults on the same rig.
 
-Steady: the twin in real time at 60 Hz, a loop of 60 Hz with camera, page, pilot, guards and owner, for a minute (`--seconds`). `missed_deadlines`: turns that had not ended when the next was due;
+    .venv/bin/python benchmarks/drive.py     # after make repro; about 5 minutes on 2 idle cores
+
+Steady: the twin in real time at 60 Hz, a loop of 60 Hz with camera, page, pilot, guards and owner, alone, for
+half a minute (`--seconds`). `missed_deadlines`: turns that had not ended when the next was due;
 `jitter_p99_ms`: how far the intervals between turns are from 1/60 s, beside those of a bare loop that does nothing but wait; `overhead_p99_ms`: a turn's work without the inference.
 
 Neutral: a pilot (or a driver, for the faults of the line) gives throttle; then one fault comes and stays, at a random moment. Measured where the actuator writes (a log with monotonic times), until the
 output is neutral and remains so: `neutral_p99_ms`, `neutral_max_ms` over all trials (`--trials` of each fault, `--peer-trials` for DonkeyCar's). Whatever is not in neutral after 1 s is `unbounded`.
+Trials run in several rigs (`--rigs`), each with processes and a simulator of its own: a rig mostly waits,
+and needs a sixth of a core.
 The last line is JSON; the peer's figures have the prefix `peer_`.
 """
 import argparse
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -20,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +46,7 @@ asyncio.run(main())
 '''
 INSIDE = 'frame', 'frozen', 'black', 'white', 'slow', 'hung', 'nan', 'range', 'exception', 'keyboard'     # made in the rig
 OUTSIDE = 'link', 'cut', 'page', 'signal', 'bus', 'simulator', 'terminated', 'killed', 'standing'           # done to it
+FAULTS = *INSIDE, *OUTSIDE
 
 
 # the rig: a process with either loop, in which faults can be made by writing their names to its stdin
@@ -179,6 +187,10 @@ class Rig:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.port = int(self.process.stdout.readline())
         self.size, self.last, self.lines, self.muted = 0, (0., 0.), [], False
+        self.connect()
+
+    def connect(self):
+        "As a browser does that opens the page."
         until = time.monotonic() + 20
         while True:
             try: self.socket = websocket.create_connection(f'ws://127.0.0.1:{self.port}/wsDrive' + '?page=1'*(self.which == 'ours'), timeout=5); break
@@ -218,7 +230,7 @@ class Rig:
             self.lines.append((moment, steering == 0 == throttle if self.which == 'ours' else throttle == 0))
         del self.lines[:-600]
 
-    def rolls(self, seconds=.4):
+    def rolls(self, seconds=.2):
         "Get it to drive for a moment; False when it cannot."
         until, since = time.monotonic() + 15, None
         while time.monotonic() < until:
@@ -262,11 +274,11 @@ def trial(rig, fault):
         rig.start(user)
         if not rig.rolls(): raise RuntimeError(f'{rig.which} does not drive')
     time.sleep(random.uniform(0, .1))
-    broken, process, again = Path(f'{rig.log}.fail'), rig.process, False
+    broken, process = Path(f'{rig.log}.fail'), rig.process
     began = time.monotonic()
     if fault in INSIDE: rig.tell(fault)
     elif fault == 'link': rig.muted = True
-    elif fault == 'cut': rig.muted = again = True; rig.socket.sock.close()
+    elif fault == 'cut': rig.muted = True; rig.socket.sock.close()
     elif fault == 'page': rig.say(buttons=dict(estop=True)) if rig.which == 'ours' else rig.say(angle=0, throttle=0, drive_mode='user')
     elif fault == 'signal': process.send_signal(signal.SIGUSR1 if rig.which == 'ours' else signal.SIGINT)
     elif fault == 'terminated': process.terminate()
@@ -279,22 +291,58 @@ def trial(rig, fault):
     if fault == 'simulator': rig.simulator.process.send_signal(signal.SIGCONT)
     if fault == 'standing': process.send_signal(signal.SIGCONT)
     rig.muted = False
-    if again or took is None: rig.end()
+    if took is None: rig.end()
+    elif fault == 'cut': rig.connect()
     return took
 
 
-def neutral(rig, trials):
+@contextlib.contextmanager
+def rigged(which, model):
+    "A rig with a simulator of its own; nothing of it is left afterwards."
+    simulator = Simulator()
+    try:
+        with tempfile.TemporaryDirectory() as d:
+            rig = Rig(which, simulator, Path(d)/f'{which}.log', model)
+            try: yield rig
+            finally:
+                if rig.process and rig.process.poll() is None: rig.end()
+    finally:
+        simulator.process.send_signal(signal.SIGCONT)
+        simulator.process.terminate()
+        simulator.process.wait()
+
+
+def share(which, model, faults):
+    "What one rig does: (fault, ms or None) of each."
+    with rigged(which, model) as rig: return [(fault, trial(rig, fault)) for fault in faults]
+
+
+def shares(which, trials, rigs):
+    "The faults of each rig, equally many of each kind; no two rigs have the same at the same time."
+    kinds = [fault for fault in FAULTS if which == 'ours' or fault != 'keyboard']   # the peer has none
+    everything = [fault for fault in kinds for _ in range(trials)]
+    parts = [everything[rig::rigs] for rig in range(rigs)]
+    return [part[(first := len(part)*rig//rigs):] + part[:first] for rig, part in enumerate(parts)]
+
+
+def tell(which, fault, found):
+    "A line on the trials of one fault."
+    good = [ms for ms in found if ms is not None]
+    times = f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''
+    if found: print(f'{which:5} {fault:10} {len(good)}/{len(found)} neutral{times}', flush=True)
+
+
+def neutral(which, model, trials, rigs):
     "Milliseconds of all trials, and how many have no bound."
-    everything, unbounded = [], 0
-    for fault in (*INSIDE, *OUTSIDE):
-        if rig.which == 'peer' and fault == 'keyboard': continue   # it has none
-        found = [trial(rig, fault) for _ in range(trials)]
-        good = [ms for ms in found if ms is not None]
-        everything += good
-        unbounded += len(found) - len(good)
-        print(f'{rig.which:5} {fault:10} {len(good)}/{len(found)} neutral' + (f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''), flush=True)
-    if rig.process.poll() is None: rig.end()
-    return dict(neutral_p99_ms=round(float(np.percentile(everything, 99)), 1) if everything else None, neutral_max_ms=round(max(everything), 1) if everything else None, unbounded=unbounded)
+    asked, began = shares(which, trials, rigs), time.monotonic()
+    print(f'{which:5} {sum(map(len, asked))} trials in {rigs} rigs', flush=True)
+    with ProcessPoolExecutor(rigs, multiprocessing.get_context('spawn')) as pool:
+        done = [found for part in pool.map(share, [which]*rigs, [model]*rigs, asked) for found in part]
+    for fault in FAULTS: tell(which, fault, [ms for kind, ms in done if kind == fault])
+    everything = [ms for _, ms in done if ms is not None]
+    p99, worst = (round(float(np.percentile(everything, q)), 1) if everything else None for q in (99, 100))
+    unbounded, took_s = len(done) - len(everything), round(time.monotonic() - began, 1)
+    return dict(neutral_p99_ms=p99, neutral_max_ms=worst, unbounded=unbounded, neutral_s=took_s)
 
 
 def steady(rig, seconds):
@@ -321,28 +369,22 @@ def main():
         which, port, log, model, *user = sys.argv[2:]
         return dict(ours=ours, peer=peer)[which](int(port), log, model, bool(user))
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ask.add_argument('--seconds', type=float, default=60)
+    ask.add_argument('--seconds', type=float, default=30)
     ask.add_argument('--trials', type=int, default=50, help='of each fault')
-    ask.add_argument('--peer-trials', type=int, default=5)
+    ask.add_argument('--peer-trials', type=int, default=3)
+    ask.add_argument('--rigs', type=int, default=3*len(os.sched_getaffinity(0)), help='trials at a time')
     ask.add_argument('--model', default='build/export/pilot.tflite')
     asked = ask.parse_args()
     if not Path(asked.model).is_file(): sys.exit(f'{asked.model}: is not there -> make repro, or --model')
-    simulator = Simulator()
-    try:
-        with tempfile.TemporaryDirectory() as d:
-            figures = {}
-            for which, prefix, trials in (('ours', '', asked.trials), ('peer', 'peer_', asked.peer_trials)):
-                rig = Rig(which, simulator, Path(d)/f'{which}.log', asked.model)
-                try: found = steady(rig, asked.seconds) | neutral(rig, trials) | dict(trials=trials)
-                finally:
-                    if rig.process and rig.process.poll() is None: rig.end()
-                figures |= {prefix + k: v for k, v in found.items()}
-            figures['jitter_bare_p99_ms'] = bare(min(asked.seconds, 20))
-    finally:
-        simulator.process.send_signal(signal.SIGCONT)
-        simulator.process.terminate()
-        simulator.process.wait()
-    print(json.dumps(figures))
+    figures, began = {}, time.monotonic()
+    for which, prefix in (('ours', ''), ('peer', 'peer_')):
+        with rigged(which, asked.model) as rig: found = steady(rig, asked.seconds)
+        figures |= {prefix + k: v for k, v in found.items()}
+    figures['jitter_bare_p99_ms'] = bare(asked.seconds/3)
+    for which, prefix, trials in (('ours', '', asked.trials), ('peer', 'peer_', asked.peer_trials)):
+        found = neutral(which, asked.model, trials, asked.rigs) | dict(trials=trials)
+        figures |= {prefix + k: v for k, v in found.items()}
+    print(json.dumps(figures | dict(rigs=asked.rigs, took_s=round(time.monotonic() - began, 1))))
 
 
 if __name__ == '__main__': main()

@@ -27,7 +27,7 @@ def index():
 def build(folder, *command, timeout=60):
     "Run a packaging tool in a folder of its own that holds copies of the Pipfile and its lock, with a fresh environment on its PATH."
     env = {k: v for k, v in os.environ.items() if not k.startswith(('PIPENV', 'VIRTUAL_ENV', 'MICROPIPENV'))}
-    env |= {'PIP_INDEX_URL': index(), 'PIPENV_IGNORE_VIRTUALENVS': '1', 'PIPENV_VENV_IN_PROJECT': '1', 'PIPENV_NOSPIN': '1',
+    env |= {'PIP_NO_COMPILE': '1', 'PIP_INDEX_URL': index(), 'PIPENV_IGNORE_VIRTUALENVS': '1', 'PIPENV_VENV_IN_PROJECT': '1', 'PIPENV_NOSPIN': '1',
             'PIPENV_PYTHON': str(Path(sys.base_prefix)/'bin/python3.11'), 'PATH': f"{folder/'.venv/bin'}:{BIN}:{env['PATH']}"}
     return subprocess.run([BIN/command[0], *command[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
 

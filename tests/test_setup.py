@@ -1,4 +1,5 @@
 "`make setup` on machines that lack something: one clear line with the mend, and a non-zero exit."
+import json
 import os
 import shutil
 import signal
@@ -8,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.package_index import installed, serving, sha256, wheel
 
 from edgecar.core import root
 
 ROOT = root(Path(__file__).parent)
-TOOLS = 'bash env dirname git tr cat df awk grep rm mkdir make'.split()
+TOOLS = 'bash env dirname git tr cat df awk grep rm mkdir make touch tee'.split()
+UV = Path(sys.prefix)/'bin/uv'
 
 
 @pytest.fixture
@@ -30,13 +33,15 @@ def setup(tmp_path, bin):
     "Run the real script in a small clone; its exit code and what it said."
     repo = tmp_path/'repo'
     (repo/'scripts').mkdir(parents=True)
-    for name in ['scripts/setup', 'Pipfile.lock', 'setup.py', 'settings.ini', 'Makefile']: shutil.copy(ROOT/name, repo/name)
+    for name in ['scripts/setup', 'scripts/uv', 'Pipfile.lock', 'setup.py', 'settings.ini', 'Makefile']:
+        shutil.copy(ROOT/name, repo/name)
     subprocess.run(['git', 'init', '-q', repo], check=True)
 
     def run(*command, **env):
         keep = {k: v for k, v in os.environ.items() if k in ('HOME', 'PIP_CERT')}
-        done = subprocess.run(command or [repo/'scripts/setup'], cwd=repo, env={**keep, 'PATH': str(bin), 'PIP_CONFIG_FILE': os.devnull, **env},
-                              capture_output=True, text=True, timeout=120)
+        ours = {**keep, 'PATH': str(bin), 'PIP_CONFIG_FILE': os.devnull, 'PIP_NO_CACHE_DIR': '1', **env}
+        how = dict(cwd=repo, env=ours, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command or [repo/'scripts/setup'], **how)
         return done.returncode, done.stderr
     run.repo = repo
     return run
@@ -103,7 +108,7 @@ def test_no_index(setup):
         code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple', NO_PROXY='127.0.0.1')
     assert code == 1
     first, last = said.splitlines()
-    assert first == 'setup: making .venv (2 minutes or so)'
+    assert first == 'setup: making .venv (half a minute or so)'
     one_line(last + '\n', 'no package index answered', 'PIP_INDEX_URL', 'HTTPS_PROXY')
     assert 'micropipenv' in (setup.repo/'.venv/setup.log').read_text()
 
@@ -113,6 +118,64 @@ def test_an_index_that_never_answers(setup):
     with socket.create_server(('127.0.0.1', 0)) as s:  # the kernel takes the connection; nobody reads it
         code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple', NO_PROXY='127.0.0.1')
     assert code == 1 and 'no package index answered' in said
+
+
+@pytest.fixture
+def small(setup):
+    "A lock of four packages, and a function that runs the script with an index that has them, with or without uv."
+    builds = installed('setuptools')   # what installs this library itself
+    def run(uv=None, **env):
+        wheels = [builds, wheel('micropipenv'), wheel('toy'), wheel('uv', scripts=dict(uv=uv or ''))]
+        packages = {}
+        for file, data in wheels:
+            name, version, *_ = file.split('-')
+            packages[name] = dict(version=f'=={version}', hashes=[sha256(data)])
+        lock = dict(_meta={}, default=dict(toy=packages.pop('toy')), develop=packages)
+        (setup.repo/'Pipfile.lock').write_text(json.dumps(lock))
+        with serving(*wheels[:4 if uv else 3]) as index:
+            return setup(PIP_INDEX_URL=index.address, NO_PROXY='127.0.0.1', **env)
+    run.repo = setup.repo
+    toy = [setup.repo/'.venv/bin/python', '-c', 'import toy']
+    run.has_toy = lambda: subprocess.run(toy, capture_output=True).returncode == 0
+    return run
+
+
+FAILING = f'#!{shutil.which("bash")}\necho "Illegal instruction" >&2; exit 132\n'
+WORKING = f'#!{shutil.which("bash")}\nexec {UV} "$@"\n'
+needs_uv = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason='uv is needed -> make setup')
+
+
+@pytest.mark.parametrize('uv, why', [(None, 'cannot be had here'), (FAILING, 'failed')], ids=['no', 'fails'])
+def test_pip_does_it_where_uv_cannot(small, uv, why):
+    code, said = small(uv)
+    assert code == 0 and small.has_toy(), said
+    assert [line for line in said.splitlines() if 'uv' in line] == [
+        f'setup: uv {why} (see .venv/setup.log) -> pip installs the packages, which takes 2 minutes or so']
+    said_why = 'Illegal instruction' if uv else 'No matching distribution'
+    assert said_why in (small.repo/'.venv/setup.log').read_text()
+    assert 'ready: Python 3.11' in said and small(uv) == (0, ''), 'nothing to do the second time'
+
+
+@needs_uv
+def test_uv_does_it_and_begins_afresh_where_it_must(small, bin):
+    code, said = small(WORKING)
+    assert code == 0 and small.has_toy(), said
+    assert 'installing 3 packages' in said and 'pip installs' not in said
+    site, = (small.repo/'.venv/lib').glob('python3.11/site-packages')
+    assert (site/'toy-1.0.dist-info/INSTALLER').read_text() == 'uv'
+    assert small(WORKING) == (0, ''), 'nothing to do the second time'
+
+    # begun and not ended: half a package looks like a whole one to an installer; make's PATH has .venv first
+    (site/'toy/__init__.py').unlink()
+    (small.repo/'.venv/.ready').rename(small.repo/'.venv/.begun')
+    assert small(WORKING, PATH=f'{small.repo}/.venv/bin:{bin}')[0] == 0 and (site/'toy/__init__.py').exists()
+
+    # made elsewhere, and moved
+    cfg = small.repo/'.venv/pyvenv.cfg'
+    cfg.write_text(cfg.read_text().replace(str(small.repo), '/where/it/was/made'))
+    (small.repo/'.venv/.ready').write_text('as it was made there')
+    assert small(WORKING)[0] == 0 and small.has_toy()
+    assert f' {small.repo}/.venv\n' in cfg.read_text() and '/where/it/was/made' not in cfg.read_text()
 
 
 def test_make_alone_lists_the_targets(setup):
@@ -129,9 +192,9 @@ def test_interrupted_then_run_again(tmp_path):
     subprocess.run(['git', 'clone', '-q', ROOT, repo], check=True)
     with subprocess.Popen(['env', '--default-signal=INT', 'make', 'setup'], cwd=repo, stderr=subprocess.PIPE, text=True, start_new_session=True) as first:
         for line in first.stderr:
-            if '25 of' in line: os.killpg(first.pid, signal.SIGINT)
+            if ' packages' in line: os.killpg(first.pid, signal.SIGINT)
         assert first.wait(60) != 0
-    assert not (repo/'.venv/.ready').exists()
+    assert (repo/'.venv/.begun').exists() and not (repo/'.venv/.ready').exists()
     subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=1200)
     again = subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=5, capture_output=True, text=True)
     assert again.stdout + again.stderr == ''
