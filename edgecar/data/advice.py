@@ -51,11 +51,10 @@ def runs(
     usual = np.median(step[step > 0]) if (step > 0).any() else np.inf
     session = np.asarray(session)
     pause = (np.diff(index) != 1) | (session[1:] != session[:-1]) | (step > max(5 * usual, 500))
-    ends = np.append(np.flatnonzero(pause) + 1, len(index))
-    starts = np.unique(np.linspace(0, max(0, len(index) - length), count).astype(int))
-    stop = lambda s: min(s + length, ends[np.searchsorted(ends, s, 'right')])
-    found = [range(s, stop(s)) for s in starts] if len(index) else []
-    return [r for r in found if len(r) >= length // 2]
+    ends = [0, *(np.flatnonzero(pause) + 1).tolist(), len(index)]
+    cut = [range(s, min(s + length, b)) for a, b in zip(ends, ends[1:]) for s in range(a, b, length)]
+    cut = [r for r in cut if len(r) >= length // 2]
+    return [cut[i] for i in np.linspace(0, len(cut) - 1, min(count, len(cut))).astype(int)]
 
 # %% ../../nbs/data/47_advice.ipynb #9631a522
 LAGS = range(9)     # frames from a command to the motion
@@ -150,7 +149,8 @@ def driving(
     sign = sign_of([steering[r.start:r.stop] for r in looked], [m[:, 0] for m in moved])
     found = list(_steady(steering)) if len(steering) else []
     if sign.verdict == 'opposite':
-        how = f'correlation {sign.correlation:.2f}, {sign.frames} frames, {100 * sign.agree:.0f} % of runs agree'
+        agree = f'{100 * sign.agree:.0f} % of runs agree'
+        how = f'correlation {sign.correlation:.2f}, {sign.frames} frames, {agree}'
         found.append(('opposite steering', f'the car turns left where steering is positive: {how}'))
     down = float(np.mean(np.concatenate(moved)[:, 1])) if moved else 0.
     found += _backwards(throttle, down)
@@ -159,6 +159,8 @@ def driving(
     return sign, found
 
 # %% ../../nbs/data/47_advice.ipynb #a3d662a4
+_OF_IMAGES = 'no frames', 'mixed sizes', 'unnamed images', 'black frames'
+
 def _of_records(survey, live):
     "Warnings about records as a whole."
     recorded = [x for x in survey.lines if x.record and '__empty__' not in x.record]
@@ -194,7 +196,7 @@ def warnings(
     "What is worth saying about a tub beside its faults; it costs no record."
     live = [x for x in survey.live() if not x.fault and x.record and '__empty__' not in x.record]
     said = [*_of_records(survey, live), *_of_images(survey), *_of_driving(survey, live)]
-    return [Fault(kind, 'images' if 'image' in kind else 'records', None, detail) for kind, detail in said]
+    return [Fault(kind, 'images' if kind in _OF_IMAGES else 'records', None, detail) for kind, detail in said]
 
 # %% ../../nbs/data/47_advice.ipynb #a7c55df6
 def signs(rec:Recording)->dict:   # the tub's folder -> (Sign, [(kind, detail)])

@@ -53,11 +53,13 @@ def ranges(
 # %% ../../nbs/data/10_tub.ipynb #7cfbdbcf
 def summary(
     faults,   # of one tub
-)->list[str]: # a line a kind
-    "Faults by their kind: how many, which records, and one of them."
+)->list[str]: # mostly a line a kind
+    "Faults by their kind: how many, which records, and one of them; a few that belong to no record, each."
     groups = {}
     for f in faults: groups.setdefault(f.kind, []).append(f)
-    return [str(some[0]) if len(some) == 1 else _crowd(kind, some) for kind, some in groups.items()]
+    few = lambda some: len(some) == 1 or len(some) <= 5 and all(f.index is None for f in some)
+    lines = [map(str, some) if few(some) else [_crowd(kind, some)] for kind, some in groups.items()]
+    return [line for some in lines for line in some]
 
 def _crowd(kind, some):
     "One line for several faults of a kind."
