@@ -131,7 +131,7 @@ repair(sys.argv[1], flip_steering=True)
 
 
 def turn(path, seconds=None):
-    "Turn the sign of steering in another process, and kill it so many seconds after it began; gives its seconds."
+    "Turn the sign of steering in another process, and kill that so many seconds after it began; gives them."
     with subprocess.Popen([sys.executable, '-c', FLIP, path], stdout=subprocess.PIPE, text=True) as p:
         try:
             p.stdout.readline()
@@ -143,7 +143,7 @@ def turn(path, seconds=None):
 
 @pytest.mark.parametrize('seed', range(2))
 def test_a_sign_is_turned_in_all_records_or_in_none(tmp_path, seed):
-    "Kills of a repair that rewrites a tub of many catalogs; what is left is sound, and says itself which sign it has."
+    "Kills of a repair of many catalogs; what is left is sound, and says itself which sign it has."
     chance, tub = random.Random(seed), toy_tub(tmp_path/'tub', n=60, max_len=4, size=(12, 16))
     before = [r['user/angle'] for r in Tub(tub)]
     whole = turn(shutil.copytree(tub, tmp_path/'whole'))

@@ -21,8 +21,20 @@ from edgecar.data.tub import Manifest, Tub, TubWriter, delete, find_tubs, named_
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
 ROOT, EDGECAR = root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
+IMAGE = 'cam/image_array'
 N = 40   # records, in catalogs of 8
-FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float', 'user/mode': 'str'}
+FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float'}
+FIELDS |= {'user/mode': 'str'}
+
+
+def run_in(folder, env, *command):
+    "The finished process of a command."
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+
+
+def jpeg(height, width, grey=0):
+    "The bytes of a picture of one colour."
+    return cv2.imencode('.jpg', np.full((height, width, 3), grey, np.uint8))[1].tobytes()
 
 
 @pytest.fixture
@@ -42,7 +54,7 @@ def edgecar(tmp_path):
 
     def run(*args):
         env = {**os.environ, 'COLUMNS': '200', 'EDGECAR_CACHE': str(tmp_path/'cache')}
-        done = subprocess.run([EDGECAR, *map(str, args)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+        done = run_in(tmp_path, env, EDGECAR, *map(str, args))
         assert 'Traceback' not in done.stderr, done.stderr
         return done.returncode, done.stdout, done.stderr
     return run
@@ -57,7 +69,8 @@ def change(tub, how, only=None):
         lines = [json.dumps(r) + '\n' for r in records]
         file.write_text(''.join(lines))
         about = file.with_suffix('.catalog_manifest')
-        about.write_text(json.dumps({**json.loads(about.read_text()), 'line_lengths': list(map(len, lines))}) + '\n')
+        told = json.loads(about.read_text()) | {'line_lengths': list(map(len, lines))}
+        about.write_text(json.dumps(told) + '\n')
 
 
 def rewrite_manifest(tub, **catalogs):
@@ -98,8 +111,9 @@ def test_1_the_oldest_catalogs_were_removed(tmp_path, frames):
     lost = next(r['_index'] for r in Tub(tub) if r['cam/image_array'] == images(tub)[0].name)
     assert [(f.kind, f.index) for f in verify(tub)] == [('empty image', lost)]
     assert repair(tub).dropped == (lost,) and verify(tub) == []
-    assert numbers(tub) == [i for i in range(12_000, 12_000 + N) if i != lost] == [r['_index'] for r in by_donkeycar(tub)]
-    with TubWriter(tub, sync_s=None) as w: assert w.write({'user/angle': 0., 'user/throttle': 0.}) == 12_000 + N
+    left = [i for i in range(12_000, 12_000 + N) if i != lost]
+    assert numbers(tub) == left == [r['_index'] for r in by_donkeycar(tub)]
+    with TubWriter(tub, sync_s=None) as w: assert w.write({}) == 12_000 + N
 
 
 def test_1_a_line_cut_short_at_the_start_keeps_its_number(tub):
@@ -115,8 +129,10 @@ def test_2_deleted_numbers_written_as_floats_stay_deleted(tub, frames):
     images(tub)[-1].unlink()
     repair(tub)
     assert {5, 7} <= Tub(tub).deleted and 5 not in numbers(tub)
-    (tub/'manifest.json').write_text((tub/'manifest.json').read_text().replace('["cam/image_array"', '["cam/image_array'))
     rewrite_manifest(tub, deleted_indexes=[5.0, '7', 9])
+    text = (tub/'manifest.json').read_text()
+    (tub/'manifest.json').write_text(text.replace('["cam/image_array"', '["cam/image_array'))
+    assert kinds(verify(tub)) == ['broken manifest']
     repair(tub)
     assert {5, 7, 9} <= Tub(tub).deleted, 'a broken manifest too keeps what can be read of it'
 
@@ -132,8 +148,8 @@ def lower_case(tub):
 MENDABLE = {   # what all records share: how
     'steering as text': lambda t: change(t, lambda r: {**r, 'user/angle': str(r['user/angle'])}),
     'rounded beyond 1': lambda t: change(t, lambda r: {**r, 'user/throttle': 1.0000001}),
-    'a folder before the image': lambda t: change(t, lambda r: {**r, 'cam/image_array': f"images/{r['cam/image_array']}"}),
-    'a backslash': lambda t: change(t, lambda r: {**r, 'cam/image_array': f"C:\\mycar\\data\\images\\{r['cam/image_array']}"}),
+    'a folder before the image': lambda t: change(t, lambda r: {**r, IMAGE: f'images/{r[IMAGE]}'}),
+    'a backslash': lambda t: change(t, lambda r: {**r, IMAGE: f'C:\\mycar\\data\\images\\{r[IMAGE]}'}),
     '.JPG on the disk': upper_case,
     '.JPG in the record': lower_case,
     'numbers as text': lambda t: change(t, lambda r: {**r, '_index': str(r['_index'])}),
@@ -154,20 +170,25 @@ def test_3_and_8_what_is_plainly_meant_is_read_and_mended_never_dropped(tub, fra
 
     done = repair(tub)
     assert (done.dropped, done.changed, len(done.faults)) == ((), N, N) and verify(tub) == []
-    usual = {'cam/image_array', 'user/throttle'} if name in ('rounded beyond 1', '.JPG on the disk') else set()
+    usual = {IMAGE, 'user/throttle'} if name in ('rounded beyond 1', '.JPG on the disk') else set()
+    rest = lambda r: {k: v for k, v in r.items() if k not in usual}
     for old, new in zip(before, Tub(tub).records(), strict=True):
-        assert {k: v for k, v in new.items() if k not in usual} == {k: v for k, v in old.items() if k not in usual}
-        assert type(new['_index']) is type(new['_timestamp_ms']) is int and isinstance(new['user/angle'], float)
+        assert rest(new) == rest(old)
+        assert type(new['_index']) is type(new['_timestamp_ms']) is int
+        assert isinstance(new['user/angle'], float)
         assert (tub/'images'/new['cam/image_array']).is_file() and abs(new['user/throttle']) <= 1
     assert by_donkeycar(tub) == Tub(tub).records()
 
 
-def pointer(file): file.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:' + 64 * '0' + '\nsize 4000\n')
+def pointer(file):
+    "Put into a file what git leaves there when nobody has fetched it."
+    file.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:' + 64 * '0' + '\nsize 4000\n')
 
 
 @pytest.mark.parametrize('what', ['images', 'catalogs', 'manifest'])
 def test_3_git_lfs_pointers_are_named_and_nothing_is_touched(tub, edgecar, what):
-    for file in {'images': images(tub), 'catalogs': tub.glob('*.catalog'), 'manifest': [tub/'manifest.json']}[what]: pointer(file)
+    files = dict(images=images(tub), catalogs=tub.glob('*.catalog'), manifest=[tub/'manifest.json'])
+    for file in files[what]: pointer(file)
     before = content(tub)
     assert 'Git LFS pointer' in kinds(verify(tub))
     code, out, err = edgecar('tub', 'repair', 'tub')
@@ -182,7 +203,8 @@ def test_3_more_than_a_few_per_cent_are_dropped_only_when_told_to(tub, edgecar, 
     before = content(tub)
     code, out, err = edgecar('tub', 'repair', 'tub')
     if asks:
-        assert code == 1 and f'{lost} of {N} records would be dropped; nothing was done (broken image: {lost} records, 0-{lost - 1}' in err
+        assert code == 1
+        assert f'{lost} of {N} records would be dropped; nothing was done (broken image: {lost} rec' in err
         assert err.rstrip().endswith('drop them all the same with --yes') and content(tub) == before
         code, out, err = edgecar('tub', 'repair', 'tub', '--yes')
     assert code == 0 and f'{lost} records dropped into' in out, err
@@ -195,14 +217,17 @@ def test_3_one_tub_that_stops_keeps_nobody_from_the_next(tub, tmp_path, edgecar)
     for p in images(tub): pointer(p)
     images(other)[0].unlink()
     code, out, err = edgecar('tub', 'repair', '.')
-    assert code == 1 and 'z: 1 faults, 1 records dropped' in out and 'tub: 40 of 40' in err and verify(other) == []
+    assert code == 1 and 'z: 1 faults, 1 records dropped' in out and 'tub: 40 of 40' in err
+    assert verify(other) == []
 
 
 def test_4_a_manifest_behind_its_catalogs(tub, edgecar, frames):
-    rewrite_manifest(tub, paths=['catalog_0.catalog', 'catalog_1.catalog'], current_index=16, deleted_indexes=[3, 20])
+    listed = ['catalog_0.catalog', 'catalog_1.catalog']
+    rewrite_manifest(tub, paths=listed, current_index=16, deleted_indexes=[3, 20])
     assert len(Tub(tub)) == 15
     code, out, _ = edgecar('tub', 'verify', 'tub')
-    assert code == 1 and 'catalog_2.catalog: unlisted records (8 records, 16-23)' in out and out.count('unlisted records') == 3
+    assert code == 1 and 'catalog_2.catalog: unlisted records (8 records, 16-23)' in out
+    assert out.count('unlisted records') == 3
     code, out, _ = edgecar('tub', 'repair', 'tub')
     assert code == 0 and ' 0 records dropped' in out and 'unlisted records: taken in' in out
     assert numbers(tub) == [i for i in range(N) if i not in (3, 20)] and verify(tub) == []
@@ -216,10 +241,11 @@ def test_4_a_catalog_of_records_that_others_have_is_no_offer(tub):
 
 
 def test_5_mixed_sizes_are_no_fault(tub, frames, edgecar):
-    for p in images(tub)[:30]: p.write_bytes(cv2.imencode('.jpg', np.full((76, 135, 3), 90, np.uint8))[1].tobytes())
+    for p in images(tub)[:30]: p.write_bytes(jpeg(76, 135, 90))
     assert verify(tub) == [] and repair(tub) == Repair((), (), None)
     read = frames(tub)
-    assert len(read) == N and read.skipped == () and read.fits() == {'76x135 cropped to 76x101, resized to 120x160': 30}
+    assert len(read) == N and read.skipped == ()
+    assert read.fits() == {'76x135 cropped to 76x101, resized to 120x160': 30}
     code, out, _ = edgecar('tub', 'verify', 'tub')
     assert code == 0 and 'warning: images: mixed sizes (30 frames of 76x135, 10 frames of 120x160)' in out
     assert out.endswith('0 faults, 1 warnings\n')
@@ -234,14 +260,16 @@ def other_names(tub, wild=()):
         return {**r, 'throttle': -3.} if r['_index'] in wild else r
     change(tub, renamed)
     text = (tub/'manifest.json').read_text()
-    (tub/'manifest.json').write_text(text.replace('user/angle', 'steering').replace('user/throttle', 'throttle'))
+    text = text.replace('user/angle', 'steering').replace('user/throttle', 'throttle')
+    (tub/'manifest.json').write_text(text)
 
 
 def test_6_commands_under_other_names(tub, edgecar, frames):
     before = [(r['user/angle'], r['user/throttle']) for r in Tub(tub)]
     other_names(tub, wild=[7])
     code, out, _ = edgecar('tub', 'verify', 'tub')
-    assert code == 1 and 'user/angle is in no record, but steering is, from ' in out and 'throttle is, from -3 to ' in out
+    assert code == 1 and 'user/angle is in no record, but steering is, from ' in out
+    assert 'throttle is, from -3 to ' in out
     with pytest.raises(EdgecarError, match='user/angle is None'): frames(tub)
     code, _, err = edgecar('tub', 'repair', 'tub')
     assert code == 1 and '--rename steering=user/angle' in err and not (tub/'.quarantine').exists()
@@ -249,7 +277,8 @@ def test_6_commands_under_other_names(tub, edgecar, frames):
     how = ['--rename', 'steering=user/angle', '--rename', 'throttle=user/throttle']
     code, out, err = edgecar('tub', 'repair', 'tub', *how)
     assert code == 0 and '1 faults, 1 records dropped' in out, err
-    assert [(r['user/angle'], r['user/throttle']) for r in Tub(tub)] == before[:7] + before[8:] and verify(tub) == []
+    assert [(r['user/angle'], r['user/throttle']) for r in Tub(tub)] == before[:7] + before[8:]
+    assert verify(tub) == []
     m = Manifest.read(tub)
     assert dict(zip(m.inputs, m.types)) == FIELDS and len(frames(tub)) == len(by_donkeycar(tub)) == N - 1
     code, _, err = edgecar('tub', 'repair', 'tub', *how)
@@ -259,7 +288,8 @@ def test_6_commands_under_other_names(tub, edgecar, frames):
 def test_6_a_rename_never_overwrites(tub):
     change(tub, lambda r: {**r, 'steering': 0.})
     before = content(tub)
-    with pytest.raises(EdgecarError, match='has a field user/angle already'): repair(tub, rename={'steering': 'user/angle'})
+    with pytest.raises(EdgecarError, match='has a field user/angle already'):
+        repair(tub, rename={'steering': 'user/angle'})
     assert content(tub) == before
 
 
@@ -267,7 +297,7 @@ def test_7_every_record_is_deleted(tub, edgecar, frames):
     delete(tub, range(N))
     code, out, _ = edgecar('tub', 'verify', 'tub')
     assert code == 0 and 'warning: records: all deleted (40 records) -> edgecar tub restore TUB --all' in out
-    with pytest.raises(EdgecarError, match='all 40 are deleted -> bring them back: edgecar tub restore'): frames(tub)
+    with pytest.raises(EdgecarError, match='all 40 are deleted -> bring them back: edgecar tub'): frames(tub)
     assert edgecar('tub', 'restore', 'tub')[0] == 1 and len(Tub(tub)) == 0
     code, out, _ = edgecar('tub', 'restore', 'tub', '--all')
     assert code == 0 and '40 records, 0 deleted' in out and len(frames(tub)) == N
@@ -332,14 +362,16 @@ def test_10_and_11_a_folder_of_tubs_is_scored_tub_by_tub(tmp_path, edgecar, pilo
 def moving_tub(path, sign=1, throttle=.3, lag=2, n=300, seed=0):
     "A tub of a car in a round room: what is steered turns it `lag` frames later."
     rng = np.random.default_rng(seed)
-    room = cv2.normalize(cv2.GaussianBlur(rng.integers(0, 256, (60, 4000, 3), np.uint8), (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    room = cv2.GaussianBlur(rng.integers(0, 256, (60, 4000, 3), np.uint8), (0, 0), 3)
+    room = cv2.normalize(room, None, 0, 255, cv2.NORM_MINMAX)
     wheel = .7 * np.sin(np.arange(n) / 9) + rng.normal(0, .05, n)
     turned = np.cumsum(np.concatenate([np.zeros(lag), wheel])[:n]) * 4
     with TubWriter(path, FIELDS, FIELDS.values(), created_at=0, sync_s=None) as w:
         for i in range(n):
             view = np.ascontiguousarray(np.roll(room, -2000 - int(turned[i]), 1)[:, :80])
-            commands = {'user/angle': float(np.clip(sign * wheel[i], -1, 1)), 'user/throttle': throttle, 'pilot/angle': .5}
-            w.write({'cam/image_array': view, **commands, '_timestamp_ms': 50 * i, '_session_id': 'a_0'})
+            steering = float(np.clip(sign * wheel[i], -1, 1))
+            commands = {'user/angle': steering, 'user/throttle': throttle, 'pilot/angle': .5}
+            w.write({IMAGE: view, **commands, '_timestamp_ms': 50 * i, '_session_id': 'a_0'})
     return Path(path)
 
 
@@ -348,7 +380,8 @@ def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, 
     sign, _ = signs(frames(tub))[str(tub)]
     assert (sign.verdict, sign.lag) == ('opposite', 1)
     code, out, _ = edgecar('tub', 'verify', 'tub')
-    assert code == 0 and 'opposite steering (the car turns left where steering is positive: correlation -0.9' in out
+    assert code == 0
+    assert 'opposite steering (the car turns left where steering is positive: correlation -0.9' in out
     assert 'edgecar tub repair TUB --flip-steering' in out and out.endswith('0 faults, 1 warnings\n')
 
     before = Tub(tub).records()
@@ -358,8 +391,10 @@ def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, 
     assert Tub(tub).metadata['flipped'] == ['pilot/angle', 'user/angle'] and Tub(tub).deleted == {3}
     after = Tub(tub).records(deleted=True)
     assert [(r['user/angle'], r['pilot/angle']) for r in after] == [(-r['user/angle'], -.5) for r in before]
-    assert [{**r, 'user/angle': 0, 'pilot/angle': 0} for r in after] == [{**r, 'user/angle': 0, 'pilot/angle': 0} for r in before]
-    assert [p.name for p in sorted(tub.glob('*catalog*'))] == ['catalog_0.catalog', 'catalog_0.catalog_manifest']
+    rest = lambda records: [{**r, 'user/angle': 0, 'pilot/angle': 0} for r in records]
+    assert rest(after) == rest(before)
+    left = [p.name for p in sorted(tub.glob('*catalog*'))]
+    assert left == ['catalog_0.catalog', 'catalog_0.catalog_manifest']
     assert edgecar('tub', 'verify', 'tub')[:2] == (0, '0 faults\n')
     assert signs(frames(tub))[str(tub)][0].verdict == 'right' and len(by_donkeycar(tub)) == 299
 
@@ -375,18 +410,24 @@ def test_12_steering_that_has_nothing_to_do_with_the_frames_has_no_sign(tmp_path
     rec = frames(moving_tub(tmp_path/'tub', n=400, seed=seed))
     other = .7 * np.sin(np.arange(400) / (5 + 3 * seed) + seed)
     from edgecar.data.advice import driving
-    sign, found = driving(rec.frames, other, rec.throttle, rec.index, rec.session, rec.time_ms)
+    rest = rec.throttle, rec.index, rec.session, rec.time_ms
+    sign, found = driving(rec.frames, other, *rest)
     assert sign.verdict == 'unknown' and found == [], sign
     for factor, verdict in ((1, 'right'), (-1, 'opposite')):
-        sign, _ = driving(rec.frames, factor * rec.steering, rec.throttle, rec.index, rec.session, rec.time_ms)
-        assert sign.verdict == verdict
+        assert driving(rec.frames, factor * rec.steering, *rest)[0].verdict == verdict
+
+
+def steady(tub): change(moving_tub(tub), lambda r: {**r, 'user/angle': .02})
+
+
+def covered(tub):
+    for p in images(moving_tub(tub)): p.write_bytes(jpeg(60, 80))
 
 
 @pytest.mark.parametrize('how, says', [
     (lambda t: moving_tub(t, throttle=-.3), 'negative throttle (in 100 % of the records'),
-    (lambda t: change(moving_tub(t), lambda r: {**r, 'user/angle': .02}), 'constant steering (0.02 in 100 % of the records)'),
-    (lambda t: [p.write_bytes(cv2.imencode('.jpg', np.zeros((60, 80, 3), np.uint8))[1].tobytes()) for p in images(moving_tub(t))],
-     'black frames (')])
+    (steady, 'constant steering (0.02 in 100 % of the records)'),
+    (covered, 'black frames (300 of the 300 looked at, as records 0-299)')])
 def test_12_what_looks_wrong_is_said_and_is_no_fault(tmp_path, edgecar, how, says):
     how(tmp_path/'tub')
     code, out, _ = edgecar('tub', 'verify', 'tub')
@@ -396,7 +437,8 @@ def test_12_what_looks_wrong_is_said_and_is_no_fault(tmp_path, edgecar, how, say
 def test_12_throttle_is_turned_too(tmp_path, edgecar):
     tub = moving_tub(tmp_path/'tub', throttle=-.3, n=100)
     assert edgecar('tub', 'repair', 'tub', '--flip-throttle')[0] == 0
-    assert {r['user/throttle'] for r in Tub(tub)} == {.3} and edgecar('tub', 'verify', 'tub')[1] == '0 faults\n'
+    assert {r['user/throttle'] for r in Tub(tub)} == {.3}
+    assert edgecar('tub', 'verify', 'tub')[1] == '0 faults\n'
 
 
 def test_12_a_toy_road_has_no_sign_and_no_warning(tub): assert warnings(survey(tub)) == []
@@ -408,8 +450,9 @@ def test_12_a_real_car_turns_right_where_its_steering_is_positive(tmp_path, fram
     tub = get('donkeycar-test-tub', to=tmp_path/'real')
     rec = frames(tub)
     from edgecar.data.advice import driving
+    rest = rec.throttle, rec.index, rec.session, rec.time_ms
     for factor, verdict in ((1, 'right'), (-1, 'opposite')):
-        sign, found = driving(rec.frames, factor * rec.steering, rec.throttle, rec.index, rec.session, rec.time_ms)
+        sign, found = driving(rec.frames, factor * rec.steering, *rest)
         assert sign.verdict == verdict and abs(sign.correlation) > .9, sign
     assert warnings(survey(tub)) == []
 
@@ -423,7 +466,8 @@ def test_13_a_crowd_of_faults_takes_one_line(tmp_path, edgecar):
     code, out, _ = edgecar('tub', 'verify', 'tub')
     first, last = out.splitlines()
     assert code == 1 and last.startswith('191 faults -> ')
-    assert 'missing image: 191 records, 10-199, 250, such as catalog_0.catalog' in first and 'no images/' not in first
+    assert 'missing image: 191 records, 10-199, 250, such as catalog_0.catalog' in first
+    assert 'no images/' not in first
     assert len(edgecar('tub', 'verify', 'tub', '--each')[1].splitlines()) == 192
     shutil.rmtree(tub/'images')
     out = edgecar('tub', 'verify', 'tub')[1]
@@ -462,18 +506,21 @@ def test_15_a_tub_of_donkeycar_3_is_named_and_converted(tmp_path, edgecar, frame
     before = content(old)
     for args in (['tub', 'ls', 'log'], ['tub', 'verify', 'log'], ['tub', 'repair', 'log']):
         code, out, err = edgecar(*args)
-        assert code == 1 and 'DonkeyCar 3 or older' in err and '-> convert it: edgecar tub convert log/tub_1_19-06-08 NEW' in err
+        assert code == 1 and 'DonkeyCar 3 or older' in err
+        assert '-> convert it: edgecar tub convert log/tub_1_19-06-08 NEW' in err
     code, out, err = edgecar('tub', 'convert', 'log', 'tubs/monday')
     assert code == 0 and out.startswith('tubs/monday: 10 records, 1 deleted, 2 left out\n'), err
-    assert 'record_5.json: bad line' in out and 'record_7.json: missing image' in out and content(old) == before
+    assert 'record_5.json: bad line' in out and 'record_7.json: missing image' in out
+    assert content(old) == before
 
     new = tmp_path/'tubs/monday'
     assert verify(new) == [] and Tub(new).metadata == {'driver': 'Ann'}
     kept = [i for i in range(1, 13) if i not in (3, 5, 7)]
     assert [round(r['user/angle'], 6) for r in Tub(new)] == [round(-.5 + (i - 1) / 12, 6) for i in kept]
-    assert [r['lap'] for r in Tub(new)] == [(i - 1) // 5 for i in kept] and by_donkeycar(new) == Tub(new).records()
+    assert [r['lap'] for r in Tub(new)] == [(i - 1) // 5 for i in kept]
+    assert by_donkeycar(new) == Tub(new).records()
     for i, r in zip(kept, Tub(new)):
-        assert (new/'images'/r['cam/image_array']).read_bytes() == (old/f'{i}_cam-image_array_.jpg').read_bytes()
+        assert (new/'images'/r[IMAGE]).read_bytes() == (old/f'{i}_cam-image_array_.jpg').read_bytes()
         passed = json.loads((old/f'record_{i}.json').read_text())['milliseconds']
         start = json.loads((old/'meta.json').read_text())['start']
         assert abs(r['_timestamp_ms'] - (1000 * start + passed)) <= 1
@@ -496,20 +543,23 @@ def test_15_without_its_meta_json_an_old_tub_has_the_usual_fields(tmp_path):
         del record['milliseconds']
         (old/f'record_{i}.json').write_text(json.dumps(record))
     new = convert(old, tmp_path/'new').tub
-    assert Tub(new).inputs == list(FIELDS) and [r['_timestamp_ms'] for r in Tub(new)] == [50, 100, 150] and verify(new) == []
+    assert Tub(new).inputs == list(FIELDS) and [r['_timestamp_ms'] for r in Tub(new)] == [50, 100, 150]
+    assert verify(new) == []
 
 
 def test_15_a_conversion_that_fails_leaves_nothing(tmp_path):
     old = old_tub(tmp_path/'old', 3)
     for p in old.glob('*.jpg'): p.unlink()
-    with pytest.raises(EdgecarError, match='no record is usable: record_1.json: missing image'): convert(old, tmp_path/'new')
+    with pytest.raises(EdgecarError, match='no record is usable: record_1.json: missing image'):
+        convert(old, tmp_path/'new')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['old']
 
 
 def test_16_images_that_no_record_names_are_mentioned(tub, edgecar):
     for n in (1, 3): (tub/f'catalog_{n}.catalog').unlink()
     out = edgecar('tub', 'verify', 'tub')[1]
-    assert 'warning: images: unnamed images (no record names 16 files, such as images/10_cam_image_array_.jpg)' in out
+    says = 'unnamed images (no record names 16 files, such as images/10_cam_image_array_.jpg)'
+    assert f'tub: warning: images: {says} -> ' in out
 
 
 def test_17_links_that_are_not_followed_are_named(tmp_path, edgecar):
@@ -522,11 +572,13 @@ def test_17_links_that_are_not_followed_are_named(tmp_path, edgecar):
     shutil.rmtree(tmp_path/'tubs/here')
     code, _, err = edgecar('tub', 'ls', 'tubs')
     assert code == 1 and 'holds no tub, but the link away, which is not followed' in err
-    assert edgecar('tub', 'ls', 'tubs/away')[1].splitlines()[1].startswith('tubs/away/tub'), 'one that is named is followed'
+    row = edgecar('tub', 'ls', 'tubs/away')[1].splitlines()[1]
+    assert row.startswith('tubs/away/tub'), 'one that is named is followed'
 
 
 def test_18_a_byte_order_mark_costs_no_record(tub, frames):
-    for name in ('manifest.json', 'catalog_0.catalog', 'catalog_2.catalog'): (tub/name).write_bytes(b'\xef\xbb\xbf' + (tub/name).read_bytes())
+    for name in ('manifest.json', 'catalog_0.catalog', 'catalog_2.catalog'):
+        (tub/name).write_bytes(b'\xef\xbb\xbf' + (tub/name).read_bytes())
     assert numbers(tub) == list(range(N)) and len(frames(tub)) == N
     assert kinds(verify(tub)) == ['byte order mark'] * 3
     assert repair(tub).dropped == () and verify(tub) == [] and len(by_donkeycar(tub)) == N
@@ -558,8 +610,9 @@ def test_a_missing_folder_is_an_error_not_an_empty_list(tmp_path, edgecar):
 def prepare(folder, **parameters):
     "Run the stage `prepare` in a folder; the finished process."
     words = [w for k, v in parameters.items() for w in ('-p', k, str(v))]
-    flow = [sys.executable, '-m', 'papermill', '-k', 'python3', '--no-progress-bar', '--log-output', ROOT/'nbs/flows/1_prepare.ipynb']
-    return subprocess.run([*flow, 'run.ipynb', *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    papermill = sys.executable, '-m', 'papermill', '-k', 'python3', '--no-progress-bar', '--log-output'
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'EDGECAR_CACHE': str(folder/'.cache')}
+    return run_in(folder, env, *papermill, ROOT/'nbs/flows/1_prepare.ipynb', 'run.ipynb', *words)
 
 
 def test_prepare_refuses_a_folder_that_is_not_there(tmp_path):
@@ -577,12 +630,15 @@ def test_prepare_names_and_records_what_it_did_to_frames(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     fit = '224x224 cropped to 168x224, resized to 120x160'
     assert f'tubs/a: 60 of {fit}' in done.stderr and 'tubs/b: 60 frames, 0 passed over' in done.stderr
-    assert 'tubs/c: sign of steering opposite' in done.stderr and 'tubs/b: sign of steering unknown' in done.stderr
+    assert 'tubs/c: sign of steering opposite' in done.stderr
+    assert 'tubs/b: sign of steering unknown' in done.stderr
     metrics = json.loads((tmp_path/'metrics/prepare.json').read_text())
-    assert metrics['fitted'] == {fit: 60, '60x80 resized to 120x160': 200} and metrics['opposite_steering'] == 1
+    assert metrics['fitted'] == {fit: 60, '60x80 resized to 120x160': 200}
+    assert metrics['opposite_steering'] == 1
     prepared = json.loads((tmp_path/'build/prepare/prepared.json').read_text())
     assert prepared['fitted'] == [f'tubs/a: 60 of {fit}', 'tubs/c: 200 of 60x80 resized to 120x160']
-    assert [(s['tub'], s['frames'], s['sizes']) for s in prepared['sources']][1] == ('tubs/b', 60, {'120x160': 60})
+    b = prepared['sources'][1]
+    assert (b['tub'], b['frames'], b['sizes']) == ('tubs/b', 60, {'120x160': 60})
 
 
 @pytest.mark.parametrize('name', ['pilot', 'time_to_gate', 'domain_gap'])
@@ -591,5 +647,5 @@ def test_a_benchmark_does_not_measure_without_the_starter(tmp_path, name):
     shutil.copytree(ROOT/'benchmarks', tmp_path/'benchmarks')
     toy_tub(tmp_path/'.cache/donkeycar-test-tub', n=30)
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    done = subprocess.run([sys.executable, tmp_path/f'benchmarks/{name}.py'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    done = run_in(tmp_path, env, sys.executable, tmp_path/f'benchmarks/{name}.py')
     assert done.returncode and done.stdout == '' and 'data: is not there' in done.stderr, done.stderr
