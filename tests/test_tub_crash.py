@@ -11,6 +11,7 @@ import time
 import pytest
 
 from edgecar.data.check import repair, verify
+from edgecar.data.toy import toy_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
@@ -119,3 +120,39 @@ def test_what_a_killed_donkeycar_leaves_is_continued_or_repaired(tmp_path, cut):
     repair(tub)
     our_write(tub, 1)
     assert [r['_index'] for r in Tub(tub)] == list(range(8 if whole else 7)) and verify(tub) == []
+
+
+FLIP = """
+import sys
+from edgecar.data.check import repair
+print('go', flush=True)
+repair(sys.argv[1], flip_steering=True)
+"""
+
+
+def turn(path, seconds=None):
+    "Turn the sign of steering in another process, and kill that so many seconds after it began; gives them."
+    with subprocess.Popen([sys.executable, '-c', FLIP, path], stdout=subprocess.PIPE, text=True) as p:
+        try:
+            p.stdout.readline()
+            start = time.perf_counter()
+            while p.poll() is None and (seconds is None or time.perf_counter() < start + seconds): pass
+            return time.perf_counter() - start
+        finally: p.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_a_sign_is_turned_in_all_records_or_in_none(tmp_path, seed):
+    "Kills of a repair of many catalogs; what is left is sound, and says itself which sign it has."
+    chance, tub = random.Random(seed), toy_tub(tmp_path/'tub', n=60, max_len=4, size=(12, 16))
+    before = [r['user/angle'] for r in Tub(tub)]
+    whole = turn(shutil.copytree(tub, tmp_path/'whole'))
+    for kill in range(8):
+        copy = shutil.copytree(tub, tmp_path/str(kill))
+        turn(copy, chance.uniform(.2, 1) * whole)
+        turned = bool(Tub(copy).metadata.get('flipped'))
+        expected = [-x or 0. for x in before] if turned else before
+        for _ in range(2):   # as it was left, and after a repair of what was left
+            assert [r['user/angle'] for r in Tub(copy)] == expected
+            repair(copy)
+        assert verify(copy) == [] and bool(Tub(copy).metadata.get('flipped')) is turned
