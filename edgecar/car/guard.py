@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .latency import Latency
 from ..core import EdgecarError, read_json, sha256
 from ..data.frames import describe_fit, fit_frame
-from ..pilot.gate import examined_latency
+from ..latency import Latency, examined_latency
 
 log = logging.getLogger(__name__)
 

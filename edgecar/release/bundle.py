@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from ..core import EdgecarError, read_json, sha256, write_json
-from ..pilot.gate import examined_latency
+from ..latency import examined_latency
 from ..pilot.runtime import Pilot
 
 # %% ../../nbs/release/60_bundle.ipynb #4239ee6c
