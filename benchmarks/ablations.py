@@ -27,7 +27,7 @@ from pilot import settings
 from edgecar.core import atomic, progress, read_json, rng, root, write_json
 from edgecar.data.frames import Recording, load
 from edgecar.data.split import Split, tail
-from edgecar.data.tub import find_tubs
+from edgecar.data.tub import find_tubs, named_tubs
 from edgecar.pilot.rollout import MUST_STAND, TROUBLES, drive_all, exam, summary
 from edgecar.pilot.runtime import Pilot
 from edgecar.sim.env import Twin
@@ -114,7 +114,7 @@ def recipe():
 
 def recorded(changes):
     "The tubs of a changed recording, made once; the starter if nothing is changed."
-    if not changes: return find_tubs(ROOT/'data')
+    if not changes: return named_tubs([ROOT/'data'])
     recipe = replace(starter_recipe(), **changes)
     to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
     return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
@@ -187,7 +187,7 @@ def line(row, seed, found, expert):
 
 def main(groups, seeds, kept_only):
     KEPT.mkdir(parents=True, exist_ok=True)
-    starter, drives = load(find_tubs(ROOT/'data'), bar=False), exam('select', TRACKS, steps=STEPS)
+    starter, drives = load(named_tubs([ROOT/'data']), bar=False), exam('select', TRACKS, steps=STEPS)
     test, expert, found = tail(starter.session).test[::4], drive_all(drives, bar=False), {}
     rows = [ROWS[0], *(r for g in groups or dict.fromkeys(r.group for r in ROWS) for r in ROWS[1:] if r.group == g)]
     for seed, row in progress([(s, r) for s in seeds for r in rows], 'trainings'):

@@ -22,7 +22,7 @@ from edgecar.core import atomic, progress, root, write_json
 from edgecar.data.frames import load
 from edgecar.data.public import get
 from edgecar.data.split import tail
-from edgecar.data.tub import find_tubs
+from edgecar.data.tub import named_tubs
 from edgecar.pilot import score
 from edgecar.pilot.rollout import drive_all, exam, mean_of, summary
 from edgecar.pilot.runtime import Pilot
@@ -58,7 +58,7 @@ def on_frames(path, rec, split):
 def main(seeds, tracks):
     real, share = kept if (kept := ROOT/'.cache/donkeycar-test-tub').is_dir() else get('donkeycar-test-tub', kept), yaml.safe_load((ROOT/'params.yaml').read_text())['prepare']
     split_of = lambda rec: tail(rec.session, share['test'], share['val'], share['gap'])
-    tubs = dict(twin=find_tubs(ROOT/'data'), real=[real])
+    tubs = dict(twin=named_tubs([ROOT/'data']), real=[real])
     recs = {name: load(t, bar=False) for name, t in tubs.items()}
     drives = exam('try_out', tracks)
     expert, found = drive_all(drives, bar=False), []

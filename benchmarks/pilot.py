@@ -21,12 +21,12 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import numpy as np
 import yaml
 
-from edgecar.core import progress, root
+from edgecar.core import EdgecarError, progress, root
 from edgecar.data.augment import Augment
 from edgecar.data.frames import load
 from edgecar.data.public import get
 from edgecar.data.split import Split, folds, tail
-from edgecar.data.tub import Tub, TubWriter, find_tubs
+from edgecar.data.tub import Tub, TubWriter, named_tubs
 from edgecar.params import changes
 
 ROOT = root(Path(__file__).parent)
@@ -70,7 +70,7 @@ def train_joint(tub, seed, split, out):
     from edgecar.pilot.select import candidates
     from edgecar.pilot.train import train
     params, cfg = yaml.safe_load((ROOT/'params.yaml').read_text()), replace(settings('joint'), seed=seed)
-    rec, real = load([*find_tubs(ROOT/'data'), tub], bar=False), load([tub], bar=False)
+    rec, real = load([*named_tubs([ROOT/'data']), tub], bar=False), load([tub], bar=False)
     net, kind, _ = train(rec, tail(rec.session), cfg, bar=False, drive=candidates(cfg.drive))
     (path := Path(out)/'joint.tflite').write_bytes(tflite(kind.whole(net)))
     e = params['evaluate']
@@ -156,6 +156,7 @@ def latencies(files, frames, rounds=9, calls=100):
 
 
 def main(quick):
+    named_tubs([ROOT/'data'])   # what is missing is said now, not after ten minutes
     tub = kept if (kept := ROOT/'.cache/donkeycar-test-tub').is_dir() else get('donkeycar-test-tub', kept)
     rec, seeds = load([tub], bar=False), (1,) if quick else (1, 2, 3)
     split = tail(rec.session)
@@ -196,4 +197,6 @@ if __name__ == '__main__':
         job = json.load(sys.stdin)
         run = dict(ours=train_ours, theirs=train_theirs, joint=train_joint)[job['what']]
         print(json.dumps(run(job['tub'], job['seed'], Split(*(np.array(p) for p in job['split'])), job['out'])))
-    else: main(args.quick)
+    else:
+        try: main(args.quick)
+        except EdgecarError as e: sys.exit(f'benchmarks/pilot.py: {e}')

@@ -20,7 +20,7 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import yaml
 
 from edgecar.core import root
-from edgecar.data.tub import find_tubs
+from edgecar.data.tub import named_tubs
 from edgecar.pilot.gate import judge
 from edgecar.pilot.rollout import exam, score
 
@@ -102,7 +102,7 @@ def alone(job):
 
 
 def main():
-    tubs = [str(t) for t in find_tubs(ROOT/'data')]
+    tubs = [str(t) for t in named_tubs([ROOT/'data'])]
     with tempfile.TemporaryDirectory() as d:
         mine = alone(dict(what='ours', tubs=tubs, out=d))
         print('ours', mine, file=sys.stderr)

@@ -83,9 +83,10 @@ def writing(frames):
 def main():
     logging.disable()
     with tempfile.TemporaryDirectory() as d:
-        if found := find_tubs(root()/'tubs/donkeycar-test-tub'): tub = found[0]
+        there = lambda name: find_tubs(root()/name) if (root()/name).is_dir() else []
+        if found := there('tubs/donkeycar-test-tub'): tub = found[0]
         elif os.environ.get('EDGECAR_MIRROR'): tub = get('donkeycar-test-tub', to=Path(d)/'tub')
-        elif found := find_tubs(root()/'data'): tub = found[0]
+        elif found := there('data'): tub = found[0]
         else: tub = toy_tub(Path(d)/'toy', n=1000)
         recording = load(tub, cache=f'{d}/cache', bar=False)
         print(f'{len(recording)} frames of {tub.name}', file=sys.stderr)

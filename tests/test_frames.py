@@ -16,7 +16,7 @@ from PIL import Image
 
 from edgecar.core import EdgecarError
 from edgecar.data.check import Bad, pixels
-from edgecar.data.frames import load
+from edgecar.data.frames import Source, fit_frame, load
 from edgecar.data.toy import toy_tub
 from edgecar.data.tub import TubWriter, delete
 
@@ -108,13 +108,32 @@ def test_grey_and_four_channels_become_three(tub, cache):
     assert (r.frames[0][..., 0] == r.frames[0][..., 2]).all()
 
 
-def test_a_few_of_another_size_are_skipped_most_are_an_error(tub, cache):
-    for i in range(20): image(tub, i).write_bytes(encoded(size=(320, 240)))
-    r = load(tub, cache=cache, bar=False)
-    assert len(r) == 20 and {(f.kind, f.detail) for f in r.skipped} == {('wrong size', '240x320')}
-    image(tub, 20).write_bytes(encoded(size=(320, 240)))
-    with pytest.raises(EdgecarError, match=r'21 of 40 frames are 240x320.*size=\(240, 320\)'): load(tub, cache=cache, bar=False)
-    assert len(load(tub, size=(240, 320), cache=cache, bar=False)) == 21
+def test_frames_of_another_size_are_fitted_counted_and_said(tub, cache):
+    for i in range(25): image(tub, i).write_bytes(encoded(size=(320, 240)))
+    image(tub, 25).write_bytes(encoded(size=(224, 224)))
+    for _ in range(2):   # fresh, then from the cache
+        r = load(tub, cache=cache, bar=False)
+        assert len(r) == 40 and r.skipped == () and r.frames.shape == (40, 120, 160, 3)
+        assert (r.frames[3] == fit_frame(by_pil(encoded(size=(320, 240))), (120, 160))).all()
+        assert (r.frames[30] == by_pil(image(tub, 30).read_bytes())).all()
+        assert r.sources == (Source(str(tub), 40, 0, {'240x320': 25, '224x224': 1, '120x160': 14}),)
+        cropped = '224x224 cropped to 168x224, resized to 120x160'
+        assert r.fits() == {'240x320 resized to 120x160': 25, cropped: 1}
+    assert len(load(tub, size=(240, 320), cache=cache, bar=False).fitted()) == 2
+
+
+@pytest.mark.parametrize('found', [(224, 224), (720, 1280), (96, 160), (120, 161), (480, 640), (7, 300)])
+def test_a_fitted_frame_keeps_what_is_in_the_middle_and_its_shape(found):
+    h, w = found
+    frame = np.zeros((h, w, 3), np.uint8)
+    rows, columns = np.ogrid[:h, :w]
+    radius = min(h, w) / 4
+    frame[(rows - (h - 1) / 2)**2 + (columns - (w - 1) / 2)**2 < radius**2] = 255   # a disk
+    small = fit_frame(frame, (120, 160))[..., 0] > 127
+    assert small.shape == (120, 160)
+    high, wide = np.flatnonzero(small.any(1)), np.flatnonzero(small.any(0))
+    assert abs(np.ptp(high) - np.ptp(wide)) <= max(2, 160 / min(h, w) * 2), 'it is round'
+    assert abs(high.mean() - 59.5) < 120 / h + 1 and abs(wide.mean() - 79.5) < 160 / min(w, h) + 1
 
 
 def test_other_sizes_are_cached_apart(tmp_path, cache):
@@ -233,7 +252,7 @@ FULL = '''
 import sys
 from pathlib import Path
 from edgecar.core import EdgecarError
-from edgecar.data.frames import load
+from edgecar.data.frames import Source, fit_frame, load
 try: load(sys.argv[1], cache=sys.argv[2], bar=False)
 except EdgecarError as e: print(e)
 print(len(list(Path(sys.argv[2]).iterdir())))

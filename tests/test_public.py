@@ -327,7 +327,7 @@ def test_names_the_converter_of_old_tubs(here, register):
     body = HOSTILE['old tub']
     register(body=body)
     (here/'toy.tar.gz').write_bytes(body)
-    with pytest.raises(EdgecarError, match='convert_to_tub_v2'): get('toy', mirror=here)
+    with pytest.raises(EdgecarError, match='edgecar tub convert'): get('toy', mirror=here)
 
 @pytest.mark.parametrize('body', [
     ARCHIVE, tar(tub_files(''), 'w'), tar(tub_files('./'), 'w:bz2'), tar(tub_files('a/b/c/'), 'w:xz'), zipped(tub_files('tub/')),

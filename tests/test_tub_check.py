@@ -60,7 +60,6 @@ FAULTS = {   # what is done: (how, the faults it gives, the records that are los
     'image of zeros': (lambda t: image(t, 3).write_bytes(bytes(3000)), [('broken image', 3)], [3]),
     'text for an image': (lambda t: image(t, 3).write_text('no picture'), [('broken image', 3)], [3]),
     'tail of zeros': (lambda t: image(t, 3).write_bytes(image(t, 3).read_bytes()[:900] + bytes(2000)), [('broken image', 3)], [3]),
-    'wrong size': (lambda t: image(t, 3).write_bytes(jpeg((320, 240))), [('wrong size', 3)], [3]),
     'missing image': (lambda t: image(t, 9).unlink(), [('missing image', 9)], [9]),
     'no image field': (lambda t: record(t, 9, cam__image_array=None), [('bad lengths', None), ('missing image', 9)], [9]),
     'image elsewhere': (lambda t: record(t, 9, cam__image_array='../../x.jpg'), [('bad lengths', None), ('missing image', 9)], [9]),
@@ -156,7 +155,8 @@ def test_fault_never_stops_a_load(tub, tmp_path, name):
 def test_many_faults_at_once(tub):
     for name in ['clock backwards', 'steering out of range', 'truncated image', 'missing image', 'bad JSON line', 'half a line at the end', 'no manifest', 'macOS files', 'broken catalog_manifest']:
         FAULTS[name][0](tub)
-    assert sorted(repair(tub).dropped) == [3, 5, 9, 10, 20]
+    with pytest.raises(EdgecarError, match='5 of 21 records would be dropped; nothing was done'): repair(tub)
+    assert sorted(repair(tub, yes=True).dropped) == [3, 5, 9, 10, 20]
     assert verify(tub) == []
     assert {r['_index'] for r in Tub(tub)} == set(range(N)) - {3, 5, 9, 10}
 
@@ -193,7 +193,11 @@ def test_grey_and_four_channels_are_no_fault(tub, tmp_path):
     assert verify(tub) == []
 
 
-def test_a_size_may_be_asked_for(tub):
+def test_another_size_is_a_fault_only_when_one_is_asked_for(tub):
+    image(tub, 3).write_bytes(jpeg((320, 240)))
+    assert verify(tub) == []
+    assert [(f.kind, f.index) for f in verify(tub, size=(120, 160))] == [('wrong size', 3)]
+    image(tub, 3).write_bytes(image(tub, 4).read_bytes())
     assert {f.kind for f in verify(tub, size=(240, 320))} == {'wrong size'} and len(verify(tub, size=(240, 320))) == N
 
 

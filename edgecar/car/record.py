@@ -70,7 +70,7 @@ class Shelf:
 
     def tubs(self):
         "Oldest first."
-        return sorted(find_tubs(self.folder), key=number)
+        return sorted(find_tubs(self.folder) if self.folder.is_dir() else [], key=number)
 
     def new(self)->Path:
         "A name that none has, nor had."

@@ -111,7 +111,7 @@ def upload(
 # %% ../../nbs/car/49_upload.ipynb #99369515
 def waiting(folder)->list:
     "Tubs that have not been uploaded, oldest first."
-    return [t for t in find_tubs(folder) if not uploaded(t)]
+    return [t for t in find_tubs(folder) if not uploaded(t)] if Path(folder).is_dir() else []
 
 def sweep(folder, remote, going=lambda: True, say=lambda **news: None):
     "Upload what is finished in a folder; tells what became of each."

@@ -225,7 +225,7 @@ def layout(
     if tubs := find_tubs(folder): return Path(os.path.commonpath(tubs))
     if any(folder.rglob('record_*.json')):
         raise EdgecarError('the archive holds a tub of DonkeyCar 3 or older (record_*.json)',
-            mend='unpack it yourself and convert it: `python -m scripts.convert_to_tub_v2 --tub=OLD --output=tubs/NEW`, which comes with donkeycar')
+            mend='unpack it yourself, and `edgecar tub convert OLD tubs/NEW`')
     raise EdgecarError('the archive holds no tub (no manifest.json)')
 
 # %% ../../nbs/data/16_public.ipynb #38ace5bb

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import EdgecarError, atomic, read_json, write_json
-from .frames import Recording
+from .frames import Recording, Source
 from .tub import Fault
 
 # %% ../../nbs/data/14_split.ipynb #41b6fc99
@@ -86,7 +86,10 @@ def save(
     for name in ('frames', *COLUMNS):
         with atomic(Path(folder)/f'{name}.npy') as f: np.save(f, getattr(rec, name))
     parts = {k: np.asarray(v).tolist() for k, v in vars(split).items()}
-    write_json(Path(folder)/'prepared.json', dict(key=rec.key, split=parts, skipped=[{k: str(v) if isinstance(v, Path) else v for k, v in asdict(f).items()} for f in rec.skipped]))
+    skipped = [{k: str(v) if isinstance(v, Path) else v for k, v in asdict(f).items()} for f in rec.skipped]
+    sources = [asdict(s) for s in rec.sources]
+    about = dict(key=rec.key, split=parts, skipped=skipped, sources=sources, fitted=rec.fitted())
+    write_json(Path(folder)/'prepared.json', about)
 
 # %% ../../nbs/data/14_split.ipynb #867f337c
 def read(
@@ -97,4 +100,6 @@ def read(
     try: frames, *columns = (np.load(Path(folder)/f'{n}.npy', mmap_mode='r' if n == 'frames' else None, allow_pickle=False) for n in ('frames', *COLUMNS))
     except (OSError, ValueError, EOFError) as e: raise EdgecarError(f'is not what prepare writes ({e})', folder, 'run `dvc repro prepare`') from None
     skipped = tuple(Fault(**f) for f in about['skipped'])
-    return Recording(frames, *columns, skipped, about['key']), Split(**{k: np.array(v, np.int64) for k, v in about['split'].items()})
+    sources = tuple(Source(**s) for s in about.get('sources', ()))
+    split = Split(**{k: np.array(v, np.int64) for k, v in about['split'].items()})
+    return Recording(frames, *columns, skipped, about['key'], sources), split
