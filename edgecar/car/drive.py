@@ -92,13 +92,16 @@ class TwinCamera:
 
 # %% ../../nbs/car/58_drive.ipynb #77db9e25
 class ReplayCamera:
-    "Pictures of a recording, over and over; of noise when there is none."
-    def __init__(self, tub=None, rate_hz=20.):
+    "Pictures of a recording, over and over, in one size; of noise when there is none."
+    def __init__(self, tub=None, rate_hz=20., size=(120, 160)):
         from edgecar.data.frames import load
-        from edgecar.data.tub import find_tubs
+        from edgecar.data.tub import named_tubs
         self.rate_hz, self.began = rate_hz, time.monotonic()
-        self.frames = load(find_tubs(tub), bar=False).frames if tub else np.random.default_rng(0).integers(0, 255, (50, 120, 160, 3), np.uint8)
-        if not len(self.frames): raise EdgecarError('holds no pictures', tub)
+        if tub:
+            recording = load(named_tubs([tub]), size, bar=False)
+            self.frames = recording.frames
+            for line in recording.fitted(): log.info('camera: %s', line)
+        else: self.frames = np.random.default_rng(0).integers(0, 255, (50, *size, 3), np.uint8)
 
     def run(self):
         n = int((time.monotonic() - self.began)*self.rate_hz)
@@ -199,12 +202,16 @@ class Profile:
 PROFILES = dict(twin=Profile('twin', 'twin'), car=Profile('hardware', 'pca9685:', 'js:', attended=True, strict=True, limit=.5), mock=Profile(), replay=Profile('replay'))
 
 # %% ../../nbs/car/58_drive.ipynb #f17645ff
-def find_camera(profile:Profile, owner):
+def find_camera(
+    profile:Profile,
+    owner,
+    size=(120, 160),   # (height, width) of pictures that need not come from a camera: what the pilot wants
+):
     "The camera of a profile; EdgecarError when it cannot be had."
     if profile.camera == 'twin': return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
     if profile.camera in ('mock', 'replay'):
         if profile.camera == 'replay' and not profile.tub: raise EdgecarError('no recording is named', mend='--tub DIR')
-        return ReplayCamera(profile.tub)
+        return ReplayCamera(profile.tub, size=size)
     return hardware.camera(profile.camera)
 
 # %% ../../nbs/car/58_drive.ipynb #0a4d389f
@@ -255,7 +262,7 @@ def compose(p:Profile):
     pads, imu = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else [], p.imu and hardware.imu(p.imu)
     V.page = page = Page(**{'mode': p.mode, 'metrics': health.metrics, 'ready': health.ready, **p.page})
     V.owner = owner = Owner(p.actuator)
-    try: camera = find_camera(p, owner)
+    try: camera = find_camera(p, owner, getattr(copilot.pilot, 'size', (120, 160)))
     except BaseException: owner.shutdown(); page.shutdown(); raise
     V.add(clock, inputs=['pilot/ms'], outputs=['turn'])
     V.add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
