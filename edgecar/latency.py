@@ -36,7 +36,7 @@ class LatencyWindow:
         self.clear()
 
     def clear(self):
-        self.samples, self.p50_s, self.p95_s = deque(), None, None   # (when it was written, latency), s
+        self.samples, self.percentiles_s = deque(), (None, None)   # (when it was written, latency), s; p50, p95
 
     def add(self,
         written:list,   # (frame_s, wrote_s) each, monotonic s
@@ -50,7 +50,7 @@ class LatencyWindow:
             samples.popleft()
         ordered = sorted(late_s for _, late_s in samples)
         known = len(ordered) >= self.least
-        self.p50_s, self.p95_s = (nearest_rank(ordered, q) if known else None for q in (.5, .95))
+        self.percentiles_s = tuple(nearest_rank(ordered, q) if known else None for q in (.5, .95))
 
 # %% ../nbs/07_latency.ipynb #a6f7a0d2
 def examined_latency(
@@ -109,7 +109,7 @@ class Latency:
     @property
     def pilot_s(self):
         "The median as a pilot may be told it, s; None while nothing is known."
-        return clipped(self.window.p50_s, self.examined_ms)
+        return clipped(self.window.percentiles_s[0], self.examined_ms)
 
     def _log(self, warning:str):
         if warning:
@@ -126,11 +126,11 @@ class Latency:
     )->dict:          # for the status
         "Take in what was written since the last turn."
         self.window.add(owner['written'])
-        p50_s, p95_s = self.window.p50_s, self.window.p95_s
-        outside = is_outside(p50_s, p95_s, self.examined_ms)
-        warning = outside_text(p50_s, p95_s, self.examined_ms) if outside else ''
+        (p50_s, p95_s), examined_ms = self.window.percentiles_s, self.examined_ms
+        outside = is_outside(p50_s, p95_s, examined_ms)
+        warning = outside_text(p50_s, p95_s, examined_ms) if outside else ''
         self._log(warning)
         p50_ms, p95_ms = (s and round(s*1e3, 1) for s in (p50_s, p95_s))
         return dict(latency_p50_ms=p50_ms, latency_p95_ms=p95_ms,
-            latency_examined_ms=self.examined_ms, latency_outside=outside, latency_warning=warning,
+            latency_examined_ms=examined_ms, latency_outside=outside, latency_warning=warning,
             latency_count=self.window.count, latency_sum_s=self.window.sum_s)

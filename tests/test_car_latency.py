@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import deque
@@ -18,6 +19,7 @@ from test_car_page import wait
 
 from edgecar.car import drive, health
 from edgecar.car.drive import Profile, TwinCamera, compose
+from edgecar.latency import Latency
 
 SAME_S = .004   # two clocks' readings beside one write, on a machine that does other things, too
 
@@ -134,6 +136,26 @@ def test_a_pilot_is_told_what_is_measured(examined_ms, simulator, tmp_path, monk
     assert pilot.told[0] == .1, 'nothing is measured yet'
     assert low/1e3 <= pilot.told[-1] <= high/1e3
     if examined_ms is None: assert abs(pilot.told[-1]*1e3 - said['latency_p50_ms']) < 20
+
+
+def test_another_pilot_may_come_at_any_moment(caplog):
+    caplog.set_level(logging.CRITICAL, 'edgecar.latency')
+    latency, ended, interval = Latency(), threading.Event(), sys.getswitchinterval()
+    def exchange():
+        while not ended.is_set():
+            for examined_ms in None, [0, 1]: latency.expect(examined_ms)
+    thread = threading.Thread(target=exchange)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for n in range(20_000):
+            now = time.monotonic()
+            latency.run(dict(written=[(now - .05, now)]*10))
+            assert (told_s := latency.pilot_s) in (None, .001) or told_s > .04, n
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        thread.join()
 
 
 @pytest.fixture(scope='module')

@@ -118,8 +118,8 @@ def infer(
     latency:Latency,
 )->tuple:             # steering, throttle
     "Ask a pilot for a command."
-    if hasattr(pilot, 'latency_s') and latency.pilot_s is not None:
-        pilot.latency_s = latency.pilot_s
+    if hasattr(pilot, 'latency_s') and (measured_s := latency.pilot_s) is not None:
+        pilot.latency_s = measured_s
     return pilot(fit(frame), **({'imu': imu} if 'imu' in getattr(pilot, 'needs', ()) else {}))
 
 # %% ../../nbs/car/53_guard.ipynb #5b63fab4
