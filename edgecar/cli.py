@@ -227,7 +227,7 @@ def replay(
     from edgecar.pilot.runtime import Pilot
     refs = refs or Path('refs')/f'{path.resolve().name}.csv'
     was = None if update_refs else replay.read_refs(refs)   # a missing reference is said before the driving
-    now = replay.commands(Pilot(model), path)
+    now = replay.commands(Pilot(model), path, say=typer.echo)
     if update_refs:
         replay.write_refs(refs, now)
         return typer.echo(f'{refs}: {len(now)} frames')

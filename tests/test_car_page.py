@@ -304,6 +304,24 @@ def test_a_cut_line_and_a_killed_browser(browser):
 
 
 @browsing
+def test_how_late_it_is_and_what_is_done_to_the_frames(browser, tmp_path):
+    with Car() as car:
+        car.status |= dict(latency_p50_ms=61.4, latency_p95_ms=80., latency_examined_ms=None, latency_outside=None, latency_warning='', frame_fit='')
+        open_page(browser, car.page.url)
+        browser.wait("document.getElementById('timing').textContent.includes('to wheels p5061 msto wheels p9580 msexamined atnot examined')")
+        assert browser.value("document.getElementById('latency-note').hidden && document.getElementById('frame-fit').hidden && !document.querySelector('#timing .slow')")
+        car.status |= dict(latency_examined_ms=[25, 75], latency_outside=True, latency_warning='80 ms is more than 75', frame_fit='224x224 cropped to 168x224, resized to 120x160')
+        browser.wait("document.getElementById('timing').textContent.includes('examined at25–75 ms')")
+        says(browser, 'latency-note', '80 ms is more than 75')
+        says(browser, 'frame-fit', 'frames: 224x224 cropped to 168x224, resized to 120x160')
+        assert browser.value("!document.getElementById('latency-note').hidden && document.querySelectorAll('#timing .slow').length") == 2
+        browser.picture().save(tmp_path/'late.png')
+        car.status |= dict(latency_outside=False, latency_warning='')
+        browser.wait("document.getElementById('latency-note').hidden")
+        assert not browser.said, browser.said
+
+
+@browsing
 def test_two_want_the_wheel(browser):
     with Car() as car:
         other = websocket.create_connection(f'ws://127.0.0.1:{car.page.port}/wsDrive?page=1', timeout=10)

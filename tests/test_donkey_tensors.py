@@ -133,9 +133,9 @@ REFUSED = {  # kind, what its tensors are called, why it is refused
     'unnamed': ('linear', dict(n_outputs0='dense_3/BiasAdd', n_outputs1='dense_4/BiasAdd'), UNTOLD),
     'same name': ('linear', dict(n_outputs0='Identity', n_outputs1='Identity'), UNTOLD),
     'a number is missing': ('linear', dict(n_outputs0='Identity', n_outputs1='Identity_2'), UNTOLD),
-    'half named': ('linear', dict(n_outputs0='n_outputs0/BiasAdd', n_outputs1='Identity_1'), 'only some of its'),
+    'half named': ('linear', dict(n_outputs0='n_outputs0/BiasAdd', n_outputs1='Identity_1'), 'only some'),
     'not of DonkeyCar': ('linear', dict(img_in='input_1', **NUMBERS), STRANGE),
-    'another input': ('memory', dict(img_in='img_in', mem_in='input_2', **NUMBERS), 'wants 2 inputs (img_in, in'),
+    'another input': ('memory', dict(img_in='img_in', mem_in='input_2', **NUMBERS), 'wants 2 inputs'),
     'two frames': ('memory', dict(img_in='img_in', mem_in='img_in', **NUMBERS), STRANGE),
 }
 

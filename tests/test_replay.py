@@ -3,9 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
+from edgecar.data.frames import fit_frame
 from edgecar.data.toy import toy_tub
+from edgecar.pilot.replay import read_refs
+from edgecar.pilot.runtime import Pilot
 
 
 @pytest.fixture(scope='module')
@@ -43,3 +47,21 @@ def test_changed_preprocessing_is_caught(rig, model):
     replay(rig, 'pilot', '--update-refs')
     done = replay(rig, model)
     assert done.returncode == 1 and 'of 40 frames have changed' in done.stderr and 'steering' in done.stdout
+
+
+@pytest.mark.parametrize('size, done', [
+    ((224, 224), '224x224 cropped to 168x224, resized to 120x160'),
+    ((720, 1280), '720x1280 cropped to 720x960, resized to 120x160'),
+    ((96, 160), '96x160 cropped to 96x128, resized to 120x160'),
+], ids=['224x224', '1280x720', '160x96'])
+def test_a_recording_of_another_size_is_fitted_and_the_report_says_so(rig, tmp_path, size, done):
+    toy_tub(tmp_path/'tub', n=4, size=size)
+    model, edgecar = rig/'pilot.tflite', Path(sys.executable).parent/'edgecar'
+    for more, report in (['--update-refs'], 'refs/tub.csv: 4 frames'), ([], '4 frames, none changed by more than 0.01'):
+        command = [edgecar, 'replay', 'tub', '--model', model, *more]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert (ran.returncode, ran.stdout) == (0, f'tub: 4 of {done}\n{report}\n'), ran.stderr
+    frames = [fit_frame(cv2.imread(str(f))[..., ::-1], (120, 160)) for f in sorted((tmp_path/'tub/images').iterdir())]
+    want = Pilot(model).drive(frames)
+    found = [row[1:] for row in read_refs(tmp_path/'refs/tub.csv')]
+    assert abs(want - found).max() < .05, 'the same frames, but for the decoder of their pictures'

@@ -74,7 +74,8 @@ class TwinCamera:
         from edgecar.sim.client import hear, understand
         from edgecar.sim.protocol import decode
         told = hear(self.sim.line, 'telemetry', 2)
-        self.seen = decode(base64.b64decode(told.get('image', ''))), time.monotonic(), understand(told, self.sim.line)
+        seen_s = time.monotonic()   # the simulator does not say when it drew the picture
+        self.seen = decode(base64.b64decode(told.get('image', ''))), seen_s, understand(told, self.sim.line)
 
     def update(self):
         while not self.over:
@@ -91,13 +92,16 @@ class TwinCamera:
 
 # %% ../../nbs/car/58_drive.ipynb #77db9e25
 class ReplayCamera:
-    "Pictures of a recording, over and over; of noise when there is none."
-    def __init__(self, tub=None, rate_hz=20.):
+    "Pictures of a recording, over and over, in one size; of noise when there is none."
+    def __init__(self, tub=None, rate_hz=20., size=(120, 160)):
         from edgecar.data.frames import load
-        from edgecar.data.tub import find_tubs
+        from edgecar.data.tub import named_tubs
         self.rate_hz, self.began = rate_hz, time.monotonic()
-        self.frames = load(find_tubs(tub), bar=False).frames if tub else np.random.default_rng(0).integers(0, 255, (50, 120, 160, 3), np.uint8)
-        if not len(self.frames): raise EdgecarError('holds no pictures', tub)
+        if tub:
+            recording = load(named_tubs([tub]), size, bar=False)
+            self.frames = recording.frames
+            for line in recording.fitted(): log.info('camera: %s', line)
+        else: self.frames = np.random.default_rng(0).integers(0, 255, (50, *size, 3), np.uint8)
 
     def run(self):
         n = int((time.monotonic() - self.began)*self.rate_hz)
@@ -156,7 +160,7 @@ class Status:
             self.figures = dict(loop_hz=round(1/max(np.median(np.diff(list(self.clock.moments)[-100:])), 1e-6), 1), loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
-    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0, told=None):
+    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0, told=None, latency=None):
         counts, pilot, info = dict(self.book.counts), self.copilot.pilot, info or {}
         for cause, n in (owner or {}).get('counts', {}).items(): counts[cause] = counts.get(cause, 0) + n
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
@@ -165,7 +169,7 @@ class Status:
         known |= dict(upload_waiting=told['waiting'], upload_error=told['error']) if told else {}
         known |= dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
         return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'], stopped=[*owner['stopped'], *causes, *owner['causes']], angle=owner['out'][0], throttle=owner['out'][1], faults=counts, throttle_limit=limit, inference_ms=inference_ms, mode=mode,
-            frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None, models=[*self.garage.models], map=place(info, self.road), owner_ms=owner.get('age_ms'), why={c: self.book.last.get(c) or CAUSES.get(c, '') for c in counts}, **known,
+            frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None, models=[*self.garage.models], map=place(info, self.road), owner_ms=owner.get('age_ms'), why={c: self.book.last.get(c) or CAUSES.get(c, '') for c in counts}, **known, **(latency or {}), frame_fit=self.copilot.fit.text,
             model=dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate) if pilot else {})
 
 # %% ../../nbs/car/58_drive.ipynb #df653e84
@@ -198,12 +202,16 @@ class Profile:
 PROFILES = dict(twin=Profile('twin', 'twin'), car=Profile('hardware', 'pca9685:', 'js:', attended=True, strict=True, limit=.5), mock=Profile(), replay=Profile('replay'))
 
 # %% ../../nbs/car/58_drive.ipynb #f17645ff
-def find_camera(profile:Profile, owner):
+def find_camera(
+    profile:Profile,
+    owner,
+    size=(120, 160),   # (height, width) of pictures that need not come from a camera: what the pilot wants
+):
     "The camera of a profile; EdgecarError when it cannot be had."
     if profile.camera == 'twin': return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
     if profile.camera in ('mock', 'replay'):
         if profile.camera == 'replay' and not profile.tub: raise EdgecarError('no recording is named', mend='--tub DIR')
-        return ReplayCamera(profile.tub)
+        return ReplayCamera(profile.tub, size=size)
     return hardware.camera(profile.camera)
 
 # %% ../../nbs/car/58_drive.ipynb #0a4d389f
@@ -254,7 +262,7 @@ def compose(p:Profile):
     pads, imu = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else [], p.imu and hardware.imu(p.imu)
     V.page = page = Page(**{'mode': p.mode, 'metrics': health.metrics, 'ready': health.ready, **p.page})
     V.owner = owner = Owner(p.actuator)
-    try: camera = find_camera(p, owner)
+    try: camera = find_camera(p, owner, getattr(copilot.pilot, 'size', (120, 160)))
     except BaseException: owner.shutdown(); page.shutdown(); raise
     V.add(clock, inputs=['pilot/ms'], outputs=['turn'])
     V.add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
@@ -264,16 +272,17 @@ def compose(p:Profile):
         outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
     if imu: V.add(imu, outputs=[*IMU, 'imu/temp'], threaded=True)
     V.add(Panel(owner, garage, stops, book, p.limit), inputs=['web/buttons'], outputs=['throttle_limit'])
-    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', *(IMU if imu else ())], outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms'])
+    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', *(IMU if imu else ())], outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
     V.add(Mix(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit'], outputs=['angle', 'throttle', 'mix/causes'])
     V.add(Speed(), inputs=['cam/info'], outputs=['speed'])
     V.add(Eyes(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
     V.add(Link([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
     V.add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
-    V.add(owner, inputs=['angle', 'throttle', 'causes'], outputs=['owner'])
+    V.add(owner, inputs=['angle', 'throttle', 'causes', 'pilot/frame_s'], outputs=['owner'])
+    V.add(copilot.latency, inputs=['owner'], outputs=['latency'])
     if p.remote: V.add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
     V.add(Status(clock, copilot, garage, book, find_road(p.scene) if p.camera == 'twin' else None, recorder),
-        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode', 'recording', 'tub/num_records', 'upload'], outputs=['status'])
+        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode', 'recording', 'tub/num_records', 'upload', 'latency'], outputs=['status'])
     V.add(health.Journal(), inputs=['status'])
     V.add(Alive(V), inputs=['owner'])
     V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode', 'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit', 'causes', 'owner',

@@ -229,12 +229,9 @@ def shape(
 ):
     "The middle of a picture in another size."
     import cv2
-    h, w = frame.shape[:2]
-    k = min(w/size[0], h/size[1])
-    cut = round(size[0]*k), round(size[1]*k)
-    x, y = (w - cut[0])//2, (h - cut[1])//2
-    frame = frame[y:y + cut[1], x:x + cut[0]]
-    if cut != size: frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+
+    from edgecar.data.frames import fit_frame
+    frame = fit_frame(frame, size[::-1])
     return frame if not flip else cv2.flip(frame, dict(v=0, h=1).get(flip, -1))
 
 # %% ../../nbs/car/52_hardware.ipynb #61c370ad
@@ -242,6 +239,7 @@ class Camera:
     "A part: the newest picture, its moment and what else is known (nothing); EdgecarError when there is no camera."
     def __init__(self, path='/dev/video0', width=160, height=120, hz=30., flip=''):
         self.open, self.size, self.flip, self.seen, self.over = lambda: Video(path, width, height, hz), (width, height), flip, (None, 0., {}), False
+        self.found = None   # height and width of what the camera gives
         try: self.video = self.open()
         except OSError as e:
             from edgecar.core import EdgecarError
@@ -249,7 +247,16 @@ class Camera:
 
     def _look(self):
         self.video = self.video or self.open()
-        if (seen := self.video.read()) and (frame := colours(seen[0], self.video)) is not None: self.seen = shape(frame, self.size, self.flip), seen[1], {}
+        if (seen := self.video.read()) and (frame := colours(seen[0], self.video)) is not None:
+            self._tell(frame.shape[:2])
+            self.seen = shape(frame, self.size, self.flip), seen[1], {}
+
+    def _tell(self, found):
+        "Log what is done to frames, when it changes."
+        from edgecar.data.frames import describe_fit
+        if found != self.found and (text := describe_fit(found, self.size[::-1])):
+            log.info('camera: frames of %s', text)
+        self.found = found
 
     def update(self):
         while not self.over:

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from ..core import EdgecarError, read_json, sha256, write_json
+from ..latency import examined_latency
 
 # %% ../../nbs/pilot/42_gate.ipynb #554bd9c1
 RULES = dict(   # name in params.yaml -> where in metrics/evaluate.json, and whether the bound is the most or the least
@@ -99,5 +100,7 @@ def gate(
     verdicts = judge(metrics, bounds)
     if all(v.kept for v in verdicts):
         passed.parent.mkdir(parents=True, exist_ok=True)
-        write_json(passed, dict(pilot=metrics['pilot'], rules=[asdict(v) for v in verdicts]))
+        examined = examined_latency(metrics, repo/'metrics/evaluate.json')
+        at = dict(examined_latency_ms=examined) if examined else {}
+        write_json(passed, dict(pilot=metrics['pilot'], rules=[asdict(v) for v in verdicts], **at))
     return verdicts

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import EdgecarError, atomic, progress
 from ..data.frames import load
-from ..data.tub import find_tubs
+from ..data.tub import named_tubs
 from .runtime import Pilot
 
 # %% ../../nbs/pilot/44_replay.ipynb #62c8e94e
@@ -23,12 +23,13 @@ COLUMNS = 'frame', 'steering', 'throttle'   # of a reference
 
 def commands(
     pilot:Pilot,
-    path,           # a tub, or a folder with tubs below it
-    bar:bool=True,  # show progress
-)->list:            # of (frame, steering, throttle)
+    path,                    # a tub, or a folder with tubs below it
+    bar:bool=True,           # show progress
+    say=lambda line: None,   # told what is done to frames of another size than the pilot's
+)->list:                     # of (frame, steering, throttle)
     "What a pilot does on each frame of a recording, in order; EdgecarError when there is no tub."
-    if not (tubs := find_tubs(path)): raise EdgecarError('holds no tub (no manifest.json, no catalog)', path)
-    rec = load(tubs, pilot.size, bar=bar)
+    rec = load(named_tubs([path]), pilot.size, bar=bar)
+    for line in rec.fitted(): say(line)
     return [(n, *pilot(frame)) for n, frame in enumerate(progress(rec.frames, 'replaying', unit='frame', disable=not bar))]
 
 # %% ../../nbs/pilot/44_replay.ipynb #ae87c63b

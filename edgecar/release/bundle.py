@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from ..core import EdgecarError, read_json, sha256, write_json
+from ..latency import examined_latency
 from ..pilot.runtime import Pilot
 
 # %% ../../nbs/release/60_bundle.ipynb #4239ee6c
@@ -97,10 +98,14 @@ def passed(repo)->dict:
     repo = Path(repo)
     file, pilot = repo/'build/gate/passed.json', repo/'build/export/pilot.tflite'
     if not file.is_file(): raise EdgecarError('is not there: no pilot has passed the gate', file, 'dvc repro gate')
-    found, drove, bounds = read_json(file), read_json(repo/'metrics/evaluate.json').get('pilot'), yaml.safe_load((repo/'params.yaml').read_text())['gate']
+    found, metrics = read_json(file), read_json(repo/'metrics/evaluate.json')
+    drove, bounds = metrics.get('pilot'), yaml.safe_load((repo/'params.yaml').read_text())['gate']
     if not sha256(pilot) == drove == found.get('pilot'): raise EdgecarError(f'is {sha256(pilot)[:12]}; {str(drove)[:12]} drove, and {str(found.get("pilot"))[:12]} passed the gate', pilot, 'dvc repro gate')
     kept = {r['rule']: r['bound'] for r in found['rules'] if (r['found'] <= r['bound'] if r['kind'] == 'most' else r['found'] >= r['bound'])}
     if kept != bounds: raise EdgecarError(f"does not say that every rule is kept: {', '.join(sorted(k for k in bounds if kept.get(k) != bounds[k])) or 'other rules'}", file, 'dvc repro gate')
+    said, drove_at = examined_latency(found, file), examined_latency(metrics, repo/'metrics/evaluate.json')
+    if said != drove_at:
+        raise EdgecarError(f'says that the pilot was examined at {said} ms; it drove at {drove_at}', file, 'dvc repro gate')
     return found
 
 # %% ../../nbs/release/60_bundle.ipynb #36b5d417
@@ -115,8 +120,9 @@ def manifest(repo, target:str)->dict:
     stages, gate, file = pinned(repo), passed(repo), repo/'build/export/pilot.tflite'
     params = yaml.safe_load((repo/'params.yaml').read_text())
     lock = hashlib.sha256(requirements(packages(repo, target)).encode()).hexdigest()
+    examined = {k: v for k, v in gate.items() if k == 'examined_latency_ms'}   # where the evaluation says so
     return dict(schema=MANIFEST_SCHEMA, pilot=dict(sha256=sha256(file), bytes=file.stat().st_size, interface=interface(Pilot(file))), packages=dict(lock=lock),
-        data=learned_from(repo, params['prepare']['tubs'], stages), params={s: params[s] for s in ('prepare', 'train', 'export', 'evaluate')}, gate=dict(passed=True, rules=gate['rules']))
+        data=learned_from(repo, params['prepare']['tubs'], stages), params={s: params[s] for s in ('prepare', 'train', 'export', 'evaluate')}, gate=dict(passed=True, rules=gate['rules'], **examined))
 
 # %% ../../nbs/release/60_bundle.ipynb #954f9b8c
 FILES = ['LICENSES', 'card.md', 'manifest.json', 'pilot.tflite']

@@ -174,7 +174,13 @@ function state(s, on) {
   pairs('gate', gate.length ? gate.map(([k, v]) => [words(k), some(v), v === 'not passed' ? 'slow' : '']) : m.name ? [['gate', 'no manifest']] : [])
   const late = (x, most) => x > most ? 'slow' : ''
   pairs('timing', [['rate', unit(s.loop_hz, 0, 'Hz')], ['turn p50', unit(s.loop_p50_ms, 1, 'ms')], ['turn p99', unit(s.loop_p99_ms, 1, 'ms')], ['inference', unit(s.inference_ms, 1, 'ms')],
-    ['frame age', unit(s.frame_age_ms, 0, 'ms'), late(s.frame_age_ms, 150)], ['link', unit(on ? latency : null, 0, 'ms'), late(latency, SLOW_MS)], ['looking on', String(told.others)]])
+    ['frame age', unit(s.frame_age_ms, 0, 'ms'), late(s.frame_age_ms, 150)],
+    ['to wheels p50', unit(s.latency_p50_ms, 0, 'ms'), s.latency_outside ? 'slow' : ''], ['to wheels p95', unit(s.latency_p95_ms, 0, 'ms'), s.latency_outside ? 'slow' : ''],
+    ['examined at', s.latency_examined_ms ? `${s.latency_examined_ms.join('–')} ms` : m.name ? 'not examined' : '–'], ['link', unit(on ? latency : null, 0, 'ms'), late(latency, SLOW_MS)], ['looking on', String(told.others)]])
+  text('latency-note', s.latency_warning ?? '')
+  $('latency-note').hidden = !s.latency_warning
+  text('frame-fit', s.frame_fit ? `frames: ${s.frame_fit}` : '')
+  $('frame-fit').hidden = !s.frame_fit
   const stopped = new Set(s.stopped ?? []), causes = { ...Object.fromEntries([...stopped].map(n => [n, ''])), ...(s.faults ?? {}) }
   pairs('faults', Object.entries(causes).filter(([n, c]) => c || stopped.has(n)).map(([n, c]) => [(s.why?.[n] || words(n)) + (stopped.has(n) ? ', now' : ''), c, stopped.has(n) ? 'latched' : '']))
   $('none').hidden = $('faults').children.length > 0
