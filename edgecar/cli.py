@@ -166,6 +166,16 @@ def score(
     for line in _tub_lines(scores): typer.echo(f'\n{line}')
 
 # %% ../nbs/81_cli.ipynb #5b467e16
+def _numbers(text, option):
+    "Numbers with commas between them; EdgecarError when they are none."
+    from edgecar.core import EdgecarError
+    try: return [float(x) for x in text.split(',')]
+    except ValueError: raise EdgecarError(f'{option} is {text!r}', mend='give numbers with commas, such as 25,75') from None
+
+def _latency_row(ms, x):
+    rate = x['off_track_per_km']
+    return [ms, rate['value'], f'{rate["low"]:.3g} .. {rate["high"]:.3g}', x['cte_p95_m']['value'], x['speed_ratio']['value']]
+
 @app.command(epilog='Examples: `edgecar evaluate build/export/pilot.tflite`; `edgecar evaluate old.tflite --tracks 100 --seed 500`')
 def evaluate(
     model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],
@@ -173,16 +183,22 @@ def evaluate(
     steps:Annotated[int, typer.Option(help='commands on each, 20 a second', min=2)]=1000,
     seed:Annotated[int, typer.Option(help='which tracks', min=0, max=900_000)]=0,
     random:Annotated[float, typer.Option(help='how much halls, lenses and cars differ, 0..1')]=.5,
-    trouble:Annotated[int, typer.Option(help='tracks driven again with noise, delay, lost frames, a turned camera', min=0)]=0,
+    trouble:Annotated[int, typer.Option(help='tracks driven again with noise, lost frames, a turned camera', min=0)]=0,
+    latency_ms:Annotated[str, typer.Option(help='from a frame to its command, 0..200, with commas; in turn')]='25,75,125,150',
     workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given', min=1)]=None,
 ):
     "Have a pilot drive the twin where it never was: off-track events with intervals, distance from the line, speed beside the expert's."
     from dataclasses import replace
 
-    from edgecar.pilot.rollout import exam
-    from edgecar.pilot.rollout import score as drive
-    drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed) for d in exam('try_out', tracks, longest=True, steps=steps, random=random)]
-    typer.echo(table(flat(drive(model, drives, min(trouble, tracks), workers)[0]), head=['closed loop', '']))
+    from edgecar.pilot.exam import exam, score
+    latencies_ms = _numbers(latency_ms, '--latency-ms')
+    like = dict(longest=True, steps=steps, random=random, latencies_ms=latencies_ms)
+    drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed) for d in exam('try_out', tracks, **like)]
+    found, _ = score(model, drives, min(trouble, tracks), workers=workers)
+    each, worst = found.pop('by_latency'), found.pop('worst_latency')
+    typer.echo(table(flat(found), head=['closed loop', '']))
+    head = ['latency, ms', 'carried back, 1/km', '95 % interval', 'p95 of |cte|, m', "of the expert's speed"]
+    typer.echo('\n' + table([_latency_row(ms, x) for ms, x in each.items()], head=head))
 
 # %% ../nbs/81_cli.ipynb #c0a1f7e3
 @app.command(epilog='Example: `edgecar convert ~/mycar/models/pilot.h5 pilot.tflite`')

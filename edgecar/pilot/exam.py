@@ -15,7 +15,6 @@ import numpy as np
 
 from ..core import EdgecarError, progress, rng
 from .rollout import Drive, Drivers
-from .runtime import Pilot
 from ..sim.track import KEPT
 
 # %% ../../nbs/pilot/45_exam.ipynb #7e525628
@@ -164,16 +163,16 @@ def score(
     bar:bool=True,
     drivers=None,      # Drivers that are open already
 ):                     # (nested numbers, the pilot's rollouts without troubles)
-    "The closed-loop score of a pilot."
-    path, runs, expert, hard = str(Pilot(pilot).path), [], [], []   # a file that is no pilot is said at once
+    "The closed-loop score of a pilot; EdgecarError when the file is none."
+    runs, expert, hard = [], [], []
     share = lambda all_, i: all_[i*len(all_)//BLOCKS:(i + 1)*len(all_)//BLOCKS]
     with drivers_or(drivers, workers) as crew, progress(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown:
         for i in range(BLOCKS):
             block, again = share(drives, i), troubled(share(drives[:trouble], i))
-            expert += crew.drive(block)
-            answers = crew.drive([*block, *again], path, shown.update)
+            answers = crew.drive([*block, *again], str(pilot), shown.update)
             runs += answers[:len(block)]
             hard += answers[len(block):]
+            expert += crew.drive(block)
             if sure and i + 1 < BLOCKS and len(runs) >= 8 and sure(summary(runs, expert, hard, SURE_Z)): break
     return summary(runs, expert, hard), runs
 
