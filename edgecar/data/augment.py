@@ -89,10 +89,13 @@ def augment(
     a:Augment,    # how much
     g,            # numpy Generator; it decides everything
     mirror=None,  # as `flip` takes it
+    moved=None,   # (n,) bool, the frames that may be shifted; all if None
 ):                # float32 frames and labels of the same shapes
     "A changed copy of a batch and its labels."
     n = len(x)
     x, y = flip(np.asarray(x, np.float32), y, g.random(n) < a.flip, mirror)
-    if a.shift: x, y = shift(x, y, g.uniform(-a.shift, a.shift, n), a.shift_steer)
+    by = g.uniform(-a.shift, a.shift, n) if a.shift else np.zeros(n)
+    if moved is not None: by = by*moved
+    if by.any(): x, y = shift(x, y, by, a.shift_steer)
     if a.blur: x = blur(x, a.blur, g)
     return (relight(x, a, g) if a != NONE else x), y

@@ -120,11 +120,25 @@ class Beside:
         pairs = [-1, 1]*(1 + self.memory)
         return np.float32(pairs + [-1]*self.past_steering + [1]*bool(self.past_steering))
 
+    def is_known(self, y):
+        "(n,) bool: of which labels it is known what came before, and how late."
+        return np.isfinite(y[:, 2:]).all(1)
+
+    def lent(self, y, g):
+        "Labels of which every second one that lacks a past has another's, and no latency: nothing is under way then, whatever came before."
+        known = self.is_known(y)
+        if known.all() or not known.any(): return y
+        borrow = ~known & (g.random(len(y)) < .5)
+        y = y.copy()
+        y[borrow, 2:-1] = y[g.choice(np.flatnonzero(known), borrow.sum()), 2:-1]
+        y[borrow, -1] = 0
+        return y
+
     def hidden(self, y, share=0., g=None):
         "Labels with what is unknown, and a share of the rest, set to zero; a last column says what is known."
         if not self.past_steering: return y
-        beside = y[:, 2:]
-        known = np.isfinite(beside).all(1)
+        if g is not None: y = self.lent(y, g)
+        beside, known = y[:, 2:], self.is_known(y)
         if g is not None:
             known &= g.random(len(y)) >= share
             beside = beside + np.pad(g.normal(0, LATENCY_SPREAD_S, (len(y), 1)), ((0, 0), (self.past_steering, 0)))

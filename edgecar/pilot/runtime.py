@@ -332,13 +332,13 @@ class Pilot(Remembering):
 
     def drive(self,
         frames,           # (n, h, w, 3) uint8
-        latency_s=None,   # (n,) s, of each frame; NaN where nobody knows it
+        latency_s=None,   # (n,) s, of each frame; NaN where nobody knows it, and the driver's steering was in force as it was taken
         session=None,     # (n,) another number where the pilot starts afresh
     ):                    # (n, 2) float32 steering and throttle
         "Answer a recording; what came before is what the pilot itself said, never what the driver did."
         answers = []
         for i, frame in enumerate(frames):
             if i == 0 or session is not None and session[i] != session[i - 1]: self.reset()
-            if latency_s is not None: self.latency_s = float(latency_s[i]) if np.isfinite(latency_s[i]) else LATENCY_S
+            if latency_s is not None: self.latency_s = float(latency_s[i]) if np.isfinite(latency_s[i]) else 0.
             answers.append(self(frame))
         return np.array(answers, np.float32).reshape(-1, 2)
