@@ -261,7 +261,7 @@ def test_the_flows_carry_a_transformation_through(kind, tmp_path):
     "prepare, train, export: what ships has the list of params.yaml in it."
     toy_tub(tmp_path/'data/tub', n=200, seed=1)
     flow('prepare', tmp_path)
-    flow('train', tmp_path, kind=kind, epochs=1, drive=0, transform='CROP(top=30), RESIZE(width=128, height=96)', blur=.01)
+    flow('train', tmp_path, kind=kind, epochs=1, rounds=0, transform='CROP(top=30), RESIZE(width=128, height=96)', blur=.01)
     flow('export', tmp_path, calibrate=10)
     pilot = Pilot(tmp_path/'build/export/pilot.tflite')
     assert (pilot.size, pilot.eye.size, pilot.eye.text) == ((120, 160), (96, 128), 'CROP(left=0, top=30, right=0, bottom=0), RESIZE(width=128, height=96)')
