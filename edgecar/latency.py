@@ -107,9 +107,14 @@ class Latency:
         self.window.clear()
 
     @property
+    def median_s(self):
+        "The median of the last seconds, s; None while nothing is known."
+        return self.window.percentiles_s[0]
+
+    @property
     def pilot_s(self):
         "The median as a pilot may be told it, s; None while nothing is known."
-        return clipped(self.window.percentiles_s[0], self.examined_ms)
+        return clipped(self.median_s, self.examined_ms)
 
     def _log(self, warning:str):
         if warning:
