@@ -3,6 +3,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
@@ -10,8 +11,10 @@ from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
 from edgecar.car import drive
 from edgecar.car.drive import Profile, compose
 from edgecar.car.guard import Bounds
+from edgecar.core import root
 
 STEP_S, LENGTH = .05, 5
+PILOT = root(Path(__file__).parent)/'build/export/pilot.tflite'
 
 
 class Numbers:
@@ -45,12 +48,13 @@ class LossyCamera(LateCamera):
 
 class Loop:
     "The real loop, in a thread, on the twin; its driver is the test."
-    def __init__(self, port, wheels, monkeypatch, camera=LateCamera, late_s=0., pilot=Numbers, slow_s=0., **profile):
+    def __init__(self, port, wheels, monkeypatch, camera=LateCamera, late_s=0., pilot=Numbers, slow_s=0.,
+                 examined_ms=None, **profile):
         monkeypatch.setattr(drive, 'find_camera', lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
         self.V = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0), **profile))
         self.camera = next(entry['part'] for entry in self.V.parts if isinstance(entry['part'], LateCamera))
         self.pilot = pilot(self.camera, slow_s)
-        self.V.copilot.take(self.pilot)
+        self.V.copilot.take(self.pilot, examined_ms)
         self.thread = threading.Thread(target=self.V.start, kwargs=dict(rate_hz=1e9))
 
     def __enter__(self):
@@ -60,6 +64,9 @@ class Loop:
     def __exit__(self, *_):
         self.V.on = False
         self.thread.join(30)
+
+    @property
+    def status(self): return self.V.mem.get(['status'])[0] or {}
 
     def hold(self, seconds, **words):
         "Be at the wheel for so long, saying so 20 times a second."
@@ -86,7 +93,7 @@ RIGS = {   # camera, its delay, the pilot's time, the loop's rate, answers that 
     'of 60 Hz': (LateCamera, 0, 0, 60, 0),
     'of 30 Hz': (LateCamera, 0, 0, 30, 0),
     'of 10 Hz': (LateCamera, 0, 0, 10, 0),
-    'late camera': (LateCamera, .1, 0, 60, 0),
+    'late camera': (LateCamera, .11, 0, 60, 0),
     'slow pilot': (LateCamera, 0, .06, 60, 1),
     'lost frames': (LossyCamera, .05, 0, 60, 0),
 }
@@ -139,3 +146,24 @@ def test_what_came_before_is_neutral_when_it_is_armed(simulator, tmp_path, monke
     assert disarmed > LENGTH and set(pasts[before - 1]) == {0.}, 'what it said was not given'
     first = next(past for past in pasts[before:] if set(past) != {0.})
     assert first[:3] == [0.]*3 and min(pasts[-1]) > 0
+
+
+class Laps(LateCamera):
+    "Notes where the car is."
+    def _read(self):
+        super()._read()
+        self.road = [*getattr(self, 'road', []), self.seen[2]]
+
+
+@pytest.mark.skipif(not PILOT.is_file(), reason='no pilot: make repro')
+def test_a_pilot_drives_a_lap_with_a_late_camera(simulator, tmp_path, monkeypatch):   # noqa: F811
+    from edgecar.pilot.runtime import Pilot
+    rig = dict(camera=Laps, late_s=.12, pilot=lambda *_: Pilot(PILOT), mode='local', scene='club', limit=1.)
+    with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
+        until_s = time.monotonic() + 60
+        while loop.status.get('laps', 0) < 1 and time.monotonic() < until_s: time.sleep(.1)
+    status, road = loop.status, loop.camera.road
+    cte_m = [abs(info['cte']) for info in road if 'cte' in info]
+    assert status['laps'] >= 1 and max(cte_m) < .4, (status['laps'], max(cte_m))
+    assert .12 < status['latency_p50_ms']/1e3 < .16
+    assert sum(status['faults'].get(cause, 0) for cause in ('frame', 'delayed', 'slow')) < 6, status['faults']
