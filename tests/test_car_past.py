@@ -88,27 +88,28 @@ def off_by(turns, settled):
     return [round(abs(a - b)*1e4) for n in range(settled, len(turns)) for a, b in zip(turns[n][1], expected(turns, n))]
 
 
-RIGS = {   # camera, its delay, the pilot's time, the loop's rate, answers that one step may be off
-    'of 20 Hz': (LateCamera, 0, 0, 20, 0),
-    'of 60 Hz': (LateCamera, 0, 0, 60, 0),
-    'of 30 Hz': (LateCamera, 0, 0, 30, 0),
-    'of 10 Hz': (LateCamera, 0, 0, 10, 0),
-    'late camera': (LateCamera, .11, 0, 60, 0),
-    'slow pilot': (LateCamera, 0, .06, 60, 1),
-    'lost frames': (LossyCamera, .05, 0, 60, 0),
+RIGS = {   # camera, its delay, the pilot's time, the loop's rate
+    'of 20 Hz': (LateCamera, 0, 0, 20),
+    'of 60 Hz': (LateCamera, 0, 0, 60),
+    'of 30 Hz': (LateCamera, 0, 0, 30),
+    'of 10 Hz': (LateCamera, 0, 0, 10),
+    'late camera': (LateCamera, .11, 0, 60),
+    'slow pilot': (LateCamera, 0, .06, 60),
+    'lost frames': (LossyCamera, .05, 0, 60),
 }
 
 
-@pytest.mark.parametrize('camera, late_s, slow_s, rate_hz, off', RIGS.values(), ids=RIGS)
-def test_a_pilot_is_told_its_own_answers(camera, late_s, slow_s, rate_hz, off, simulator, tmp_path, monkeypatch):   # noqa: F811
+@pytest.mark.parametrize('camera, late_s, slow_s, rate_hz', RIGS.values(), ids=RIGS)
+def test_a_pilot_is_told_its_own_answers(camera, late_s, slow_s, rate_hz, simulator, tmp_path, monkeypatch):   # noqa: F811
     patient = Bounds(frame_s=.6, answer_s=.5)   # with neutral now and then there is less to compare
     rig = dict(camera=camera, late_s=late_s, slow_s=slow_s, rate_hz=rate_hz, mode='local', bounds=patient)
     with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
         time.sleep(6)
     turns = loop.pilot.turns
-    found = Counter(off_by(turns, len(turns)//3))
-    assert sum(found.values()) > 100
-    assert sum(n for by, n in found.items() if by <= off) > .9*sum(found.values()), found
+    off = off_by(turns, len(turns)//3)
+    assert len(off) > 100
+    assert off.count(0) > .7*len(off), Counter(off)                           # on an idle machine it is nearly all of them
+    assert sum(by <= 1 for by in off) > .9*len(off), Counter(off)
 
 
 def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(simulator, tmp_path, monkeypatch):   # noqa: F811

@@ -65,7 +65,7 @@ class Eyes:
     "Causes in a picture, (h, w, 3) or (h, w) uint8, and in the time when it was taken and when it came."
     def __init__(self, bounds=Bounds(), clock=time.monotonic):
         self.bounds, self.clock, self.delays = bounds, clock, LatencyWindow(3., clock=clock)
-        self.sum, self.seen_s, self.came_s, self.fresh_s = None, 0., 0., 0.   # of the newest picture; when the last new one came
+        self.sum, self.seen_s, self.came_s, self.fresh_s = None, 0., 0., 0.   # of the newest picture; when the last new one was due
         self.fresh, self.frozen, self.delayed = False, False, False
 
     @property
@@ -76,7 +76,7 @@ class Eyes:
         self.delays.add([(seen_s, now)])
         was, self.sum = self.sum, zlib.crc32(np.ascontiguousarray(frame))
         self.seen_s, self.came_s, self.fresh = seen_s, now, was != self.sum
-        if self.fresh: self.fresh_s, self.frozen = now, False
+        if self.fresh: self.fresh_s, self.frozen = min(now, seen_s + self.usual_s), False
 
     def _old(self, now)->tuple:
         "Whether the newest picture is too old, and why."
