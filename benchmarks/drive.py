@@ -8,6 +8,7 @@ half a minute (`--seconds`). `missed_deadlines`: turns that had not ended when t
 
 Neutral: a pilot (or a driver, for the faults of the line) gives throttle; then one fault comes and stays, at a random moment. Measured where the actuator writes (a log with monotonic times), until the
 output is neutral and remains so: `neutral_p99_ms`, `neutral_max_ms` over all trials (`--trials` of each fault, `--peer-trials` for DonkeyCar's). Whatever is not in neutral after 1 s is `unbounded`.
+`--late-s .11` has the camera deliver each picture so long after it was taken, steadily; a fault counts from its own moment all the same.
 Trials run in several rigs (`--rigs`), each with processes and a simulator of its own: a rig mostly waits,
 and needs a sixth of a core.
 The last line is JSON; the peer's figures have the prefix `peer_`.
@@ -33,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import websocket
 
-HZ, CAP_S = 60, 1.
+HZ, CAP_S, LATE_S = 60, 1., 'EDGECAR_BENCH_LATE_S'
 SERVE = '''
 import asyncio
 from edgecar.sim.server import Server, start
@@ -77,10 +78,22 @@ class Faults:
 
 
 class Camera:
-    "A camera with faults."
-    def __init__(self, camera, faults): self.camera, self.faults = camera, faults
+    "A camera with faults; it delivers as late as `--late-s` says."
+    def __init__(self, camera, faults):
+        self.camera, self.faults, self.coming, self.late_s = camera, faults, deque(maxlen=100), float(os.environ.get(LATE_S, 0))
+
     def update(self): self.camera.update()
-    def run_threaded(self): return self.faults.seen(*self.camera.run_threaded())
+
+    def _due(self):
+        "The newest picture that is old enough."
+        newest = self.camera.run_threaded()
+        if not self.late_s: return newest
+        if not self.coming or self.coming[-1][1] != newest[1]: self.coming.append(newest)
+        due_s = time.monotonic() - self.late_s
+        while len(self.coming) > 1 and self.coming[1][1] <= due_s: self.coming.popleft()
+        return self.coming[0] if self.coming[0][1] <= due_s else (None, 0., {})
+
+    def run_threaded(self): return self.faults.seen(*self._due())
     def shutdown(self): self.camera.shutdown()
 
 
@@ -374,7 +387,9 @@ def main():
     ask.add_argument('--peer-trials', type=int, default=3)
     ask.add_argument('--rigs', type=int, default=3*len(os.sched_getaffinity(0)), help='trials at a time')
     ask.add_argument('--model', default='build/export/pilot.tflite')
+    ask.add_argument('--late-s', type=float, default=0., help='from the exposure of a picture to its delivery')
     asked = ask.parse_args()
+    os.environ[LATE_S] = str(asked.late_s)   # for the rigs, which are processes of their own
     if not Path(asked.model).is_file(): sys.exit(f'{asked.model}: is not there -> make repro, or --model')
     figures, began = {}, time.monotonic()
     for which, prefix in (('ours', ''), ('peer', 'peer_')):
@@ -384,7 +399,7 @@ def main():
     for which, prefix, trials in (('ours', '', asked.trials), ('peer', 'peer_', asked.peer_trials)):
         found = neutral(which, asked.model, trials, asked.rigs) | dict(trials=trials)
         figures |= {prefix + k: v for k, v in found.items()}
-    print(json.dumps(figures | dict(rigs=asked.rigs, took_s=round(time.monotonic() - began, 1))))
+    print(json.dumps(figures | dict(rigs=asked.rigs, late_s=asked.late_s, took_s=round(time.monotonic() - began, 1))))
 
 
 if __name__ == '__main__': main()

@@ -82,6 +82,9 @@ def record(
     turned_rad:Annotated[float, typer.Option(help='largest angle to it')]=None,
     pushes:Annotated[float, typer.Option(help='share of the frames at which the steering is pushed')]=None,
     push:Annotated[float, typer.Option(help='largest push')]=None,
+    latency_low_s:Annotated[float, typer.Option(help="s, of an episode's latency from a frame to its command, the least")]=None,
+    latency_high_s:Annotated[float, typer.Option(help='the most')]=None,
+    latency_jitter_s:Annotated[float, typer.Option(help="standard deviation of each command's latency about the episode's")]=None,
     started:Annotated[int, typer.Option(help="the recording's clock, seconds since 1970")]=None,
     workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given', min=1)]=None,
 ):

@@ -71,11 +71,10 @@ def is_outside(
     p50_s, p95_s,   # None while nothing is known
     examined_ms,    # [low, high]; None: nobody knows
 ):                  # True or False; None when one of the two is not known
-    "Whether latencies lie outside of what a pilot was examined at."
+    "Whether latencies lie above what a pilot was examined at."
     if examined_ms is None or p50_s is None:
         return None
-    low, high = examined_ms
-    return p50_s*1e3 < low or p95_s*1e3 > high
+    return p95_s*1e3 > examined_ms[1]
 
 # %% ../nbs/07_latency.ipynb #1fdb7185
 def clipped(latency_s, examined_ms):
@@ -90,7 +89,7 @@ def outside_text(p50_s, p95_s, examined_ms)->str:
     "The warning."
     low, high = examined_ms
     measured = f'{p50_s*1e3:.0f} ms (95 %: {p95_s*1e3:.0f} ms) from a frame to the wheels'
-    return f'{measured}; the pilot was examined at {low:g} to {high:g} ms'
+    return f'{measured} is too late: the pilot was examined at {low:g} to {high:g} ms (sooner would be no fault)'
 
 # %% ../nbs/07_latency.ipynb #f8934045
 class Latency:
@@ -107,9 +106,19 @@ class Latency:
         self.window.clear()
 
     @property
+    def median_s(self):
+        "The median of the last seconds, s; None while nothing is known."
+        return self.window.percentiles_s[0]
+
+    @property
+    def inside(self)->bool:
+        "Whether it is known, and no more than the pilot was examined at."
+        return is_outside(*self.window.percentiles_s, self.examined_ms) is False
+
+    @property
     def pilot_s(self):
         "The median as a pilot may be told it, s; None while nothing is known."
-        return clipped(self.window.percentiles_s[0], self.examined_ms)
+        return clipped(self.median_s, self.examined_ms)
 
     def _log(self, warning:str):
         if warning:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'PROFILES', 'IMU', 'Clock', 'TwinCamera', 'ReplayCamera', 'Mix', 'Panel', 'place', 'find_road', 'Status',
-           'Profile', 'find_camera', 'heed', 'Speed', 'Alive', 'vehicle', 'compose', 'go', 'drive']
+           'Profile', 'find_camera', 'heed', 'Given', 'Speed', 'Alive', 'vehicle', 'compose', 'go', 'drive']
 
 # %% ../../nbs/car/58_drive.ipynb #c40a986e
 import logging
@@ -226,6 +226,14 @@ def heed(
     return replace(PROFILES[name], **found)
 
 # %% ../../nbs/car/58_drive.ipynb #17ff945c
+class Given:
+    "A part: since when the car was given what, as the actuator's process has reported it by now."
+    def __init__(self, owner): self.owner = owner
+
+    def run(self)->tuple:
+        self.owner.hear()
+        return self.owner.given
+
 class Speed:
     "A part: the speed, m/s, where the camera knows it."
     def run(self, info): return (info or {}).get('speed')
@@ -272,7 +280,8 @@ def compose(p:Profile):
         outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
     if imu: V.add(imu, outputs=[*IMU, 'imu/temp'], threaded=True)
     V.add(Panel(owner, garage, stops, book, p.limit), inputs=['web/buttons'], outputs=['throttle_limit'])
-    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', *(IMU if imu else ())], outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
+    V.add(Given(owner), outputs=['given'])
+    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given', *(IMU if imu else ())], outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
     V.add(Mix(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit'], outputs=['angle', 'throttle', 'mix/causes'])
     V.add(Speed(), inputs=['cam/info'], outputs=['speed'])
     V.add(Eyes(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])

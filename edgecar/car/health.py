@@ -39,7 +39,7 @@ FACTS = [   # name, kind, about, key of the status, times what
     ('loop_turns_total', 'counter', 'Turns of the loop.', 'turns', 1), ('loop_missed_total', 'counter', 'Turns that had not ended when the next was due.', 'missed', 1),
     ('loop_rate_hertz', 'gauge', 'Turns a second.', 'loop_hz', 1), ('inference_seconds', 'gauge', 'What the newest answer of the pilot took.', 'inference_ms', 1e-3),
     ('frame_age_seconds', 'gauge', 'Since the newest picture was taken.', 'frame_age_ms', 1e-3), ('owner_age_seconds', 'gauge', 'Since the owner of the actuator last answered.', 'owner_ms', 1e-3),
-    ('latency_outside_examined', 'gauge', 'Whether the latency is none that the pilot was examined at.', 'latency_outside', 1),
+    ('latency_outside_examined', 'gauge', 'Whether the latency is above all that the pilot was examined at.', 'latency_outside', 1),
     ('armed', 'gauge', 'Whether commands reach the wheels.', 'armed', 1), ('throttle_limit_ratio', 'gauge', 'Largest throttle, of 1.', 'throttle_limit', 1), ('laps', 'gauge', 'Laps, where somebody counts them.', 'laps', 1),
     ('speed_metres_per_second', 'gauge', 'Speed, where it is known.', 'speed_m_s', 1), ('recording', 'gauge', 'Whether it records.', 'recording', 1),
     ('recorded_records', 'gauge', 'Live records of this drive.', 'records', 1), ('recording_dropped_total', 'counter', 'Records that were lost because the disk was slow.', 'dropped', 1),

@@ -160,7 +160,7 @@ class Tub:
     def __repr__(self): return f'Tub({str(self.path)!r}): {len(self)} records, {len(self._records) - len(self)} deleted, {len(self.faults)} faults'
 
 # %% ../../nbs/data/10_tub.ipynb #6be3787e
-_MISSING = 'is the path right? `edgecar data get` brings the starter recording into data/'
+_MISSING = 'is the path right? `edgecar data get` brings the starter into data/, with a NAME a public tub'
 
 def _folders(folder):
     "(path, folders, files) at and below a folder; hidden ones, `images` and what macOS adds are not entered."

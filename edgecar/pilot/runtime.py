@@ -269,6 +269,17 @@ class Remembering(Net):
         "Note what the car was given, -1..1, where that is not what the pilot said: a lost frame, a driver's override."
         self.commands = [*self.commands[1:], (steering, throttle)]
 
+    @property
+    def past_steering(self)->int: return self._length('steering')   # how many of the car's last steerings it gets
+
+    def recall(self,
+        steerings,   # -1..1, `past_steering` of them, 50 ms apart, the oldest first
+    ):
+        "Take as the past what the car was given in answer to the last frames; EdgecarError when it is too long or too short."
+        if len(steerings) != self.past_steering:
+            raise EdgecarError(f'wants {self.past_steering} past steerings, and gets {len(steerings)}', self.path, 'give `past_steering` of them')
+        self.commands = [(steering, 0.) for steering in steerings]
+
     def _given(self, what, imu=None):
         "The numbers of one input beside the frame: (n,) float32."
         n = self._length(what)

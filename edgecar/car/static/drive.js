@@ -174,7 +174,7 @@ function state(s, on) {
   pairs('gate', gate.length ? gate.map(([k, v]) => [words(k), some(v), v === 'not passed' ? 'slow' : '']) : m.name ? [['gate', 'no manifest']] : [])
   const late = (x, most) => x > most ? 'slow' : ''
   pairs('timing', [['rate', unit(s.loop_hz, 0, 'Hz')], ['turn p50', unit(s.loop_p50_ms, 1, 'ms')], ['turn p99', unit(s.loop_p99_ms, 1, 'ms')], ['inference', unit(s.inference_ms, 1, 'ms')],
-    ['frame age', unit(s.frame_age_ms, 0, 'ms'), late(s.frame_age_ms, 150)],
+    ['frame age', unit(s.frame_age_ms, 0, 'ms'), (s.stopped ?? []).some(n => n === 'frame' || n === 'delayed') ? 'slow' : ''],
     ['to wheels p50', unit(s.latency_p50_ms, 0, 'ms'), s.latency_outside ? 'slow' : ''], ['to wheels p95', unit(s.latency_p95_ms, 0, 'ms'), s.latency_outside ? 'slow' : ''],
     ['examined at', s.latency_examined_ms ? `${s.latency_examined_ms.join('–')} ms` : m.name ? 'not examined' : '–'], ['link', unit(on ? latency : null, 0, 'ms'), late(latency, SLOW_MS)], ['looking on', String(told.others)]])
   text('latency-note', s.latency_warning ?? '')

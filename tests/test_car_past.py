@@ -1,0 +1,170 @@
+"The steering that a pilot is told it gave: in the real loop, on the twin, beside what was answered and what reached the wheels."
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
+
+from edgecar.car import drive
+from edgecar.car.drive import Profile, compose
+from edgecar.car.guard import Bounds
+from edgecar.core import root
+
+STEP_S, LENGTH = .05, 5
+PILOT = root(Path(__file__).parent)/'build/export/pilot.tflite'
+
+
+class Numbers:
+    "A pilot whose steering says which of its answers it is, and which keeps what it is told."
+    past_steering, latency_s = LENGTH, .075
+
+    def __init__(self, camera, slow_s=0.):
+        self.camera, self.slow_s, self.turns = camera, slow_s, []   # (when the frame was taken, past, steering)
+
+    def recall(self, steerings): self.past = steerings
+
+    def __call__(self, frame):
+        time.sleep(self.slow_s)
+        steering = (len(self.turns) + 1)/1e4
+        self.turns.append((self.camera.taken[id(frame)][1], self.past, steering))
+        return steering, .1
+
+
+class LossyCamera(LateCamera):
+    "Loses two frames of each seven."
+    read = 0
+
+    def _read(self):
+        newest = self.seen
+        super()._read()
+        self.read += 1
+        if self.read % 7 in (3, 4):
+            self.coming.pop()
+            self.seen = newest
+
+
+class Loop:
+    "The real loop, in a thread, on the twin; its driver is the test."
+    def __init__(self, port, wheels, monkeypatch, camera=LateCamera, late_s=0., pilot=Numbers, slow_s=0.,
+                 examined_ms=None, **profile):
+        monkeypatch.setattr(drive, 'find_camera', lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
+        self.V = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0), **profile))
+        self.camera = next(entry['part'] for entry in self.V.parts if isinstance(entry['part'], LateCamera))
+        self.pilot = pilot(self.camera, slow_s)
+        self.V.copilot.take(self.pilot, examined_ms)
+        self.thread = threading.Thread(target=self.V.start, kwargs=dict(rate_hz=1e9))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.V.on = False
+        self.thread.join(30)
+
+    @property
+    def status(self): return self.V.mem.get(['status'])[0] or {}
+
+    def hold(self, seconds, **words):
+        "Be at the wheel for so long, saying so 20 times a second."
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self.V.page.wheel.say(self, words, plain=True)
+            time.sleep(.02)
+
+
+def expected(turns, n):
+    "What the training would have for turn n: the answers to the frames 50, 100, ... ms before, each held until the next."
+    frames = [frame_s for frame_s, *_ in turns]
+    found = [bisect_right(frames, frames[n] - ago*STEP_S + STEP_S/2, hi=n) - 1 for ago in range(LENGTH, 0, -1)]
+    return [turns[i][2] for i in found]
+
+
+def off_by(turns, settled):
+    "By how many answers the past is off, of each steering of each turn from `settled` on."
+    return [round(abs(a - b)*1e4) for n in range(settled, len(turns)) for a, b in zip(turns[n][1], expected(turns, n))]
+
+
+RIGS = {   # camera, its delay, the pilot's time, the loop's rate
+    'of 20 Hz': (LateCamera, 0, 0, 20),
+    'of 60 Hz': (LateCamera, 0, 0, 60),
+    'of 30 Hz': (LateCamera, 0, 0, 30),
+    'of 10 Hz': (LateCamera, 0, 0, 10),
+    'late camera': (LateCamera, .11, 0, 60),
+    'slow pilot': (LateCamera, 0, .06, 60),
+    'lost frames': (LossyCamera, .05, 0, 60),
+}
+
+
+@pytest.mark.parametrize('camera, late_s, slow_s, rate_hz', RIGS.values(), ids=RIGS)
+def test_a_pilot_is_told_its_own_answers(camera, late_s, slow_s, rate_hz, simulator, tmp_path, monkeypatch):   # noqa: F811
+    patient = Bounds(frame_s=.6, answer_s=.5)   # with neutral now and then there is less to compare
+    rig = dict(camera=camera, late_s=late_s, slow_s=slow_s, rate_hz=rate_hz, mode='local', bounds=patient)
+    with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
+        time.sleep(6)
+    turns = loop.pilot.turns
+    off = off_by(turns, len(turns)//3)
+    assert len(off) > 100
+    assert off.count(0) > .7*len(off), Counter(off)                           # on an idle machine it is nearly all of them
+    assert sum(by <= 1 for by in off) > .9*len(off), Counter(off)
+
+
+def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(simulator, tmp_path, monkeypatch):   # noqa: F811
+    rig = dict(late_s=.05, mode='user', bounds=Bounds(frame_s=.6, answer_s=.5, link_s=.6))
+    with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
+        loop.hold(2, angle=-.4, throttle=.2, drive_mode='user')
+        taken_over = len(loop.pilot.turns)
+        loop.hold(1, drive_mode='local')
+        taken_back = len(loop.pilot.turns)
+        loop.hold(1, angle=.3, throttle=.2, drive_mode='user')
+        stopped = len(loop.pilot.turns)
+        loop.V.owner.say('stop', cause='page')
+        time.sleep(1.2)
+    pasts = [tuple(past) for _, past, _ in loop.pilot.turns]
+    assert pasts[:taken_over].count((-.4,)*LENGTH) > 5, 'the pilot watches'
+    both = [past for past in pasts[taken_over:taken_back] if -.4 in past and max(past) > 0 and 0 not in past]
+    assert both, 'the first commands of the pilot come after the driver\'s'
+    assert all(sorted(past) == list(past) for past in both), both
+    assert sum(0 < min(past) and max(past) < .2 for past in pasts[taken_over:taken_back]) > 5, 'then it is its own'
+    assert pasts[taken_back:stopped].count((.3,)*LENGTH) > 5
+    assert pasts[-1] == (0.,)*LENGTH, 'a car that was stopped was given neutral'
+
+
+def test_what_came_before_is_neutral_when_it_is_armed(simulator, tmp_path, monkeypatch):   # noqa: F811
+    with Loop(simulator, tmp_path/'wheels', monkeypatch, mode='local', bounds=Bounds(frame_s=.6, answer_s=.5)) as loop:
+        loop.V.page.wheel.buttons.pop('arm', None)
+        time.sleep(1.5)
+        disarmed = len(loop.pilot.turns)
+        loop.V.owner.say('disarm')
+        time.sleep(1.2)
+        before = len(loop.pilot.turns)
+        loop.V.page.wheel.buttons['arm'] = True
+        time.sleep(1)
+    pasts = [past for _, past, _ in loop.pilot.turns]
+    assert disarmed > LENGTH and set(pasts[before - 1]) == {0.}, 'what it said was not given'
+    first = next(past for past in pasts[before:] if set(past) != {0.})
+    assert first[:3] == [0.]*3 and min(pasts[-1]) > 0
+
+
+class Laps(LateCamera):
+    "Notes where the car is."
+    def _read(self):
+        super()._read()
+        self.road = [*getattr(self, 'road', []), self.seen[2]]
+
+
+@pytest.mark.skipif(not PILOT.is_file(), reason='no pilot: make repro')
+def test_a_pilot_drives_a_lap_with_a_late_camera(simulator, tmp_path, monkeypatch):   # noqa: F811
+    from edgecar.pilot.runtime import Pilot
+    rig = dict(camera=Laps, late_s=.12, pilot=lambda *_: Pilot(PILOT), mode='local', scene='club', limit=1.)
+    with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
+        until_s = time.monotonic() + 60
+        while loop.status.get('laps', 0) < 1 and time.monotonic() < until_s: time.sleep(.1)
+    status, road = loop.status, loop.camera.road
+    cte_m = [abs(info['cte']) for info in road if 'cte' in info]
+    assert status['laps'] >= 1 and max(cte_m) < .4, (status['laps'], max(cte_m))
+    assert .12 < status['latency_p50_ms']/1e3 < .16
+    assert sum(status['faults'].get(cause, 0) for cause in ('frame', 'delayed', 'slow')) < 6, status['faults']
