@@ -8,7 +8,8 @@ half a minute (`--seconds`). `missed_deadlines`: turns that had not ended when t
 
 Neutral: a pilot (or a driver, for the faults of the line) gives throttle; then one fault comes and stays, at a random moment. Measured where the actuator writes (a log with monotonic times), until the
 output is neutral and remains so: `neutral_p99_ms`, `neutral_max_ms` over all trials (`--trials` of each fault, `--peer-trials` for DonkeyCar's). Whatever is not in neutral after 1 s is `unbounded`.
-`--late-s .11` has the camera deliver each picture so long after it was taken, steadily; a fault counts from its own moment all the same.
+`--late-s .11` has the camera deliver each picture so long after it was taken, steadily. A fault counts from its own moment all the same: after a
+`simulator` that stops, the pictures under way still come, so that one takes so much longer.
 Trials run in several rigs (`--rigs`), each with processes and a simulator of its own: a rig mostly waits,
 and needs a sixth of a core.
 The last line is JSON; the peer's figures have the prefix `peer_`.
