@@ -1,10 +1,11 @@
-"""What makes a pilot drive: the recipe of params.yaml in a shortened form, with one thing changed at a time.
+"""What makes a pilot drive: the recipe of params.yaml with one thing changed at a time.
 
-    .venv/bin/python benchmarks/ablations.py     # about 50 minutes on 2 cores; `data crop` names groups, --seeds 1 saves half
+    .venv/bin/python benchmarks/ablations.py     # about two hours on 2 cores; `rounds past` names groups, --seeds 1 saves half
 
-Every row trains from the same seeds and drives the tracks that are kept for choosing (`select`; never the gate's), through the runtime that ships. Its
-validation block picks the checkpoint, so that nothing but the row's own change has seen a track before. What is done is kept in .cache/ablations, and an interrupted
-run goes on where it was; the table goes beside the guide that reads it.
+Every row trains from the same seeds and drives the same tracks of `select` at four latencies, through the runtime that ships. The
+rehearsals are left out, and with them the further rounds that they may ask for: they would train every row until it drives well, and
+hide what its change does. So nothing has seen the tracks of a row before it is measured. What is done is kept in .cache/ablations, and an
+interrupted run goes on where it was; the table beside the guide that reads it holds whatever is kept.
 """
 import argparse
 import csv
@@ -15,191 +16,172 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from unittest.mock import patch
 
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import numpy as np
-import yaml
 
-from pilot import settings
+from support import ROOT, parameters, settings, split_of
 
-from edgecar.core import atomic, progress, read_json, rng, root, write_json
-from edgecar.data.frames import Recording, load
-from edgecar.data.split import Split, tail
+from edgecar.core import EdgecarError, atomic, progress, read_json, write_json
+from edgecar.data.frames import load
 from edgecar.data.tub import find_tubs, named_tubs
-from edgecar.pilot.rollout import MUST_STAND, TROUBLES, drive_all, exam, summary
+from edgecar.pilot.exam import LATENCIES_MS, exam, summary
+from edgecar.pilot.rollout import drive_all
 from edgecar.pilot.runtime import Pilot
-from edgecar.sim.env import Twin
-from edgecar.sim.expert import Expert
-from edgecar.sim.record import record, starter_recipe
+from edgecar.sim.record import Recipe, record
 
-ROOT = root(Path(__file__).parent)
 KEPT, TABLE = ROOT/'.cache/ablations', ROOT/'nbs/guides/ablations.csv'
-EPOCHS, TRACKS, STEPS = 6, 20, 750
-TROUBLED = 6  # tracks that are driven again with noise, lost frames, a turned camera
-ROUND = 250   # frames a track, in each round of DAgger
+TRACKS, STEPS = 16, 600   # at each latency; commands on each
 
 
-def eye(top=1/3, pool=2):
-    "What stands for `squint`: another crop, another size."
-    from edgecar.pilot.model import keras, squint
-    def clone(layer): return layer.from_config(layer.get_config() | (dict(pool_size=(pool, pool), strides=(pool, pool)) if layer.name == 'halve' else {}))
-    return lambda size, _, name='frame': keras.models.clone_model(squint(size, top, name), clone_function=clone)
+def remembering(past_steering):
+    "What stands for `kind`: so many commands before this one, or none, and then the image alone."
+    from edgecar.pilot.model import kind
+    return lambda name, size, **options: kind(name, size, **options | dict(past_steering=past_steering))
 
 
 def brain(times):
     "What stands for `think`: more or fewer of everything."
     from edgecar.pilot.model import keras, think
+
     def clone(layer):
         c = layer.get_config()
         return layer.from_config(c | {k: round(c[k]*times) for k in ('filters', 'units') if k in c and c[k] > 1})
-    return lambda *args: keras.models.clone_model(think(*args), clone_function=clone)
+    return lambda *args, **more: keras.models.clone_model(think(*args, **more), clone_function=clone)
 
 
-def squared():
-    "What stands for Edge.loss."
-    from edgecar.pilot.model import tf
-    return lambda self, y, out: tf.reduce_mean((tf.concat(out, 1) - y)**2*[1., .2])
+def familiar():
+    "What stands for `round_recipe`: rounds on the recording's own tracks."
+    from edgecar.pilot.correction import round_recipe
+    return lambda like, *rest: replace(round_recipe(like, *rest), tracks=like.tracks)
 
-
-MODEL, RATE = 'edgecar.pilot.model', 'edgecar.pilot.train.keras.optimizers.schedules.CosineDecay'
 
 @dataclass(frozen=True)
 class Row:
     "One change."
     group:str
     change:str
-    train:dict = field(default_factory=dict)     # of Training
-    augment:dict = field(default_factory=dict)   # of Augment
-    data:dict = field(default_factory=dict)      # of the recording's Recipe
-    rounds:int = 0                               # of DAgger
-    instead:tuple = ()                           # (name, function that makes what stands for it, its arguments)
+    train:dict = field(default_factory=dict)   # of the section `train`
+    data:dict = field(default_factory=dict)    # of the section `data`
+    instead:tuple = ()                         # (name, function that makes what stands for it, its arguments)
 
 
-TAME = dict(pushes=0., right_m=0., turned_rad=0.)
+KIND, THINK, ROUND = 'edgecar.pilot.train.kind', 'edgecar.pilot.model.think', 'edgecar.pilot.correction.round_recipe'
 ROWS = [
-    Row('recipe', f'as it is, {EPOCHS} epochs, and shift'),
-    Row('crop', 'nothing cut off', instead=((f'{MODEL}.squint', eye, dict(top=0)),)),
-    Row('crop', 'upper half cut off', instead=((f'{MODEL}.squint', eye, dict(top=1/2)),)),
-    Row('size', 'a third of the camera\'s', instead=((f'{MODEL}.squint', eye, dict(pool=3)),)),
-    Row('size', 'the camera\'s own', instead=((f'{MODEL}.squint', eye, dict(pool=1)),)),
-    Row('augmentation', 'no flip', augment=dict(flip=0.)),
-    Row('augmentation', 'no shift', augment=dict(shift=0.)),
-    Row('augmentation', 'no change of light', augment=dict(brightness=0., contrast=0., colour=0., noise=0.)),
-    Row('augmentation', 'none', augment=dict(flip=0., shift=0., brightness=0., contrast=0., colour=0., noise=0.)),
+    Row('recipe', 'as it is'),
+    Row('rounds', 'none, as many epochs', train=dict(rounds=0)),
+    Row('rounds', 'one', train=dict(rounds=1)),
+    Row('rounds', 'two', train=dict(rounds=2)),
+    Row('rounds', 'on the recording\'s own tracks', instead=((ROUND, familiar, dict()),)),
+    Row('past', 'the image alone', instead=((KIND, remembering, dict(past_steering=0)),)),
+    Row('past', '3 commands', instead=((KIND, remembering, dict(past_steering=3)),)),
+    Row('past', '8 commands', instead=((KIND, remembering, dict(past_steering=8)),)),
+    Row('past', 'never hidden', train=dict(hide=0.)),
+    Row('past', 'hidden half of the time', train=dict(hide=.5)),
+    Row('data', '25 ms only', data=dict(latency_low_s=.025, latency_high_s=.025)),
     Row('data', 'no pushes', data=dict(pushes=0.)),
-    Row('data', 'no pushes, starts on the line', data=TAME),
-    Row('data', 'the same, and no shift', data=TAME, augment=dict(shift=0.)),
-    Row('data', 'one hall, one lens, one car', data=dict(random=0.)),
-    Row('data', '3 tracks instead of 10', data=dict(tracks='oval,donkey,club', frames=3333)),
-    Row('DAgger', 'one round', rounds=1),
-    Row('DAgger', 'starts on the line, no shift, one round', data=TAME, augment=dict(shift=0.), rounds=1),
-    Row('loss', 'squared error', instead=((f'{MODEL}.Edge.loss', squared, dict()),)),
-    Row('capacity', 'half as wide', instead=((f'{MODEL}.think', brain, dict(times=.5)),)),
-    Row('capacity', 'twice as wide', instead=((f'{MODEL}.think', brain, dict(times=2)),)),
-    Row('capacity', 'no dropout', train=dict(dropout=0.)),
-    Row('schedule', 'the same rate throughout', instead=((RATE, lambda lr: lambda *_, **__: lr, dict(lr=1e-3)),)),
+    Row('capacity', 'half as wide', instead=((THINK, brain, dict(times=.5)),)),
+    Row('capacity', 'twice as wide', instead=((THINK, brain, dict(times=2)),)),
+    Row('schedule', 'batches of 32', train=dict(batch=32)),
     Row('schedule', 'no averaged weights', train=dict(average=0.)),
-    Row('schedule', '20 epochs', train=dict(epochs=20)),
-    Row('schedule', '12 epochs', train=dict(epochs=12)),
-    Row('schedule', '12 epochs, no shift', train=dict(epochs=12), augment=dict(shift=0.)),
 ]
 
 
-def recipe():
-    "That of params.yaml with shifted frames, which it had until these rows spoke against them."
-    return replace(s := settings(), augment=replace(s.augment, shift=.075))
+def changed(row):
+    "The sections of params.yaml as a row has them; a training without rounds has the epochs of one with all of them."
+    params = parameters()
+    planned, fewer = settings(params).planned, row.train.get('rounds') == 0
+    params['train'] |= dict(more_rounds=0) | row.train | (dict(epochs=planned) if fewer else {})
+    params['data'] |= row.data
+    return params
 
 
-def recorded(changes):
+def recorded(row):
     "The tubs of a changed recording, made once; the starter if nothing is changed."
-    if not changes: return named_tubs([ROOT/'data'])
-    recipe = replace(starter_recipe(), **changes)
+    if not row.data: return named_tubs([ROOT/'data'])
+    recipe = Recipe(**changed(row)['data'])
     to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
     return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
 
 
-def corrected(pilot, recipe, seed):
-    "Frames, steering and throttle, where a pilot drives and the expert says what it would do: DAgger (Ross, Gordon and Bagnell 2011, arXiv:1011.0686)."
-    frames, commands = [], []
-    for number, name in enumerate(recipe.names):
-        g, env, end = rng(11, seed, number), Twin(name, direction=0, random=recipe.random), True
-        for _ in range(ROUND):
-            if end:
-                frame, _ = env.reset(seed=int(g.integers(2**31)), options=dict(station=g.random()))
-                expert = Expert(env.car.track, env.car.vehicle, recipe.pace)
-            frames.append(frame.copy())
-            commands.append(expert(env.car.row))
-            frame, _, end, _, _ = env.step(pilot(frame))
-    return np.array(frames), *np.array(commands, np.float32).T
-
-
-def joined(rec, more):
-    "A recording with frames at its end that belong to no session of it."
-    frames, steering, throttle = more
-    add = lambda a, b: np.concatenate([a, np.asarray(b, a.dtype)])
-    last = np.full(len(frames), rec.session.max() + 1)
-    return Recording(add(rec.frames, frames), add(rec.steering, steering), add(rec.throttle, throttle), add(rec.index, 0*last), add(rec.session, last), add(rec.time_ms, 0*last), rec.skipped, rec.key)
-
-
 def tried(row, seed):
-    "(bytes of the pilot, seconds of training) of one row and seed."
+    "(path of the pilot, seconds of training) of one row and seed."
+    from edgecar.pilot.correction import corrections
     from edgecar.pilot.export import tflite
     from edgecar.pilot.train import train
-    base, share = recipe(), yaml.safe_load((ROOT/'params.yaml').read_text())['prepare']
-    cfg = replace(base, **dict(epochs=EPOCHS, drive=0, seed=seed) | row.train, augment=replace(base.augment, **row.augment))
-    rec = load(recorded(row.data), bar=False)
-    split, tracks, path = tail(rec.session, share['test'], share['val'], share['gap']), replace(starter_recipe(), **row.data), KEPT/'driving.tflite'
+    params = changed(row)
+    rec, cfg, path = load(recorded(row), bar=False), replace(settings(params), seed=seed), KEPT/'driving.tflite'
     with ExitStack() as stack:
         for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]: stack.enter_context(patch(name, stand_in))
         start = time.perf_counter()
-        for n in range(row.rounds + 1):
-            if n:
-                new = np.arange(len(rec), len(rec) + ROUND*len(tracks.names))
-                rec, split = joined(rec, corrected(Pilot(path), tracks, 100*seed + n)), Split(np.concatenate([split.train, new]), split.val, split.test)
-            net, kind, _ = train(rec, split, cfg, bar=False)
-            with atomic(path) as f: f.write(tflite(kind.whole(net)))
+        correct = corrections(Recipe(**params['data']), seed, params['train']['round_frames'], bar=False)
+        net, kind, _ = train(rec, split_of(rec, params), cfg, bar=False, correct=correct)
+        with atomic(path) as f: f.write(tflite(kind.whole(net)))
     return path, time.perf_counter() - start
 
 
-def result(row, seed, drives, starter, test, kept_only=False):
-    "What one row and seed came to, kept on disk: rollouts, some in trouble, steering MAE on the starter's last fifth, seconds; None when it is not there and must not be made."
-    words = json.dumps([asdict(replace(row, instead=())), [(n, h) for n, _, h in row.instead], seed, EPOCHS, STEPS, len(drives), asdict(recipe())], sort_keys=True)
-    kept = KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
-    if kept.is_file() and 'troubled' in (found := read_json(kept)): return found
-    if kept_only: return None
+def drives():
+    "The same tracks at each latency."
+    return [d for ms in LATENCIES_MS for d in exam('select', TRACKS, latencies_ms=(ms,), steps=STEPS)]
+
+
+def file_of(row, seed):
+    "Where the result of one row and seed is kept: another name when a parameter has changed since."
+    stand_ins = [(name, how) for name, _, how in row.instead]
+    words = json.dumps([asdict(replace(row, instead=())), stand_ins, seed, changed(row), LATENCIES_MS, TRACKS, STEPS], sort_keys=True)
+    return KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
+
+
+def measure(row, seed, starter, test):
+    "Train and drive one row and seed, and keep what came of it: rollouts, steering MAE on the starter's last fifth, seconds."
     path, seconds = tried(row, seed)
-    mae = float(np.abs(Pilot(path).drive(starter.frames[test])[:, 0] - starter.steering[test]).mean())
-    runs = drive_all([*drives, *(replace(d, **TROUBLES[name]) for name in MUST_STAND for d in drives[:TROUBLED])], path, bar=False)
-    write_json(kept, dict(change=row.change, seed=seed, seconds=seconds, mae=mae, runs=runs[:len(drives)], troubled=runs[len(drives):]))
-    return read_json(kept)
+    pred = Pilot(path).drive(starter.frames[test], starter.latency_s[test], starter.session[test])[:, 0]
+    mae = float(np.abs(pred - starter.steering[test]).mean())
+    write_json(file_of(row, seed), dict(change=row.change, seed=seed, seconds=seconds, mae=mae, runs=drive_all(drives(), path, bar=False)))
 
 
-def line(row, seed, found, expert):
-    "A line of the table: pooled over the results it is given."
-    s = summary([r for f in found for r in f['runs']], expert*len(found))
-    s['troubled_per_km'] = summary([r for f in found for r in f['troubled']], expert[:TROUBLED]*len(MUST_STAND)*len(found))['off_track_per_km']
-    spans = {f'{k}{end and "_" + end}': round(s[k][end or 'value'], 4) for k in ('off_track_per_km', 'troubled_per_km', 'cte_p95_m', 'speed_ratio') for end in ('', 'low', 'high')}
-    mean = lambda k: float(np.mean([f[k] for f in found]))
-    return dict(group=row.group, change=row.change, seed=seed, clean=round(s['clean']['value'], 3), **spans, steering_mae=round(mean('mae'), 4), train_s=round(mean('seconds'), 1))
+def line(row, name, some, expert):
+    "A line of the table, pooled over the results that it is given."
+    s = summary([r for f in some for r in f['runs']], expert*len(some))
+    ends = lambda key, x: {f'{key}{end and "_" + end}': round(x[end or 'value'], 4) for end in ('', 'low', 'high')}
+    spans = ends('off_track_per_km', s['off_track_per_km']) | ends('speed_ratio', s['speed_ratio'])
+    for ms, x in s['by_latency'].items():
+        for key in ('off_track_per_km', 'cte_p95_m'): spans |= ends(f'{key}_{ms}ms', x[key])
+    mean = lambda key: float(np.mean([f[key] for f in some]))
+    head = dict(group=row.group, change=row.change, seed=name, trainings=len(some), clean=round(s['clean']['value'], 3))
+    return head | spans | dict(steering_mae=round(mean('mae'), 4), train_s=round(mean('seconds'), 1))
+
+
+def table(expert):
+    "What is kept of all rows, pooled over seeds and seed by seed, without those of other parameters."
+    lines = []
+    for row in ROWS:
+        kept = [read_json(f) for seed in range(1, 100) if (f := file_of(row, seed)).is_file()]
+        if kept: lines += [line(row, name, some, expert) for name, some in [('all', kept), *((f['seed'], [f]) for f in kept)]]
+    return lines
+
+
+def write(lines):
+    with atomic(TABLE, 'w') as f:
+        (w := csv.DictWriter(f, lines[0], lineterminator='\n')).writeheader()
+        w.writerows(lines)
 
 
 def main(groups, seeds, kept_only):
     KEPT.mkdir(parents=True, exist_ok=True)
-    starter, drives = load(named_tubs([ROOT/'data']), bar=False), exam('select', TRACKS, steps=STEPS)
-    test, expert, found = tail(starter.session).test[::4], drive_all(drives, bar=False), {}
-    rows = [ROWS[0], *(r for g in groups or dict.fromkeys(r.group for r in ROWS) for r in ROWS[1:] if r.group == g)]
-    for seed, row in progress([(s, r) for s in seeds for r in rows], 'trainings'):
-        if (new := result(row, seed, drives, starter, test, kept_only)) is None: continue
-        found.setdefault((row.group, row.change), []).append(new)
-        print(line(row, seed, [new], expert), file=sys.stderr, flush=True)
-    table = [line(row, name, some, expert) for row in rows if (all_ := found.get((row.group, row.change))) for name, some in [('all', all_), *((f['seed'], [f]) for f in all_)]]
-    if not groups:
-        with atomic(TABLE, 'w') as f:
-            (w := csv.DictWriter(f, table[0], lineterminator='\n')).writeheader()
-            w.writerows(table)
-    print(json.dumps(dict(epochs=EPOCHS, tracks=TRACKS, seeds=list(seeds), off_track_per_km={f"{t['group']}: {t['change']}": t['off_track_per_km'] for t in table if t['seed'] == 'all'})))
+    if unknown := set(groups) - {r.group for r in ROWS}:
+        raise EdgecarError(f'there is no group {min(unknown)!r}', mend=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
+    starter, expert = load(named_tubs([ROOT/'data']), bar=False), drive_all(drives(), bar=False)
+    test = split_of(starter, parameters()).test
+    rows = [r for r in ROWS if r.group in (*groups, 'recipe') or not groups]
+    todo = [(r, s) for s in seeds for r in rows if not kept_only and not file_of(r, s).is_file()]
+    for row, seed in progress(todo, 'trainings'):
+        measure(row, seed, starter, test)
+        print(line(row, seed, [read_json(file_of(row, seed))], expert), file=sys.stderr, flush=True)
+    if lines := table(expert): write(lines)
+    rates = {f"{x['group']}: {x['change']}": x['off_track_per_km'] for x in lines if x['seed'] == 'all'}
+    print(json.dumps(dict(tracks=TRACKS, latencies_ms=LATENCIES_MS, seeds=seeds, off_track_per_km=rates)))
 
 
 if __name__ == '__main__':
@@ -208,4 +190,5 @@ if __name__ == '__main__':
     ask.add_argument('--seeds', type=int, nargs='+', default=[1, 2])
     ask.add_argument('--kept', action='store_true', help='the table of what there is; trains nothing')
     args = ask.parse_args()
-    main(args.groups, args.seeds, args.kept)
+    try: main(args.groups, args.seeds, args.kept)
+    except EdgecarError as e: sys.exit(f'benchmarks/ablations.py: {e}')
