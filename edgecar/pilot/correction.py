@@ -17,7 +17,6 @@ from pathlib import Path
 from ..core import EdgecarError, atomic, progress
 from ..data.frames import load
 from ..data.tub import find_tubs
-from .export import tflite
 from .runtime import Pilot
 from ..sim.record import Recipe, in_processes, record_share, serve_with
 
@@ -69,6 +68,7 @@ def corrections(
     bar:bool=True,     # show progress
 ):                     # (whole Keras pilot, number of the round, folder or None) -> Recording: for `train(correct=...)`
     "Have a pilot drive in rounds, and load what the expert would have done there."
+    from edgecar.pilot.export import tflite   # brings TensorFlow, without which a process that drives starts sooner
     def correct(whole, number, folder):
         with tempfile.TemporaryDirectory() as d:
             at = Path(folder or d)/f'round_{number}'
