@@ -14,11 +14,14 @@ class Group(TyperGroup):
     "Commands whose expected failures are one line on stderr."
     def invoke(self, ctx):
         "Run the command; exit 1 on EdgecarError, 130 on ctrl-C."
-        try: return super().invoke(ctx)
-        except KeyboardInterrupt: code, line = 130, 'interrupted'
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            code, line = 130, 'interrupted'
         except Exception as e:
             from edgecar.core import EdgecarError
-            if not isinstance(e, EdgecarError): raise
+            if not isinstance(e, EdgecarError):
+                raise
             code, line = 1, f'edgecar: {e}'
         typer.echo(line, err=True)
         raise typer.Exit(code)
@@ -26,7 +29,8 @@ class Group(TyperGroup):
 # %% ../nbs/77_console.ipynb #5a3c0005
 def group(help, **kw):
     "A group of commands."
-    return typer.Typer(help=help, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown', **kw)
+    return typer.Typer(help=help, no_args_is_help=True,
+                       pretty_exceptions_enable=False, rich_markup_mode='markdown', **kw)
 
 # %% ../nbs/77_console.ipynb #9a1ef2d2
 def table(
@@ -34,7 +38,11 @@ def table(
     head=(),        # titles of the columns
 )->str:
     "Rows in columns, numbers to the right."
-    rows = [[f'{x:.4g}' if isinstance(x, float) else str(x) for x in row] for row in ([head] if head else []) + list(rows)]
+    rows = [[f'{x:.4g}' if isinstance(x, float) else str(x) for x in row]
+            for row in ([head] if head else []) + list(rows)]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    right = [all(x.replace('.', '').lstrip('-').replace('e-', '').isdigit() for x in column[bool(head):]) for column in zip(*rows)]
-    return '\n'.join('  '.join(x.rjust(w) if r else x.ljust(w) for x, w, r in zip(row, widths, right)).rstrip() for row in rows)
+    right = [all(x.replace('.', '').lstrip('-').replace('e-', '').isdigit() for x in column[bool(head):])
+             for column in zip(*rows)]
+    return '\n'.join(
+        '  '.join(x.rjust(w) if r else x.ljust(w) for x, w, r in zip(row, widths, right)).rstrip()
+        for row in rows)

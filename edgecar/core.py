@@ -29,16 +29,18 @@ class EdgecarError(Exception):
         mend:str=None,  # what the reader should do now
     ):
         self.what, self.where, self.mend = what, where, mend
-        super().__init__(' '.join(filter(None, [f'{where}:' if where else None, what, f'-> {mend}' if mend else None])))
+        super().__init__(
+            ' '.join(filter(None, [f'{where}:' if where else None, what, f'-> {mend}' if mend else None])))
 
 # %% ../nbs/00_core.ipynb #109938f0
 def root(
     start=None,  # where to look from; the working directory if None
-)->Path:         # the repository's root; the working directory when there is none above (an installed library)
+)->Path:   # the repository's root; the working directory when there is none above (an installed library)
     "The repository that `start` lies in."
     here = Path(start or '.').resolve()
     for folder in [here, *here.parents]:
-        if (folder/'settings.ini').is_file() and (folder/'dvc.yaml').is_file(): return folder
+        if (folder/'settings.ini').is_file() and (folder/'dvc.yaml').is_file():
+            return folder
     return here
 
 # %% ../nbs/00_core.ipynb #03a5f65b
@@ -56,33 +58,43 @@ def atomic(
         with open(fd, mode, encoding=None if 'b' in mode else 'utf-8') as f:
             yield f
             f.flush()
-            if sync: os.fsync(f.fileno())
+            if sync:
+                os.fsync(f.fileno())
         os.chmod(tmp, 0o666 & ~_umask())
         os.replace(tmp, path)
-        if sync: sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except BaseException as e:
-        with contextlib.suppress(FileNotFoundError): os.unlink(tmp)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(tmp)
         if isinstance(e, OSError) and e.errno in (27, 28, 122):  # EFBIG, ENOSPC, EDQUOT
-            raise EdgecarError(f'no room left while writing ({e.strerror})', path, 'free some disk space and run it again; the previous file is untouched') from e
+            raise EdgecarError(f'no room left while writing ({e.strerror})', path,
+                               'free some disk space and run it again; the previous file is untouched') from e
         raise
 
 def sync_folder(folder):
     "Put a folder's entries (a rename, a new file) on the disk."
     fd = os.open(folder, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 def _umask():
     "The process's umask, which can only be read by setting it."
-    mask = os.umask(0o22); os.umask(mask)
+    mask = os.umask(0o22)
+    os.umask(mask)
     return mask
 
 # %% ../nbs/00_core.ipynb #8266ba11
 def _plain(x, digits):
     "Numpy and dataclass-free copy of `x`, floats rounded to `digits` places."
-    if isinstance(x, dict): return {str(k): _plain(v, digits) for k, v in x.items()}
-    if isinstance(x, (list, tuple, np.ndarray)): return [_plain(v, digits) for v in x]
-    if isinstance(x, (float, np.floating)): return round(float(x), digits)
+    if isinstance(x, dict):
+        return {str(k): _plain(v, digits) for k, v in x.items()}
+    if isinstance(x, (list, tuple, np.ndarray)):
+        return [_plain(v, digits) for v in x]
+    if isinstance(x, (float, np.floating)):
+        return round(float(x), digits)
     return x.item() if isinstance(x, np.generic) else x
 
 def write_json(
@@ -92,27 +104,33 @@ def write_json(
 ):
     "Write `x` as sorted, indented JSON; ValueError on NaN or infinity."
     text = json.dumps(_plain(x, digits), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    with atomic(path, 'w') as f: f.write(text + '\n')
+    with atomic(path, 'w') as f:
+        f.write(text + '\n')
 
 def read_json(path):
     "The content of a JSON file; EdgecarError when it is missing or broken."
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError: raise EdgecarError('is not there', path) from None
-    except ValueError as e: raise EdgecarError(f'is not JSON ({e})', path) from None
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise EdgecarError('is not there', path) from None
+    except ValueError as e:
+        raise EdgecarError(f'is not JSON ({e})', path) from None
 
 # %% ../nbs/00_core.ipynb #e14b327e
 def sha256(
     path,      # file to read, in pieces
 )->str:        # 64 hex digits
     "The sha256 of a file's bytes."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #cbe6343c
 def seed_all(seed:int):
     "Seed `random`, numpy and, when it has been imported, TensorFlow."
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    if tf := sys.modules.get('tensorflow'): tf.random.set_seed(seed)
+    if tf := sys.modules.get('tensorflow'):
+        tf.random.set_seed(seed)
 
 def rng(
     *words:int,           # any number of non-negative integers
@@ -135,6 +153,7 @@ def progress(
 def donkeycar():
     "The package donkeycar, without its banner and its recursion limit."
     limit = sys.getrecursionlimit()
-    with contextlib.redirect_stdout(io.StringIO()): import donkeycar
+    with contextlib.redirect_stdout(io.StringIO()):
+        import donkeycar
     sys.setrecursionlimit(min(limit, 3000))   # IPython's; lower when Python had its own
     return donkeycar

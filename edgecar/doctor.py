@@ -42,7 +42,8 @@ class Finding:
     optional:bool
 
     @property
-    def mark(self)->str: return 'ok' if self.found else '-' if self.optional else 'LACKS'
+    def mark(self)->str:
+        return 'ok' if self.found else '-' if self.optional else 'LACKS'
 
 # %% ../nbs/80_doctor.ipynb #d281a1c4
 def look(
@@ -50,8 +51,10 @@ def look(
     need:Need,
 )->Finding:
     "Probe one need."
-    try: found = need.probe()
-    except (OSError, ValueError, subprocess.SubprocessError, EdgecarError): found = ''
+    try:
+        found = need.probe()
+    except (OSError, ValueError, subprocess.SubprocessError, EdgecarError):
+        found = ''
     return Finding(task, need.what, found, '' if found else need.mend, need.optional)
 
 # %% ../nbs/80_doctor.ipynb #4616437a
@@ -61,17 +64,22 @@ def program(
     least:tuple=(0,),  # the lowest version that will do
 )->str:                 # the version, or where it is when it tells none
     "A program on PATH; empty when it is missing or too old."
-    if not (path := shutil.which(name)): return ''
-    done = subprocess.run([path, *(args or ['--version'])], capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
+    if not (path := shutil.which(name)):
+        return ''
+    done = subprocess.run([path, *(args or ['--version'])], capture_output=True,
+                          text=True, timeout=10, stdin=subprocess.DEVNULL)
     version = re.search(r'\d+(\.\d+)+', done.stdout + done.stderr)
-    if not version: return path
+    if not version:
+        return path
     return version[0] if tuple(map(int, version[0].split('.'))) >= least else ''
 
 # %% ../nbs/80_doctor.ipynb #1b0ec274
 def package(*names:str)->str:
     "Installed packages with their versions; empty when one is missing."
-    try: return ', '.join(f'{n} {importlib.metadata.version(n)}' for n in names)
-    except importlib.metadata.PackageNotFoundError: return ''
+    try:
+        return ', '.join(f'{n} {importlib.metadata.version(n)}' for n in names)
+    except importlib.metadata.PackageNotFoundError:
+        return ''
 
 # %% ../nbs/80_doctor.ipynb #55b25b4e
 def memory_gb()->float:
@@ -102,7 +110,8 @@ def tub_source(
     "Where public tubs can be had: the mirror, or the publisher if it answers."
     from edgecar.data.public import TUBS
     mirror = os.environ.get('EDGECAR_MIRROR', '')
-    if mirror and (Path(mirror).is_dir() or '://' in mirror): return f'mirror {mirror}'
+    if mirror and (Path(mirror).is_dir() or '://' in mirror):
+        return f'mirror {mirror}'
     return f"publisher {requests.head(next(iter(TUBS.values())).url, timeout=timeout_s).status_code}"
 
 # %% ../nbs/80_doctor.ipynb #84449796
@@ -110,8 +119,10 @@ def starter()->str:
     "How it stands with `data/`; empty when it is not what `data.dvc` pins."
     from edgecar.data.public import digest, pinned, taken
     want = pinned(data := root()/'data')
-    if not taken(data): return 'not there yet: `make repro` or `edgecar data get` has the twin record it, in half a minute'
-    if not want: return 'data/, which nothing pins'
+    if not taken(data):
+        return 'not there yet: `make repro` or `edgecar data get` has the twin record it, in half a minute'
+    if not want:
+        return 'data/, which nothing pins'
     return 'data/, as data.dvc pins it' if digest(data) == want else ''
 
 # %% ../nbs/80_doctor.ipynb #cb179909
@@ -122,7 +133,8 @@ def hooks()->str:
 
 def gpu()->str:
     "The first NVIDIA card."
-    done = subprocess.run(['nvidia-smi', '--query-gpu=name,memory.total', '--format=csv,noheader'], capture_output=True, text=True, timeout=10)
+    done = subprocess.run(['nvidia-smi', '--query-gpu=name,memory.total', '--format=csv,noheader'],
+                          capture_output=True, text=True, timeout=10)
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ''
 
 # %% ../nbs/80_doctor.ipynb #d7a00002
@@ -147,22 +159,38 @@ def _locked(what, *packages):
 
 # %% ../nbs/80_doctor.ipynb #a300b9f4
 TASKS = {
-    'setup': [Need('Python 3.11', lambda: sys.version.split()[0] if sys.version_info[:2] == (3, 11) else '', 'apt-get install python3.11-venv, then make setup'),
+    'setup': [Need('Python 3.11', lambda: sys.version.split()[0] if sys.version_info[:2] == (3, 11) else '',
+                   'apt-get install python3.11-venv, then make setup'),
               _apt('git'), _apt('make')],
-    'downloads': [Need('a source of tubs', tub_source, 'set EDGECAR_MIRROR to a folder or an address that holds the archives, or HTTPS_PROXY to your proxy')],
-    'train': [_locked('training', 'tensorflow', 'donkeycar'), _locked('pipeline', 'dvc', 'papermill', 'dvclive'),
-              Need('processor cores', lambda: at_least(cores(), 2, 'cores'), 'one core trains too, half as fast', optional=True),
-              Need('memory', lambda: at_least(memory_gb(), 4, 'GB'), 'TensorFlow wants 4 GB: close something, or raise the container\'s limit'),
-              Need('free disk', lambda: at_least(shutil.disk_usage(root()).free / 1e9, 3, 'GB'), 'free 3 GB; old experiments go with `dvc gc --workspace`'),
-              Need('starter recording', starter, 'data/ is not what data.dvc pins: `dvc add data` if that is meant; if not, move it away and `edgecar data get`', optional=True),
-              Need('GPU', gpu, 'none is needed: the processor trains the starter set in a minute', optional=True)],
+    'downloads': [Need('a source of tubs', tub_source,
+                       'set EDGECAR_MIRROR to a folder or an address that holds the archives, '
+                       'or HTTPS_PROXY to your proxy')],
+    'train': [
+        _locked('training', 'tensorflow', 'donkeycar'), _locked('pipeline', 'dvc', 'papermill', 'dvclive'),
+        Need('processor cores', lambda: at_least(cores(), 2, 'cores'), 'one core trains too, half as fast',
+             optional=True),
+        Need('memory', lambda: at_least(memory_gb(), 4, 'GB'),
+             'TensorFlow wants 4 GB: close something, or raise the container\'s limit'),
+        Need('free disk', lambda: at_least(shutil.disk_usage(root()).free / 1e9, 3, 'GB'),
+             'free 3 GB; old experiments go with `dvc gc --workspace`'),
+        Need('starter recording', starter,
+             'data/ is not what data.dvc pins: `dvc add data` if that is meant; '
+             'if not, move it away and `edgecar data get`', optional=True),
+        Need('GPU', gpu, 'none is needed: the processor trains the starter set in a minute', optional=True)],
     'notebooks': [_locked('JupyterLab', 'jupyterlab', 'nbdev'), Need('git hooks', hooks, 'make setup')],
-    'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True), _apt('docker-registry', optional=True),
+    'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True),
+               _apt('docker-registry', optional=True),
                Need('bundles', bundles, 'make repro', optional=True),
-               Need('a base', bases, 'build on Debian 12, or name sources of its packages (EDGECAR_APT=FILE), or build on a base from a registry (edgecar release build TARGET --base NAME@sha256:...)', optional=True),
-               Need('arm64 emulation', lambda: program('qemu-aarch64-static'), 'apt-get install qemu-user-static', optional=True),
-               Need('cosign', lambda: program(tool('cosign'), 'version', least=(3,)), 'scripts/cosign builds it, with Go 1.26')],
-    'pipelines': [Need('Go 1.26', lambda: program('go', 'version', least=(1, 26)), 'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s own types')],
+               Need('a base', bases,
+                    'build on Debian 12, or name sources of its packages (EDGECAR_APT=FILE), or build '
+                    'on a base from a registry (edgecar release build TARGET --base NAME@sha256:...)',
+                    optional=True),
+               Need('arm64 emulation', lambda: program('qemu-aarch64-static'),
+                    'apt-get install qemu-user-static', optional=True),
+               Need('cosign', lambda: program(tool('cosign'), 'version', least=(3,)),
+                    'scripts/cosign builds it, with Go 1.26')],
+    'pipelines': [Need('Go 1.26', lambda: program('go', 'version', least=(1, 26)),
+                       'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s own types')],
 }
 
 # %% ../nbs/80_doctor.ipynb #96631f36
@@ -170,5 +198,6 @@ def examine(
     *tasks:str,         # keys of `TASKS`; all if none
 )->list[Finding]:       # in the order of `TASKS`
     "What is there and what is lacking; EdgecarError for a task nobody knows."
-    if unknown := set(tasks) - set(TASKS): raise EdgecarError(f'no task is called {min(unknown)!r}', mend=f"one of: {', '.join(TASKS)}")
+    if unknown := set(tasks) - set(TASKS):
+        raise EdgecarError(f'no task is called {min(unknown)!r}', mend=f"one of: {', '.join(TASKS)}")
     return [look(task, need) for task, needs in TASKS.items() if task in (tasks or TASKS) for need in needs]

@@ -35,9 +35,11 @@ def clean(
     clean_nb(nb, allowed_metadata_keys=cfg.allowed_metadata_keys.split(),
              allowed_cell_metadata_keys=cfg.allowed_cell_metadata_keys.split(), clean_ids=cfg.clean_ids)
     if is_flow(path):
-        nb['metadata'] = {k: v for k, v in nb['metadata'].items() if k == 'kernelspec'}  # progress bars leave widgets
+        # progress bars leave widgets
+        nb['metadata'] = {k: v for k, v in nb['metadata'].items() if k == 'kernelspec'}
         for cell in nb['cells']:
-            if 'outputs' in cell: cell['outputs'] = []
+            if 'outputs' in cell:
+                cell['outputs'] = []
     return nb
 
 # %% ../nbs/05_hooks.ipynb #9a299563
@@ -46,8 +48,10 @@ def clean_text(
     path,      # where it lies
 )->str:        # what the file should hold
     "A notebook file, cleaned; EdgecarError when it is not a notebook."
-    try: nb = clean(json.loads(text), path)
-    except (ValueError, KeyError, TypeError) as e: raise EdgecarError(f'is not a notebook ({e!r})', path, 'restore it from git') from e
+    try:
+        nb = clean(json.loads(text), path)
+    except (ValueError, KeyError, TypeError) as e:
+        raise EdgecarError(f'is not a notebook ({e!r})', path, 'restore it from git') from e
     return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
 
 # %% ../nbs/05_hooks.ipynb #8a4fc066
@@ -57,19 +61,23 @@ def clean_all(
     "Clean every notebook below `folder` in place."
     changed = []
     for path in sorted(Path(folder or root()/'nbs').rglob('*.ipynb')):
-        if '.ipynb_checkpoints' in path.parts: continue
+        if '.ipynb_checkpoints' in path.parts:
+            continue
         old = path.read_text(encoding='utf-8')
         if (new := clean_text(old, path)) != old:
-            with atomic(path, 'w') as f: f.write(new)
+            with atomic(path, 'w') as f:
+                f.write(new)
             changed.append(path)
     return changed
 
 # %% ../nbs/05_hooks.ipynb #dbc21629
 def clean_on_save(model, path, contents_manager, **_):
     "Jupyter's `pre_save_hook`: clean a notebook that lies in the repository's `nbs`."
-    if model['type'] != 'notebook': return
+    if model['type'] != 'notebook':
+        return
     file = Path(contents_manager.root_dir, path.strip('/')).resolve()
-    if file.is_relative_to(root(file.parent)/'nbs'): clean(model['content'], file)
+    if file.is_relative_to(root(file.parent)/'nbs'):
+        clean(model['content'], file)
 
 # %% ../nbs/05_hooks.ipynb #74c45494
 def _jupyter_server_extension_points():
@@ -83,7 +91,8 @@ def _load_jupyter_server_extension(app):
 # %% ../nbs/05_hooks.ipynb #f61431d1
 def _git(*args, stdin:str=None)->str:
     "Run git; its output."
-    return subprocess.run(['git', *args], input=stdin, check=True, capture_output=True, encoding='utf-8').stdout
+    return subprocess.run(['git', *args], input=stdin, check=True,
+                          capture_output=True, encoding='utf-8').stdout
 
 def staged()->list[str]:
     "The files being committed, seen from the root."
@@ -96,13 +105,18 @@ def clean_staged(
     "Clean the notebooks being committed, in the index and in the work tree."
     changed = []
     for name in staged():
-        if not (name.startswith('nbs/') and name.endswith('.ipynb')): continue
+        if not (name.startswith('nbs/') and name.endswith('.ipynb')):
+            continue
         old = _git('show', f':{name}')
-        if (new := clean_text(old, name)) == old: continue
+        if (new := clean_text(old, name)) == old:
+            continue
         changed.append(name)
         if Path(name).is_file() and Path(name).read_text(encoding='utf-8') == old:
-            with atomic(name, 'w') as f: f.write(new)
-        if not partial: _git('update-index', '--cacheinfo', f"100644,{_git('hash-object', '-w', '--stdin', stdin=new).strip()},{name}")
+            with atomic(name, 'w') as f:
+                f.write(new)
+        if not partial:
+            _git('update-index', '--cacheinfo',
+                 f"100644,{_git('hash-object', '-w', '--stdin', stdin=new).strip()},{name}")
     return changed
 
 # %% ../nbs/05_hooks.ipynb #afc6bad2
@@ -115,13 +129,16 @@ def _source(module:str)->str|None:
 def out_of_step()->list[str]:
     "The modules being committed, or whose notebook is, that differ from what their notebook exports."
     names = staged()
-    modules = [f for f in names if re.fullmatch(r'edgecar/(?!_modidx).*\.py', f) and not f.endswith('__init__.py')]
-    notebooks = {f for f in names if re.fullmatch(r'nbs/.*\.ipynb', f) and not is_flow(f)} | {s for m in modules if (s := _source(m))}
+    modules = [f for f in names
+               if re.fullmatch(r'edgecar/(?!_modidx).*\.py', f) and not f.endswith('__init__.py')]
+    notebooks = ({f for f in names if re.fullmatch(r'nbs/.*\.ipynb', f) and not is_flow(f)}
+                 | {s for m in modules if (s := _source(m))})
     tracked = set(_git('ls-files', '-z').split('\0'))
     with tempfile.TemporaryDirectory() as d:
         _git('checkout-index', f'--prefix={d}/', '--', 'settings.ini', *(notebooks & tracked))
         with contextlib.chdir(d):
-            for notebook in notebooks & tracked: nb_export(notebook, lib_path='edgecar')
+            for notebook in notebooks & tracked:
+                nb_export(notebook, lib_path='edgecar')
         made = {str(p.relative_to(d)): p.read_text(encoding='utf-8') for p in Path(d).rglob('*.py')}
     return [m for m in sorted({*modules, *made}) if m not in tracked or _git('show', f':{m}') != made.get(m)]
 
@@ -133,6 +150,8 @@ def pre_commit(
     partial = Path(index).name.startswith('next-index')
     if (cleaned := clean_staged(partial)) and partial:
         raise EdgecarError(f"cleaned {', '.join(cleaned)}", mend='commit again')
-    if cleaned: print(f"pre-commit: cleaned {', '.join(cleaned)}", file=sys.stderr)
+    if cleaned:
+        print(f"pre-commit: cleaned {', '.join(cleaned)}", file=sys.stderr)
     if stale := out_of_step():
-        raise EdgecarError(f"{', '.join(stale)} is not what its notebook exports", mend='edit the notebook, run nbdev_export, git add both')
+        raise EdgecarError(f"{', '.join(stale)} is not what its notebook exports",
+                           mend='edit the notebook, run nbdev_export, git add both')

@@ -36,7 +36,8 @@ class LatencyWindow:
         self.clear()
 
     def clear(self):
-        self.samples, self.percentiles_s = deque(), (None, None)   # (when it was written, latency), s; p50, p95
+        # (when it was written, latency), s; p50, p95
+        self.samples, self.percentiles_s = deque(), (None, None)
 
     def add(self,
         written:list,   # (frame_s, wrote_s) each, monotonic s
@@ -63,7 +64,8 @@ def examined_latency(
         return None
     numbers = isinstance(span, list) and all(type(x) in (int, float) for x in span)
     if not numbers or len(span) != 2 or not 0 <= span[0] <= span[1] < 1e4:
-        raise EdgecarError(f'examined_latency_ms is {span!r}', where, 'give [low, high] in ms: dvc repro evaluate')
+        raise EdgecarError(f'examined_latency_ms is {span!r}', where,
+                           'give [low, high] in ms: dvc repro evaluate')
     return span
 
 # %% ../nbs/07_latency.ipynb #757824ac
@@ -89,7 +91,8 @@ def outside_text(p50_s, p95_s, examined_ms)->str:
     "The warning."
     low, high = examined_ms
     measured = f'{p50_s*1e3:.0f} ms (95 %: {p95_s*1e3:.0f} ms) from a frame to the wheels'
-    return f'{measured} is too late: the pilot was examined at {low:g} to {high:g} ms (sooner would be no fault)'
+    return (f'{measured} is too late: '
+            f'the pilot was examined at {low:g} to {high:g} ms (sooner would be no fault)')
 
 # %% ../nbs/07_latency.ipynb #f8934045
 class Latency:

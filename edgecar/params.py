@@ -22,15 +22,21 @@ def sets(
 # %% ../nbs/06_params.ipynb #604dac19
 def _leaves(x, name=''):
     "(name, value) pairs of nested dicts, names joined by dots."
-    if not isinstance(x, dict): yield name, x
+    if not isinstance(x, dict):
+        yield name, x
     else:
-        for key, value in x.items(): yield from _leaves(value, f'{name}.{key}' if name else str(key))
+        for key, value in x.items():
+            yield from _leaves(value, f'{name}.{key}' if name else str(key))
 
 def _read(file):
     "The parameters in a YAML file, by their dotted names."
-    try: found = yaml.safe_load(Path(file).read_text())
-    except (OSError, yaml.YAMLError) as e: raise EdgecarError(f'cannot be read ({" ".join(str(e).split())})', file, 'git checkout it, or mend the YAML') from None
-    if not isinstance(found, dict): raise EdgecarError('holds no parameters', file, 'write `section: {name: value}`, as params.yaml does')
+    try:
+        found = yaml.safe_load(Path(file).read_text())
+    except (OSError, yaml.YAMLError) as e:
+        raise EdgecarError(f'cannot be read ({" ".join(str(e).split())})', file,
+                           'git checkout it, or mend the YAML') from None
+    if not isinstance(found, dict):
+        raise EdgecarError('holds no parameters', file, 'write `section: {name: value}`, as params.yaml does')
     return dict(_leaves(found))
 
 # %% ../nbs/06_params.ipynb #53cdedcd
@@ -38,13 +44,19 @@ def changes(
     name:str,    # of the set
     repo=None,   # the repository if None
 )->dict:         # dotted name -> value
-    "What a named set changes in `params.yaml`; EdgecarError when there is no such set, or it changes what is not there."
+    """What a named set changes in `params.yaml`;
+    EdgecarError when there is no such set, or it changes what is not there."""
     repo = Path(repo or root())
-    if not (file := (known := sets(repo)).get(name)): raise EdgecarError(f'no set of parameters is called {name!r}', repo/'params', f"one of: {', '.join(known) or 'none yet'}")
+    if not (file := (known := sets(repo)).get(name)):
+        raise EdgecarError(f'no set of parameters is called {name!r}', repo/'params',
+                           f"one of: {', '.join(known) or 'none yet'}")
     found, base = _read(file), _read(repo/'params.yaml')
     for key, value in found.items():
-        if key not in base: raise EdgecarError(f'changes {key}, which params.yaml does not have', file, 'correct its name')
-        if type(value) is not type(base[key]): raise EdgecarError(f'{key} is {value!r}, in params.yaml it is {base[key]!r}', file, f'give a {type(base[key]).__name__}')
+        if key not in base:
+            raise EdgecarError(f'changes {key}, which params.yaml does not have', file, 'correct its name')
+        if type(value) is not type(base[key]):
+            raise EdgecarError(f'{key} is {value!r}, in params.yaml it is {base[key]!r}',
+                               file, f'give a {type(base[key]).__name__}')
     return found
 
 # %% ../nbs/06_params.ipynb #6101dc55
@@ -53,7 +65,10 @@ def words(
 )->list:            # of str
     "The words that tell `dvc exp run` of changes."
     def said(x):
-        if not isinstance(x, str): return str(x).lower() if isinstance(x, bool) else f'{x!r}'
-        if set(x) & set(" '\"\\\n"): raise EdgecarError(f'{x!r} has a space, a quote or a backslash', mend='take another name: it could not go through a shell')
+        if not isinstance(x, str):
+            return str(x).lower() if isinstance(x, bool) else f'{x!r}'
+        if set(x) & set(" '\"\\\n"):
+            raise EdgecarError(f'{x!r} has a space, a quote or a backslash',
+                               mend='take another name: it could not go through a shell')
         return f"'{x}'"
     return [word for name, x in changed.items() for word in ('-S', f'{name}={said(x)}')]

@@ -25,8 +25,10 @@ def indexes(
 )->list[int]:         # both ends included
     "The numbers that the words name; EdgecarError when a word names none."
     from edgecar.core import EdgecarError
-    try: spans = [[int(n) for n in word.split('-')] for word in words]
-    except ValueError: spans = [[]]
+    try:
+        spans = [[int(n) for n in word.split('-')] for word in words]
+    except ValueError:
+        spans = [[]]
     if any(len(s) not in (1, 2) or s[0] > s[-1] for s in spans):
         raise EdgecarError(f"{' '.join(words)!r} does not name records", mend='write `3` or `10-20`')
     return [i for s in spans for i in range(s[0], s[-1] + 1)]
@@ -46,19 +48,23 @@ def _each(path, what):
     from edgecar.core import EdgecarError
     failed = 0
     for t in _tubs(path):
-        try: what(t)
+        try:
+            what(t)
         except EdgecarError as e:
             typer.echo(f'edgecar: {e}', err=True)
             failed += 1
-    if failed: raise typer.Exit(1)
+    if failed:
+        raise typer.Exit(1)
 
 # %% ../nbs/78_recordings.ipynb #1e5d7f67
 def _row(path):
     "A line of `ls` about a tub."
     from edgecar.core import EdgecarError
     from edgecar.data.tub import Tub
-    try: t = Tub(path)
-    except EdgecarError as e: return [path, 0, 0, e.what, '']
+    try:
+        t = Tub(path)
+    except EdgecarError as e:
+        return [path, 0, 0, e.what, '']
     missing = sum(f.kind == 'missing catalog' for f in t.faults)
     deleted = len(t.items(deleted=True)) - len(t)
     return [path, len(t), deleted, f'{missing} catalogs' if missing else '', ' '.join(t.inputs)]
@@ -83,12 +89,15 @@ def tub_verify(
     for t in _tubs(path):
         seen = survey(t)
         said = warnings(seen)
-        for line in map(str, seen.faults) if each else summary(seen.faults): typer.echo(f'{t}: {line}')
-        for w in said: typer.echo(f'{t}: warning: {w} -> {WARNINGS[w.kind]}')
+        for line in map(str, seen.faults) if each else summary(seen.faults):
+            typer.echo(f'{t}: {line}')
+        for w in said:
+            typer.echo(f'{t}: warning: {w} -> {WARNINGS[w.kind]}')
         faults, warned = faults + len(seen.faults), warned + len(said)
     also = f', {warned} warnings' if warned else ''
     typer.echo(f'{faults} faults{also}' + (f' -> edgecar tub repair {path}' if faults else ''))
-    if faults: raise typer.Exit(1)
+    if faults:
+        raise typer.Exit(1)
 
 # %% ../nbs/78_recordings.ipynb #439ef05a
 def _renames(words):
@@ -106,8 +115,10 @@ def _said(path, done):
     from edgecar.data.check import KINDS
     kinds = dict.fromkeys(f.kind for f in done.faults)
     line = f'{path}: {len(done.faults)} faults, {len(done.dropped)} records dropped'
-    if done.folder: line += f' into {done.folder}'
-    if done.changed: line += f'; {done.changed} records written anew'
+    if done.folder:
+        line += f' into {done.folder}'
+    if done.changed:
+        line += f'; {done.changed} records written anew'
     return [line, *(f'  {kind}: {KINDS[kind]}' for kind in kinds)]
 
 # %% ../nbs/78_recordings.ipynb #15db3943
@@ -143,7 +154,8 @@ def tub_restore(
     "Bring deleted records back."
     from edgecar.core import EdgecarError
     from edgecar.data.tub import Tub, restore
-    if bool(records) == every: raise EdgecarError('which records?', path, 'write `3 10-20`, or --all')
+    if bool(records) == every:
+        raise EdgecarError('which records?', path, 'write `3 10-20`, or --all')
     restore(path, None if every else indexes(records))
     typer.echo(Tub(path))
 
@@ -158,12 +170,14 @@ def tub_convert(
     from edgecar.data.convert import convert, old_tubs
     from edgecar.data.tub import summary
     found = old_tubs(old)
-    if not found: raise EdgecarError('holds no record_*.json', old, 'is it a tub of today? try `tub ls`')
+    if not found:
+        raise EdgecarError('holds no record_*.json', old, 'is it a tub of today? try `tub ls`')
     for t in found:
         done = convert(t, new/t.relative_to(old) if len(found) > 1 else new, bar=True)
         counts = f'{done.records} records, {done.deleted} deleted, {len(done.left_out)} left out'
         typer.echo(f'{done.tub}: {counts}')
-        for line in summary(done.left_out): typer.echo(f'  {line}')
+        for line in summary(done.left_out):
+            typer.echo(f'  {line}')
 
 # %% ../nbs/78_recordings.ipynb #e4755230
 @tub.command('upload', epilog='Examples: `edgecar tub upload tubs/drive --to /mnt/share/tubs`; '
@@ -179,8 +193,10 @@ def tub_upload(
     from edgecar.core import EdgecarError, progress
     remote, failed = find_remote(to), 0
     for t in progress(waiting(path), 'uploading', unit='tub'):
-        try: typer.echo(f'{t}: {upload(t, remote)} files sent')
+        try:
+            typer.echo(f'{t}: {upload(t, remote)} files sent')
         except EdgecarError as e:
             typer.echo(f'edgecar: {e}', err=True)
             failed += 1
-    if failed: raise typer.Exit(1)
+    if failed:
+        raise typer.Exit(1)

@@ -19,30 +19,41 @@ from .console import group, table
 release = group('Images of the twin and the car: build, push, sign, verify, compare.')
 
 # %% ../nbs/79_shipping.ipynb #e60a51c3
-@release.command(name='build', epilog='Examples: `edgecar release build`; `edgecar release build car --base registry.example/python@sha256:...`')
+@release.command(name='build', epilog='Examples: `edgecar release build`; `edgecar release build car --base '
+                                      'registry.example/python@sha256:...`')
 def release_build(
     target:Annotated[str, typer.Argument(help='twin or car; both if none is named')]=None,
-    base:Annotated[str, typer.Option(help='image to build on, NAME@sha256:DIGEST [default: one made by scripts/base]')]=None,
+    base:Annotated[str, typer.Option(help='image to build on, NAME@sha256:DIGEST '
+                                          '[default: one made by scripts/base]')]=None,
     bundle:Annotated[Path, typer.Option(help='[default: build/bundle/TARGET]')]=None,
-    to:Annotated[Path, typer.Option(help='folder for the OCI layout, tag `edgecar` [default: build/images/TARGET]')]=None,
+    to:Annotated[Path, typer.Option(help='folder for the OCI layout, tag `edgecar` '
+                                         '[default: build/images/TARGET]')]=None,
 ):
-    "Build the images from the bundles, without a daemon and without rights; prints what a device fetches, and digests."
+    """Build the images from the bundles, without a daemon and without rights;
+    prints what a device fetches, and digests."""
     from edgecar.core import EdgecarError
     from edgecar.release.bundle import TARGETS
     from edgecar.release.image import build, size
-    if not target and (base or bundle or to): raise EdgecarError('--base, --bundle and --to are for one image', mend=f"name it: {', '.join(TARGETS)}")
-    made = [(t, *size(found), found) for t in ([target] if target else TARGETS) for found in [build(t, None, to, base, bundle)]]
-    typer.echo(table([[t, round(n/1e6, 1), digest, found] for t, digest, n, found in made], head=['image', 'MB', 'digest', 'layout']))
+    if not target and (base or bundle or to):
+        raise EdgecarError('--base, --bundle and --to are for one image',
+                           mend=f"name it: {', '.join(TARGETS)}")
+    made = [(t, *size(found), found) for t in ([target] if target else TARGETS)
+            for found in [build(t, None, to, base, bundle)]]
+    typer.echo(table([[t, round(n/1e6, 1), digest, found] for t, digest, n, found in made],
+                     head=['image', 'MB', 'digest', 'layout']))
 
 # %% ../nbs/79_shipping.ipynb #a7b10002
 Which = Annotated[str, typer.Argument(help='twin, car or both')]
 To = Annotated[str, typer.Option(help='HOST/NAME; the repositories are NAME-twin and NAME-car')]
 Version = Annotated[str, typer.Option(help='v1.2.3 or v1.2.3-rc.1')]
-AuthFile = Annotated[Path, typer.Option(help='credentials, as `podman login --authfile` writes them [default: where podman and docker keep theirs]')]
-Ca = Annotated[Path, typer.Option(help="PEM file of the authority that vouches for the registry [default: the system's]")]
+AuthFile = Annotated[Path, typer.Option(help='credentials, as `podman login --authfile` writes them '
+                                             '[default: where podman and docker keep theirs]')]
+Ca = Annotated[Path, typer.Option(help='PEM file of the authority that vouches for the registry '
+                                       "[default: the system's]")]
 
 # %% ../nbs/79_shipping.ipynb #a7b10003
-@release.command(name='push', epilog='Example: `edgecar release push --to quay.io/club/edgecar --version v1.2.0`')
+@release.command(name='push',
+                 epilog='Example: `edgecar release push --to quay.io/club/edgecar --version v1.2.0`')
 def release_push(
     which:Which='both', *, to:To, version:Version,
     images:Annotated[Path, typer.Option(help='what `edgecar release build` made')]=Path('build/images'),
@@ -54,53 +65,80 @@ def release_push(
     push(which, to, version, images, auth_file, ca, timeout, typer.echo)
 
 # %% ../nbs/79_shipping.ipynb #a7b10004
-@release.command(name='sign', epilog='Examples: `edgecar release sign --to quay.io/club/edgecar --version v1.2.0 --key image.key --gate-key gate.key`; in a cluster, where Tekton Chains signs: `--no-image --gate-key k8s://edgecar/gate`')
+@release.command(
+    name='sign',
+    epilog='Examples: `edgecar release sign --to quay.io/club/edgecar --version v1.2.0 --key image.key '
+           '--gate-key gate.key`; in a cluster, where Tekton Chains signs: '
+           '`--no-image --gate-key k8s://edgecar/gate`')
 def release_sign(
     which:Which='both', *, to:To, version:Version,
-    key:Annotated[str, typer.Option(help='that signs images: a file, a key service (k8s://, awskms://, gcpkms://, azurekms://, hashivault://) or keyless', envvar='EDGECAR_IMAGE_KEY')]=None,
-    gate_key:Annotated[str, typer.Option(help='that signs what is attested, likewise', envvar='EDGECAR_GATE_KEY')]=None,
+    key:Annotated[str, typer.Option(help='that signs images: a file, a key service (k8s://, awskms://, '
+                                         'gcpkms://, azurekms://, hashivault://) or keyless',
+                                    envvar='EDGECAR_IMAGE_KEY')]=None,
+    gate_key:Annotated[str, typer.Option(help='that signs what is attested, likewise',
+                                         envvar='EDGECAR_GATE_KEY')]=None,
     image:Annotated[bool, typer.Option(help='sign the image; without it, attest only')]=True,
     builder:Annotated[str, typer.Option(help='URI of who built')]='https://edgecar.github.io/laptop/v1',
     sbom:Annotated[Path, typer.Option(help="SPDX JSON of a scanner, instead of our own")]=None,
     auth_file:AuthFile=None, ca:Ca=None,
     timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=600.,
 ):
-    "Sign a version that was pushed, and attest its SBOM, its provenance and how its pilot drove. Passwords: COSIGN_PASSWORD, COSIGN_GATE_PASSWORD."
+    """Sign a version that was pushed, and attest its SBOM, its provenance and how its pilot drove.
+    Passwords: COSIGN_PASSWORD, COSIGN_GATE_PASSWORD."""
     from edgecar.core import EdgecarError, root
     from edgecar.release.sign import sign
-    if image and not key: raise EdgecarError('no key to sign the image with', mend='--key FILE or a key service; --no-image if somebody else signs it')
-    if not gate_key: raise EdgecarError('no key to attest with', mend='--gate-key FILE, a key service or keyless')
-    sign(which, to, version, key if image else None, gate_key, root(), builder, sbom, auth_file, ca, timeout, typer.echo)
+    if image and not key:
+        raise EdgecarError('no key to sign the image with',
+                           mend='--key FILE or a key service; --no-image if somebody else signs it')
+    if not gate_key:
+        raise EdgecarError('no key to attest with', mend='--gate-key FILE, a key service or keyless')
+    sign(which, to, version, key if image else None, gate_key, root(), builder,
+         sbom, auth_file, ca, timeout, typer.echo)
 
 # %% ../nbs/79_shipping.ipynb #a7b10005
-@release.command(name='verify', epilog='Examples: `edgecar release verify quay.io/club/edgecar-car:v1.2.0 --running state.json`; `edgecar release verify oci:/media/stick/car --identity quay.io/club/edgecar-car`')
+@release.command(
+    name='verify',
+    epilog='Examples: `edgecar release verify quay.io/club/edgecar-car:v1.2.0 --running state.json`; '
+           '`edgecar release verify oci:/media/stick/car --identity quay.io/club/edgecar-car`')
 def release_verify(
     ref:Annotated[str, typer.Argument(help='HOST/NAME:TAG, HOST/NAME@DIGEST or oci:FOLDER')],
-    key:Annotated[Path, typer.Option(help='public key of the images', envvar='EDGECAR_IMAGE_PUB')]=Path('/etc/pki/containers/edgecar.pub'),
-    gate_key:Annotated[Path, typer.Option(help='public key of the gate', envvar='EDGECAR_GATE_PUB')]=Path('/etc/pki/containers/edgecar-gate.pub'),
+    key:Annotated[Path, typer.Option(help='public key of the images',
+                                     envvar='EDGECAR_IMAGE_PUB')]=Path('/etc/pki/containers/edgecar.pub'),
+    gate_key:Annotated[Path,
+                       typer.Option(help='public key of the gate',
+                                    envvar='EDGECAR_GATE_PUB')]=Path('/etc/pki/containers/edgecar-gate.pub'),
     running:Annotated[str, typer.Option(help='version that runs, or the file that remembers it')]=None,
-    remember:Annotated[bool, typer.Option('--remember', help='write what was proved into the file that --running names')]=False,
+    remember:Annotated[bool,
+                       typer.Option('--remember',
+                                    help='write what was proved into the file that --running names')]=False,
     identity:Annotated[str, typer.Option(help='repository it was signed as, if this is a copy')]=None,
     auth_file:AuthFile=None, ca:Ca=None,
 ):
-    "Prove, with public keys and no network but the registry's, that an image may start. Fails at the first thing that is not as it must be; the last line names what to start."
+    """Prove, with public keys and no network but the registry's, that an image may start. Fails at the first
+    thing that is not as it must be; the last line names what to start."""
     from edgecar.core import EdgecarError
     from edgecar.release.push import VERSION
     from edgecar.release.verify import prove, remember as note
-    if remember and (not running or VERSION.fullmatch(running)): raise EdgecarError('--remember needs a file', mend='--running FILE')
+    if remember and (not running or VERSION.fullmatch(running)):
+        raise EdgecarError('--remember needs a file', mend='--running FILE')
     proof = prove(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)
-    if remember: note(running, proof.version, proof.digest)
+    if remember:
+        note(running, proof.version, proof.digest)
     typer.echo(f'start       {proof.start}')
 
-@release.command(name='diff', epilog='Example: `edgecar release diff quay.io/club/edgecar-car:v1.1.0 quay.io/club/edgecar-car:v1.2.0`')
+@release.command(
+    name='diff',
+    epilog='Example: `edgecar release diff quay.io/club/edgecar-car:v1.1.0 quay.io/club/edgecar-car:v1.2.0`')
 def release_diff(
     a:Annotated[str, typer.Argument(help='HOST/NAME:TAG, HOST/NAME@DIGEST or oci:FOLDER')],
     b:Annotated[str, typer.Argument(help='likewise')],
     auth_file:AuthFile=None, ca:Ca=None,
 ):
-    "Say what changed between two releases (pilot, data, params, metrics, packages, layers), and what a device fetches. Believes what it reads: `verify` first."
+    """Say what changed between two releases (pilot, data, params, metrics, packages, layers),
+    and what a device fetches. Believes what it reads: `verify` first."""
     from edgecar.release.diff import diff
     parts, (size, layers, of) = diff(a, b, auth_file, ca)
     rows = [[part, *row] for part, found in parts.items() for row in found]
-    typer.echo(table(rows, head=['', '', a.rpartition('/')[2][-40:], b.rpartition('/')[2][-40:]]) if rows else 'nothing changed')
+    typer.echo(table(rows, head=['', '', a.rpartition('/')[2][-40:], b.rpartition('/')[2][-40:]])
+               if rows else 'nothing changed')
     typer.echo(f'\nto fetch: {size} of {of} bytes, {layers} layers')

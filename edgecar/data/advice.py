@@ -73,7 +73,8 @@ class Sign:
     @property
     def verdict(self)->str:
         "right, opposite or unknown"
-        if abs(self.correlation) < SURE or self.agree < AGREE or self.frames < ENOUGH: return 'unknown'
+        if abs(self.correlation) < SURE or self.agree < AGREE or self.frames < ENOUGH:
+            return 'unknown'
         return 'right' if self.correlation > 0 else 'opposite'
 
 def _correlation(x, y):
@@ -109,7 +110,8 @@ WARNINGS = {   # kind -> what to do
 # %% ../../nbs/data/47_advice.ipynb #1bc0ef04
 class _Files:
     "The frames of some lines, decoded one by one."
-    def __init__(self, path, lines): self.pictures, self.lines = Pictures(path), lines
+    def __init__(self, path, lines):
+        self.pictures, self.lines = Pictures(path), lines
 
     def __getitem__(self, i):
         key = 'cam/image_array'
@@ -118,14 +120,16 @@ class _Files:
 def _black(frames, index):
     "A warning about frames that are black, or of one colour."
     dark = [i for frame, i in zip(frames, index) if frame.max() < 24 or frame.std() < 2]
-    if dark: yield 'black frames', f'{len(dark)} of the {len(index)} looked at, as records {ranges(dark)}'
+    if dark:
+        yield 'black frames', f'{len(dark)} of the {len(index)} looked at, as records {ranges(dark)}'
 
 # %% ../../nbs/data/47_advice.ipynb #e3323647
 def _steady(steering):
     "A warning about steering that never changes."
     value, n = Counter(np.round(steering, 2).tolist()).most_common(1)[0]
     share = n / len(steering)
-    if share > .98: yield 'constant steering', f'{value:g} in {100 * share:.0f} % of the records'
+    if share > .98:
+        yield 'constant steering', f'{value:g} in {100 * share:.0f} % of the records'
 
 def _backwards(throttle, down):
     "A warning about throttle that is negative while the car does not drive backwards; down: px."
@@ -164,8 +168,10 @@ _OF_IMAGES = 'no frames', 'mixed sizes', 'unnamed images', 'black frames'
 def _of_records(survey, live):
     "Warnings about records as a whole."
     recorded = [x for x in survey.lines if x.record and '__empty__' not in x.record]
-    if not survey.lines: yield 'no records', ''
-    elif recorded and not survey.live(): yield 'all deleted', f'{len(recorded)} records'
+    if not survey.lines:
+        yield 'no records', ''
+    elif recorded and not survey.live():
+        yield 'all deleted', f'{len(recorded)} records'
     if live and not any('cam/image_array' in x.record for x in live):
         yield 'no frames', 'cam/image_array is in no record'
 
@@ -173,17 +179,20 @@ def _of_images(survey):
     "Warnings about files of images."
     sizes = Counter('{}x{}'.format(*x.shape) for x in survey.lines if x.shape)
     told = ', '.join(f'{n} frames of {size}' for size, n in sizes.most_common())
-    if len(sizes) > 1: yield 'mixed sizes', told
+    if len(sizes) > 1:
+        yield 'mixed sizes', told
     named = {as_picture(v) for x in survey.lines for r in (x.was, x.record) if r for v in r.values()}
     lost = sorted({n for n in Pictures(survey.path).names.values() if not n.startswith('.')} - named)
-    if lost: yield 'unnamed images', f'no record names {len(lost)} files, such as images/{lost[0]}'
+    if lost:
+        yield 'unnamed images', f'no record names {len(lost)} files, such as images/{lost[0]}'
 
 # %% ../../nbs/data/47_advice.ipynb #2c3e2dfa
 def _of_driving(survey, live):
     "Warnings about what was driven."
     usable = lambda x: x.shape and all(as_command(x.record.get(key)) is not None for key in COMMANDS)
     good = [x for x in live if usable(x)]
-    if not good: return []
+    if not good:
+        return []
     steering, throttle = (np.array([as_command(x.record[key]) for x in good]) for key in COMMANDS)
     session = np.array([str(x.record.get('_session_id')) for x in good])
     time_ms = [t if isinstance(t := x.record.get('_timestamp_ms'), int) else 0 for x in good]

@@ -43,7 +43,8 @@ KINDS = {   # kind of fault: what mending does about it
     'odd value': 'written as DonkeyCar does',
     'missing field': 'only with --rename: say which field stands for it',
     'Git LFS pointer': 'not at all: run `git lfs pull` where the tub comes from',
-    'bad command': _DROP, 'missing image': _DROP, 'empty image': _DROP, 'broken image': _DROP, 'wrong size': _DROP,
+    'bad command': _DROP, 'missing image': _DROP, 'empty image': _DROP, 'broken image': _DROP,
+    'wrong size': _DROP,
     'macOS file': 'to quarantine',
     'leftover file': 'to quarantine',
 }
@@ -53,17 +54,22 @@ def _stray(path):
     "Files that are none of the tub's: twins made by macOS, temporary files."
     for file in sorted([*path.iterdir(), *path.glob('images/*')]):
         name = file.relative_to(path).as_posix()
-        if file.name.startswith('._'): yield Fault('macOS file', name)
-        elif file.name.startswith('.') and file.suffix == '.tmp': yield Fault('leftover file', name)
+        if file.name.startswith('._'):
+            yield Fault('macOS file', name)
+        elif file.name.startswith('.') and file.suffix == '.tmp':
+            yield Fault('leftover file', name)
 
 # %% ../../nbs/data/11_check.ipynb #47000138
-def _number(name): return [int(d) for d in re.findall(r'\d+', name)], name
+def _number(name):
+    return [int(d) for d in re.findall(r'\d+', name)], name
 
 # %% ../../nbs/data/11_check.ipynb #36013bc8
-def _stem(name): return re.sub(r'[br]?\.catalog$', '', name)   # b: the writer's second copy; r: a repair's
+def _stem(name):
+    return re.sub(r'[br]?\.catalog$', '', name)   # b: the writer's second copy; r: a repair's
 
 def _begins(file, start):
-    with open(file, 'rb') as f: return f.read(len(start)) == start
+    with open(file, 'rb') as f:
+        return f.read(len(start)) == start
 
 def _indexes(path, names):
     "The numbers of the records in some catalogs."
@@ -85,10 +91,12 @@ def _unlisted(path, listed, others):
 def _listed(path):
     "(manifest or None, faults of the file)."
     file = path/'manifest.json'
-    try: m = Manifest.read(path)
+    try:
+        m = Manifest.read(path)
     except EdgecarError as e:
         kind = 'broken manifest' if file.exists() else 'no manifest'
-        if file.exists() and _begins(file, LFS): kind = 'Git LFS pointer'
+        if file.exists() and _begins(file, LFS):
+            kind = 'Git LFS pointer'
         return None, [Fault(kind, file.name, detail=e.what)]
     data = file.read_bytes()
     faults = [Fault('byte order mark', file.name)] * data.startswith(BOM)
@@ -119,7 +127,8 @@ class _Change:
     rename:dict = field(default_factory=dict)  # old name of a field -> new name
     flip:tuple = ()                            # fields whose sign is turned
 
-    def __bool__(self): return bool(self.rename or self.flip)
+    def __bool__(self):
+        return bool(self.rename or self.flip)
 
     def named(self, record):
         "A record with its fields under their new names."
@@ -143,7 +152,8 @@ class _Line:
     was:dict|None = None      # the record before any change
     shape:tuple|None = None   # of its frame, (height, width)
 
-    def drop(self, kind, detail=''): self.fault = self.fault or Fault(kind, self.catalog, self.index, detail)
+    def drop(self, kind, detail=''):
+        self.fault = self.fault or Fault(kind, self.catalog, self.index, detail)
 
 # %% ../../nbs/data/11_check.ipynb #cea32012
 def _possible(numbers):
@@ -167,7 +177,8 @@ def _count(lines):
     said = [x.record.get('_index', n) if x.record else None for n, x in enumerate(lines)]
     possible = _possible([i for i in said if isinstance(i, int) and i >= 0])
     for x, index in zip(lines, said):
-        if isinstance(index, int) and index in possible: x.index = index
+        if isinstance(index, int) and index in possible:
+            x.index = index
     first = next((x.index - n for n, x in enumerate(lines) if x.index is not None), 0)
     taken, last = {x.index for x in lines}, max(first, 0) - 1
     for x in lines:
@@ -186,8 +197,10 @@ def _lengths(path, name):
 def _length_faults(path, catalogs):
     for name in catalogs:
         about, told = (path/name).with_suffix('.catalog_manifest'), None
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError): told = json.loads(about.read_text())['line_lengths']
-        if told is None or told != _lengths(path, name): yield Fault('bad lengths', about.name)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads(about.read_text())['line_lengths']
+        if told is None or told != _lengths(path, name):
+            yield Fault('bad lengths', about.name)
 
 # %% ../../nbs/data/11_check.ipynb #74d715ac
 def _order(lines):
@@ -203,13 +216,17 @@ def _order(lines):
 
 # %% ../../nbs/data/11_check.ipynb #94af362d
 def _clock(lines):
-    "(line, time to add in ms) of the lines that stay, in order; the time grows where the clock of a session went back."
+    """(line, time to add in ms) of the lines that stay, in order;
+    the time grows where the clock of a session went back."""
     seen = {}
     for x in sorted((x for x in lines if not x.fault), key=lambda x: x.index):
         session, now = str(x.record.get('_session_id')), x.record.get('_timestamp_ms')
-        if not isinstance(now, int): yield x, 0; continue
+        if not isinstance(now, int):
+            yield x, 0
+            continue
         before, step, shift = seen.get(session, (now, 1, 0))
-        if now + shift < before: shift = before + step - now
+        if now + shift < before:
+            shift = before + step - now
         yield x, shift
         seen[session] = now + shift, max(now + shift - before, 1), shift
 
@@ -217,7 +234,9 @@ def _clock_faults(lines):
     before = {}
     for x, shift in _clock(lines):
         session = str(x.record.get('_session_id'))
-        if shift > before.get(session, 0): yield Fault('clock backwards', x.catalog, x.index, f'{shift - before.get(session, 0)} ms are missing')
+        if shift > before.get(session, 0):
+            yield Fault('clock backwards', x.catalog, x.index,
+                        f'{shift - before.get(session, 0)} ms are missing')
         before[session] = shift
 
 # %% ../../nbs/data/11_check.ipynb #0f688dce
@@ -226,10 +245,14 @@ def _frame(pictures, line, keys):
     try:
         for key in keys:
             file = pictures.find(key, value := line.record.get(key))
-            if file.name != value: line.record[key], line.odd = file.name, line.odd or f'{key} is {value!r}'
-            if not file.stat().st_size: raise Bad('empty image', file.name)
-            if key == 'cam/image_array': line.shape = pixels(file.read_bytes()).shape[:2]
-    except Bad as e: line.drop(e.kind, e.detail)
+            if file.name != value:
+                line.record[key], line.odd = file.name, line.odd or f'{key} is {value!r}'
+            if not file.stat().st_size:
+                raise Bad('empty image', file.name)
+            if key == 'cam/image_array':
+                line.shape = pixels(file.read_bytes()).shape[:2]
+    except Bad as e:
+        line.drop(e.kind, e.detail)
 
 # %% ../../nbs/data/11_check.ipynb #0c781085
 def _content(path, lines, inputs, types, size, bar):
@@ -238,13 +261,15 @@ def _content(path, lines, inputs, types, size, bar):
     there = {key for x in lines for key in x.record}
     for x in lines:
         for key in there.intersection(COMMANDS):
-            if as_command(x.record.get(key)) is None: x.drop('bad command', f'{key} is {x.record.get(key)}')
+            if as_command(x.record.get(key)) is None:
+                x.drop('bad command', f'{key} is {x.record.get(key)}')
     shown = {k for k, t in zip(inputs, types) if t in ('image_array', 'gray16_array')}
     keys = sorted(shown | {'cam/image_array'} & there, key=lambda k: k == 'cam/image_array')
     pictures = Pictures(path)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(lambda x: _frame(pictures, x, keys), lines)
-        for _ in progress(done, 'checking', len(lines), 'frame', disable=not bar): pass
+        for _ in progress(done, 'checking', len(lines), 'frame', disable=not bar):
+            pass
     for x in lines:
         if size and x.shape and x.shape != tuple(size):
             x.drop('wrong size', '{}x{}, not {}x{}'.format(*x.shape, *size))
@@ -265,7 +290,8 @@ def _field_faults(lines):
     records = [x.record for x in lines if x.record and not x.fault and '__empty__' not in x.record]
     for key in sorted(set(COMMANDS) - {key for r in records for key in r}) if records else []:
         found, offer = _stand_ins(records, key), ''
-        if found: offer = ', but {0} is, from {1:g} to {2:g}: --rename {0}={3}'.format(*found[0], key)
+        if found:
+            offer = ', but {0} is, from {1:g} to {2:g}: --rename {0}={3}'.format(*found[0], key)
         yield Fault('missing field', 'manifest.json', detail=f'{key} is in no record{offer}')
 
 # %% ../../nbs/data/11_check.ipynb #d355b5ee
@@ -274,9 +300,12 @@ def _guess(records):
     kinds = {}
     for key, x in [item for r in records for item in r.items() if not item[0].startswith('_')]:
         kind = {bool: 'boolean', int: 'int', float: 'float', list: 'list'}.get(type(x), 'str')
-        if kind == 'str' and str(x).lower().endswith('_.jpg'): kind = 'image_array'
-        if kind == 'str' and str(x).lower().endswith('_.png'): kind = 'gray16_array'
-        if kind == 'float' or kinds.get(key, 'int') == 'int': kinds[key] = kind
+        if kind == 'str' and str(x).lower().endswith('_.jpg'):
+            kind = 'image_array'
+        if kind == 'str' and str(x).lower().endswith('_.png'):
+            kind = 'gray16_array'
+        if kind == 'float' or kinds.get(key, 'int') == 'int':
+            kinds[key] = kind
     kinds.update({k: 'float' for k in kinds if k in ('user/angle', 'user/throttle')})
     return list(kinds), list(kinds.values())
 
@@ -288,19 +317,23 @@ def _salvage(path, lines):
         parts = (path/'manifest.json').read_bytes().removeprefix(BOM).splitlines()
     def part(n, kind, default):
         with contextlib.suppress(IndexError, ValueError):
-            if isinstance(x := json.loads(parts[n]), kind): return x
+            if isinstance(x := json.loads(parts[n]), kind):
+                return x
         return default
     inputs, types = part(0, list, []), part(1, list, [])
-    if not inputs or len(inputs) != len(types): inputs, types = _guess(records)
+    if not inputs or len(inputs) != len(types):
+        inputs, types = _guess(records)
     started = (as_number(r.get('_timestamp_ms')) for r in records)
     about = part(3, dict, {'created_at': next((ms / 1000 for ms in started if ms is not None), 0)})
     for r in records:
-        if isinstance(s := r.get('_session_id'), str): about = with_session(about, s)
+        if isinstance(s := r.get('_session_id'), str):
+            about = with_session(about, s)
     old = part(4, dict, {})
     marked = old.get('deleted_indexes')
     deleted = [i for i in map(as_whole, marked if isinstance(marked, list) else []) if i is not None]
     max_len = max(0, as_whole(old.get('max_len')) or 0) or 1000
-    return Manifest(inputs, types, part(2, dict, {}), about, dict(paths=[], current_index=0, max_len=max_len, deleted_indexes=deleted))
+    return Manifest(inputs, types, part(2, dict, {}), about,
+                    dict(paths=[], current_index=0, max_len=max_len, deleted_indexes=deleted))
 
 # %% ../../nbs/data/11_check.ipynb #e7bba32e
 @dataclass(frozen=True)
@@ -322,9 +355,11 @@ def _counts(manifest, lines):
     "Faults of what a manifest counts."
     after = max((x.index for x in lines if x.index is not None), default=-1) + 1
     told, deleted = manifest.catalogs['current_index'], manifest.catalogs['deleted_indexes']
-    if told != after: yield f'current_index is {told}, the catalogs end before {after}'
+    if told != after:
+        yield f'current_index is {told}, the catalogs end before {after}'
     wild = [i for i in deleted if not 0 <= i < after]
-    if wild: yield f'deleted records {ranges(wild)} do not exist'
+    if wild:
+        yield f'deleted records {ranges(wild)} do not exist'
 
 def survey(
     path,           # a tub's folder
@@ -334,13 +369,15 @@ def survey(
 )->Survey:
     "Look at every line and every frame of a tub; EdgecarError when it is not a tub at all."
     path = Path(path)
-    if not path.is_dir(): raise EdgecarError('is not a folder', path, 'give the folder of a tub')
+    if not path.is_dir():
+        raise EdgecarError('is not a folder', path, 'give the folder of a tub')
     manifest, catalogs, faults = _catalogs(path)
     if manifest is None and not catalogs and not faults[0].kind == 'Git LFS pointer':
         raise EdgecarError('has neither a manifest nor a catalog, so it is not a tub', path, 'check the path')
     faults += [*_stray(path), *_length_faults(path, catalogs)]
     s = Survey(path, manifest, _lines(path, catalogs, change), faults, manifest is not None)
-    if not s.known: s = replace(s, manifest=_salvage(path, s.lines))
+    if not s.known:
+        s = replace(s, manifest=_salvage(path, s.lines))
     faults += [*_order(s.lines), *_clock_faults(s.lines)]
     wrong = _counts(manifest, s.lines) if s.known else ()
     faults += [Fault('bad count', 'manifest.json', detail=why) for why in wrong]
@@ -364,7 +401,8 @@ def _texts(lines):
     texts = {}
     for x, shift in _clock(lines):
         r = dict(x.record, _index=x.index)
-        if shift: r['_timestamp_ms'] += shift
+        if shift:
+            r['_timestamp_ms'] += shift
         texts[x.index] = x.text.decode() if r == x.was and not x.odd else json.dumps(r, sort_keys=True)
     return texts
 
@@ -376,8 +414,10 @@ def _write_catalog(path, name, lines, start, made):
         made = json.loads(about.read_text())['created_at']
     lengths = dict(created_at=made, line_lengths=[len(x) + 1 for x in lines])
     lengths |= dict(path=about.name, start_index=start)
-    with atomic(path/name, 'w') as f: f.writelines(f'{x}\n' for x in lines)
-    with atomic(about, 'w') as f: f.write(json.dumps(lengths, sort_keys=True) + '\n')
+    with atomic(path/name, 'w') as f:
+        f.writelines(f'{x}\n' for x in lines)
+    with atomic(about, 'w') as f:
+        f.write(json.dumps(lengths, sort_keys=True) + '\n')
 
 def _write(path, manifest, texts, total, letter=''):
     "Write catalogs of records 0 to `total`, stubs where there is no text, then the manifest; gives names."
@@ -432,7 +472,8 @@ def _changed_manifest(manifest, change):
     "A manifest whose fields have their new names, and whose notes say which signs have been turned."
     fields = dict(zip((change.rename.get(k, k) for k in manifest.inputs), manifest.types))
     manifest = replace(manifest, inputs=list(fields), types=list(fields.values()))
-    if not change.flip: return manifest
+    if not change.flip:
+        return manifest
     notes = manifest.metadata if isinstance(manifest.metadata, dict) else {'notes': manifest.metadata}
     turned = sorted(set(notes.get('flipped', ())) ^ set(change.flip))
     return replace(manifest, metadata={**notes, 'flipped': turned})
@@ -440,14 +481,18 @@ def _changed_manifest(manifest, change):
 def _refuse_change(survey, change, yes):
     "EdgecarError when a change would overwrite a field, or turn a sign back."
     stop = lambda what, mend: EdgecarError(what, survey.path, mend)
-    if change and not survey.known: raise stop('has no sound manifest', f'without options, {_FIRST}')
+    if change and not survey.known:
+        raise stop('has no sound manifest', f'without options, {_FIRST}')
     there = {key for x in survey.lines if x.was for key in x.was}
     missing, taken = set(change.rename) - there, set(change.rename.values()) & there
-    if missing: raise stop(f'has no field {min(missing)}', f'it has {", ".join(sorted(there))}')
-    if taken: raise stop(f'has a field {min(taken)} already', 'give another name')
+    if missing:
+        raise stop(f'has no field {min(missing)}', f'it has {", ".join(sorted(there))}')
+    if taken:
+        raise stop(f'has a field {min(taken)} already', 'give another name')
     notes = survey.manifest.metadata if isinstance(survey.manifest.metadata, dict) else {}
     again = set(notes.get('flipped', ())) & set(change.flip)
-    if again and not yes: raise stop(f'{max(again)} has been turned already', 'to turn it back, add --yes')
+    if again and not yes:
+        raise stop(f'{max(again)} has been turned already', 'to turn it back, add --yes')
 
 # %% ../../nbs/data/11_check.ipynb #0e3cbd91
 def _keep(survey):
@@ -456,7 +501,8 @@ def _keep(survey):
     folder = path/'.quarantine'/str(len(list(path.glob('.quarantine/*'))))
     (folder/'images').mkdir(parents=True)
     for file in [path/'manifest.json', *path.glob('*catalog*')]:
-        if file.is_file(): shutil.copy2(file, folder)
+        if file.is_file():
+            shutil.copy2(file, folder)
     write_json(folder/'faults.json', [asdict(f) for f in survey.faults])
     return folder
 
@@ -469,7 +515,8 @@ def _rewrite(survey, change):
     total = max([i + 1 for i in numbers] + [told] * (told in _possible(numbers)), default=0)
     spare = _write(path, manifest, texts, total, 'r') if change else []   # signs turn in all records at once
     names = _write(path, manifest, texts, total)
-    for name in spare: [f.unlink() for f in (path/name, (path/name).with_suffix('.catalog_manifest'))]
+    for name in spare:
+        [f.unlink() for f in (path/name, (path/name).with_suffix('.catalog_manifest'))]
     return names
 
 # %% ../../nbs/data/11_check.ipynb #9e05d63a
@@ -489,10 +536,12 @@ def repair(
         s = survey(path, size, bar, change)
         _refuse_change(s, change, yes)
         _refuse(s, yes)
-        if not s.faults and not change: return Repair((), (), None)
+        if not s.faults and not change:
+            return Repair((), (), None)
         folder, lost = _keep(s), [x for x in s.lines if x.fault]
         _move(path, folder, s, lost, _rewrite(s, change))
-    finally: os.close(fd)
+    finally:
+        os.close(fd)
     mended, dropped = [f for f in s.faults if f.kind != 'missing field'], [x.index for x in lost]
     changed = sum(not x.fault and (x.was != x.record or bool(x.odd)) for x in s.lines)
     return Repair(tuple(mended), tuple(dropped), folder, changed)
@@ -507,4 +556,5 @@ def _move(path, folder, survey, lost, names):
     gone += [f.file for f in survey.faults if f.kind in ('macOS file', 'leftover file')]
     gone += [f.name for f in path.glob('catalog*') if f.with_suffix('.catalog').name not in names]
     for name in gone:
-        if (path/name).is_file(): (path/name).replace(folder/name)
+        if (path/name).is_file():
+            (path/name).replace(folder/name)

@@ -31,8 +31,10 @@ def old_tubs(
 
 def _json(file, kind):
     "The content of a file that holds a `kind`; an empty one when it is missing or broken."
-    try: found = json.loads(file.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError, RecursionError): return kind()
+    try:
+        found = json.loads(file.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError, RecursionError):
+        return kind()
     return found if isinstance(found, kind) else kind()
 
 def _meta(old):
@@ -49,21 +51,25 @@ def _meta(old):
 def _record(file, pictures, fields, start_ms):
     "A record as `TubWriter.write` takes it; Bad when it cannot be used."
     record = _json(file, dict)
-    if not record: raise Bad('bad line', f'{file.name} is no record')
+    if not record:
+        raise Bad('bad line', f'{file.name} is no record')
     passed = as_number(record.pop('milliseconds', None))
-    if passed is None: passed = 50 * int(_RECORD.fullmatch(file.name)[1])
+    if passed is None:
+        passed = 50 * int(_RECORD.fullmatch(file.name)[1])
     record = in_usual_form(record | {'_timestamp_ms': as_time_ms(start_ms + passed) or 0})
     shown = {k for k, kind in fields.items() if kind in ('image_array', 'gray16_array')} & set(record)
     for key in shown | {'cam/image_array'}:
         record[key] = pictures.find(key, record.get(key)).read_bytes()
-        if not record[key]: raise Bad('empty image', file.name)
+        if not record[key]:
+            raise Bad('empty image', file.name)
     return record
 
-# %% ../../nbs/data/48_convert.ipynb #46aa0e93
+# %% ../../nbs/data/48_convert.ipynb #7b1e94c3
 def _excluded(old):
     "The numbers of deleted records."
     return set(map(as_whole, _json(old/'exclude.json', list)))
 
+# %% ../../nbs/data/48_convert.ipynb #46aa0e93
 def _fill(old, new, bar):
     "Write the records of an old tub to a new one; gives how many, which of them are deleted, and faults."
     fields, notes, start_ms = _meta(old)
@@ -73,10 +79,14 @@ def _fill(old, new, bar):
     how = dict(metadata=notes, session=f'{day}_0', created_at=start_ms / 1000, sync_s=None)
     with TubWriter(new, fields, fields.values(), **how) as w:
         for number in progress(sorted(files), 'converting', unit='record', disable=not bar):
-            try: index = w.write(_record(files[number], pictures, fields, start_ms))
-            except Bad as e: faults.append(Fault(e.kind, files[number].name, None, e.detail))
-            except EdgecarError as e: faults.append(Fault('bad line', files[number].name, None, e.what))
-            else: deleted += [index] * (number in excluded)
+            try:
+                index = w.write(_record(files[number], pictures, fields, start_ms))
+            except Bad as e:
+                faults.append(Fault(e.kind, files[number].name, None, e.detail))
+            except EdgecarError as e:
+                faults.append(Fault('bad line', files[number].name, None, e.what))
+            else:
+                deleted += [index] * (number in excluded)
     return index + 1, deleted, faults
 
 # %% ../../nbs/data/48_convert.ipynb #7823c9c8
@@ -104,8 +114,11 @@ def convert(
     shutil.rmtree(half, ignore_errors=True)
     try:
         records, deleted, faults = _fill(old, half, bar)
-        if not records: raise EdgecarError(f'no record is usable: {faults[0]}', old, 'was all of it copied?')
-        if deleted: delete(half, deleted)
+        if not records:
+            raise EdgecarError(f'no record is usable: {faults[0]}', old, 'was all of it copied?')
+        if deleted:
+            delete(half, deleted)
         half.rename(new)
-    finally: shutil.rmtree(half, ignore_errors=True)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
     return Conversion(new, records, len(deleted), tuple(faults))

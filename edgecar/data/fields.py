@@ -14,8 +14,10 @@ from datetime import datetime
 def as_number(x):
     "The finite number that `x` is or spells, as int or float; None when it is none. True and False are none."
     if isinstance(x, str):
-        with contextlib.suppress(ValueError): return as_number(int(x))
-        with contextlib.suppress(ValueError): return as_number(float(x))
+        with contextlib.suppress(ValueError):
+            return as_number(int(x))
+        with contextlib.suppress(ValueError):
+            return as_number(float(x))
     plain = isinstance(x, (int, float)) and not isinstance(x, bool)
     return x if plain and abs(x) < 2**63 else None   # which NaN is not
 
@@ -72,7 +74,8 @@ def commands(
     values = []
     for key in COMMANDS:
         values.append(as_command(record.get(key)))
-        if values[-1] is None: raise Bad('bad command', f'{key} is {record.get(key)}')
+        if values[-1] is None:
+            raise Bad('bad command', f'{key} is {record.get(key)}')
     return tuple(values)
 
 # %% ../../nbs/data/08_fields.ipynb #eed760f8
@@ -89,4 +92,5 @@ def odd_values(record:dict)->list:
     usual = in_usual_form(record)
     return [f'{key} is {x!r}' for key, x in record.items() if key in _FORMS and _differs(x, usual[key])]
 
-def _differs(x, usual): return x != usual or (isinstance(usual, int) and not isinstance(x, int))
+def _differs(x, usual):
+    return x != usual or (isinstance(usual, int) and not isinstance(x, int))

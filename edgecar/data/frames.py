@@ -27,7 +27,8 @@ from .tub import Fault, Manifest, Tub, ranges, summary
 def _crop(found, size):
     "The largest (height, width) within `found` that has the shape of `size`."
     (h, w), (height, width) = found, size
-    if w * height > h * width: return h, max(1, round(h * width / height))
+    if w * height > h * width:
+        return h, max(1, round(h * width / height))
     return max(1, round(w * height / width)), w
 
 def fit_frame(
@@ -36,7 +37,8 @@ def fit_frame(
 )->np.ndarray:    # (height, width, 3) uint8; the frame itself when it has that size
     "Crop a frame about its middle to the shape of `size`, then resize it by averaging over areas."
     size = tuple(size)
-    if frame.shape[:2] == size: return frame
+    if frame.shape[:2] == size:
+        return frame
     h, w = _crop(frame.shape[:2], size)
     top, left = (frame.shape[0] - h) // 2, (frame.shape[1] - w) // 2
     shrinks = size[0] <= h and size[1] <= w
@@ -50,17 +52,20 @@ def describe_fit(
 )->str:      # such as '224x224 cropped to 168x224, resized to 120x160'; empty when nothing is done
     "Say what `fit_frame` does to a frame; sizes are height x width."
     found, size, name = tuple(found), tuple(size), lambda x: f'{x[0]}x{x[1]}'
-    if found == size: return ''
+    if found == size:
+        return ''
     cropped = _crop(found, size)
     steps = [f'cropped to {name(cropped)}'] if cropped != found else []
-    if cropped != size: steps.append(f'resized to {name(size)}')
+    if cropped != size:
+        steps.append(f'resized to {name(size)}')
     return f"{name(found)} {', '.join(steps)}"
 
 # %% ../../nbs/data/13_frames.ipynb #e56511f5
 def _crop(found, size):
     "The largest (height, width) within `found` that has the shape of `size`."
     (h, w), (height, width) = found, size
-    if w * height > h * width: return h, max(1, round(h * width / height))
+    if w * height > h * width:
+        return h, max(1, round(h * width / height))
     return max(1, round(w * height / width)), w
 
 def fit_frame(
@@ -69,7 +74,8 @@ def fit_frame(
 )->np.ndarray:    # (height, width, 3) uint8; the frame itself when it has that size
     "Crop a frame about its middle to the shape of `size`, then resize it by averaging over areas."
     size = tuple(size)
-    if frame.shape[:2] == size: return frame
+    if frame.shape[:2] == size:
+        return frame
     h, w = _crop(frame.shape[:2], size)
     top, left = (frame.shape[0] - h) // 2, (frame.shape[1] - w) // 2
     shrinks = size[0] <= h and size[1] <= w
@@ -83,9 +89,11 @@ def describe_fit(
 )->str:      # such as '224x224 cropped to 168x224, resized to 120x160'; empty when nothing is done
     "Say what `fit_frame` does to a frame; sizes are height x width."
     found, size, name = tuple(found), tuple(size), lambda x: f'{x[0]}x{x[1]}'
-    if found == size: return ''
+    if found == size:
+        return ''
     cropped = _crop(found, size)
-    steps = [f'cropped to {name(cropped)}'] * (cropped != found) + [f'resized to {name(size)}'] * (cropped != size)
+    steps = ([f'cropped to {name(cropped)}'] * (cropped != found)
+             + [f'resized to {name(size)}'] * (cropped != size))
     return f"{name(found)} {', '.join(steps)}"
 
 # %% ../../nbs/data/13_frames.ipynb #ea2175e3
@@ -116,13 +124,14 @@ class Recording:
     index:np.ndarray     # (n,) int64, `_index` in its tub
     session:np.ndarray   # (n,) int32, another number where a session or a tub begins
     time_ms:np.ndarray   # (n,) int64, ms since 1970; 0 when the tub does not say
-    given:np.ndarray     # (n,) float32 in [-1, 1], the steering that the car was given; NaN when the tub does not say
+    given:np.ndarray     # (n,) float32 in [-1, 1], steering the car was given; NaN when the tub does not say
     latency_s:np.ndarray # (n,) float32, from a frame to its command; NaN when the tub does not say
     skipped:tuple        # a `Fault` for each record that could not be used
     key:str              # digest of the content: tubs that differ in any row or pixel have another
     sources:tuple = ()   # a `Source` for each tub, in the order of its frames
 
-    def __len__(self): return len(self.frames)
+    def __len__(self):
+        return len(self.frames)
 
     def fitted(self)->list[str]:
         "What was done to frames of another size, a line for each tub and size."
@@ -131,7 +140,8 @@ class Recording:
     def fits(self)->dict:
         "What was done to frames of another size -> how many frames."
         lines = Counter()
-        for s in self.sources: lines.update(s.fits(self.frames.shape[1:3]))
+        for s in self.sources:
+            lines.update(s.fits(self.frames.shape[1:3]))
         return dict(lines)
 
 # %% ../../nbs/data/13_frames.ipynb #b669478b
@@ -147,11 +157,13 @@ class _Row:
 _GIVEN, _LATENCY = 'twin/steering', 'twin/latency_ms'   # what only the twin records
 
 def _under_way(record):
-    "The steering that the car was given, and its latency in s; None for what the record does not say. Bad when it cannot be."
+    """The steering that the car was given, and its latency in s; None for what the record does not say.
+    Bad when it cannot be."""
     given, latency_ms = record.get(_GIVEN), record.get(_LATENCY)
     for key, value, low, high in (_GIVEN, given, -1, 1), (_LATENCY, latency_ms, 0, 1000):
         fits = value is None or isinstance(value, (int, float)) and low <= value <= high
-        if not fits: raise Bad('bad command', f'{key} is {value!r}')
+        if not fits:
+            raise Bad('bad command', f'{key} is {value!r}')
     return given, None if latency_ms is None else latency_ms/1000
 
 # %% ../../nbs/data/13_frames.ipynb #313a2061
@@ -163,7 +175,8 @@ def _size_of(pictures, name):
     except OSError:
         file = str(pictures.find('cam/image_array', name))
         size = os.stat(file).st_size
-    if not size: raise Bad('empty image', os.path.basename(file))
+    if not size:
+        raise Bad('empty image', os.path.basename(file))
     return file, size
 
 def _row(tub, pictures, index, record, session):
@@ -182,9 +195,11 @@ def _rows(paths):
         for index, record in tub.items():
             session = sessions.setdefault((number, str(record.get('_session_id'))), len(sessions))
             try:
-                if last[index] is not record: raise Bad('duplicate index')
+                if last[index] is not record:
+                    raise Bad('duplicate index')
                 rows.append(_row(tub, pictures, index, record, session))
-            except Bad as e: faults.append(Fault(e.kind, str(tub.path), index, e.detail))
+            except Bad as e:
+                faults.append(Fault(e.kind, str(tub.path), index, e.detail))
     return rows, faults
 
 # %% ../../nbs/data/13_frames.ipynb #da24838a
@@ -193,37 +208,46 @@ _FORMAT = 'edgecar frames 2'   # to be changed when the same content would be st
 def _digest(*parts):
     "sha256 of several strings of bytes."
     h = hashlib.sha256()
-    for p in parts: h.update(len(p).to_bytes(8, 'little') + p)
+    for p in parts:
+        h.update(len(p).to_bytes(8, 'little') + p)
     return h.hexdigest()
 
 # %% ../../nbs/data/13_frames.ipynb #e44cd2f0
-def _pieces(rows, n=50): return [rows[i:i + n] for i in range(0, len(rows), n)]
+def _pieces(rows, n=50):
+    return [rows[i:i + n] for i in range(0, len(rows), n)]
 
 def _bytes(row):
     "The frame's file as it is; nothing if it has gone since we looked."
     try:
-        with open(row.file, 'rb') as f: return f.read()
-    except OSError: return b''
+        with open(row.file, 'rb') as f:
+            return f.read()
+    except OSError:
+        return b''
 
 # %% ../../nbs/data/13_frames.ipynb #77163184
 def _key(rows, size, pool):
-    "The digest of all that is in the rows and their frames, and {row number: bytes} of the frames when these are few."
+    """The digest of all that is in the rows and their frames,
+    and {row number: bytes} of the frames when these are few."""
     held, hold = {}, sum(r.bytes for r in rows) < 2**28
     def piece(numbers):
         digests = []
         for i in numbers:
             data = _bytes(rows[i])
             digests.append(hashlib.sha256(data).digest())
-            if hold: held[i] = data
+            if hold:
+                held[i] = data
         return digests
     images = pool.map(piece, _pieces(range(len(rows))))
-    return _digest(json.dumps([_FORMAT, size, [r.values for r in rows]]).encode(), *(x for some in images for x in some)), held
+    return _digest(json.dumps([_FORMAT, size, [r.values for r in rows]]).encode(),
+                   *(x for some in images for x in some)), held
 
 # %% ../../nbs/data/13_frames.ipynb #3855ae88
 def _told(entry):
     "Name, size and time of change of a file, without opening it."
-    try: stat = entry.stat()
-    except OSError: return entry.name   # a link to nowhere
+    try:
+        stat = entry.stat()
+    except OSError:
+        return entry.name   # a link to nowhere
     return f'{entry.name} {stat.st_size} {stat.st_mtime_ns}'
 
 # %% ../../nbs/data/13_frames.ipynb #9775998a
@@ -257,7 +281,8 @@ def _bad_frames(rows, bad):
 def _close_gaps(f, shape, bad):
     "Move the frames in file `f` together, so that the bad ones are left out."
     frames, good = np.memmap(f, np.uint8, 'r+', shape=shape), [i for i in range(shape[0]) if i not in bad]
-    for to, i in enumerate(good): frames[to] = frames[i]
+    for to, i in enumerate(good):
+        frames[to] = frames[i]
     f.truncate(len(good) * frames[0].size)
 
 def _decode(rows, held, size, file, pool, bar):
@@ -266,17 +291,23 @@ def _decode(rows, held, size, file, pool, bar):
     def piece(numbers):
         frames = np.empty((len(numbers), *size, 3), np.uint8)
         for frame, i in zip(frames, numbers):
-            try: found = pixels(held.pop(i, None) or _bytes(rows[i]))
-            except Bad as e: bad[i] = e
-            else: frame[:], sizes[i] = fit_frame(found, size), '{}x{}'.format(*found.shape)
+            try:
+                found = pixels(held.pop(i, None) or _bytes(rows[i]))
+            except Bad as e:
+                bad[i] = e
+            else:
+                frame[:], sizes[i] = fit_frame(found, size), '{}x{}'.format(*found.shape)
         if os.pwrite(f.fileno(), frames, numbers[0] * frames[0].size) < frames.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return len(numbers)
     with atomic(file, 'w+b', sync=False) as f:
         with progress(total=len(rows), desc='decoding', unit='frame', disable=not bar) as p:
-            for n in pool.map(piece, _pieces(range(len(rows)))): p.update(n)
-        if not sizes: raise _none({r.tub for r in rows}, _bad_frames(rows, bad))
-        if bad: _close_gaps(f, (len(rows), *size, 3), bad)
+            for n in pool.map(piece, _pieces(range(len(rows)))):
+                p.update(n)
+        if not sizes:
+            raise _none({r.tub for r in rows}, _bad_frames(rows, bad))
+        if bad:
+            _close_gaps(f, (len(rows), *size, 3), bad)
     return bad, sizes
 
 # %% ../../nbs/data/13_frames.ipynb #630ef604
@@ -289,7 +320,8 @@ def _sum(x):
 # %% ../../nbs/data/13_frames.ipynb #4f8f075b
 def _save(file, x):
     "Write JSON whole or not at all; a cache need not survive a power cut."
-    with atomic(file, 'w', sync=False) as f: json.dump(x, f)
+    with atomic(file, 'w', sync=False) as f:
+        json.dump(x, f)
 
 # %% ../../nbs/data/13_frames.ipynb #0482d5a4
 def _map(file, size):
@@ -300,20 +332,23 @@ def _map(file, size):
         bad = {i: Bad(*why) for i, *why in about['bad']}
         sizes = {int(i): x for i, x in about['sizes'].items()}
         return (frames, bad, sizes) if _sum(frames) == about['sum'] else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError): return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 # %% ../../nbs/data/13_frames.ipynb #1d81f264
 def _sources(paths, rows, sizes, faults):
     "A `Source` for each tub, as JSON."
     counts = {str(p): Counter() for p in paths}
-    for i, name in sizes.items(): counts[str(rows[i].tub)][name] += 1
+    for i, name in sizes.items():
+        counts[str(rows[i].tub)][name] += 1
     skipped = {p: sum(Path(p) in (Path(f.file), *Path(f.file).parents) for f in faults) for p in counts}
     return [[p, sum(c.values()), skipped[p], dict(c)] for p, c in counts.items()]
 
 def _frames(rows, key, size, held, cache, pool, bar):
     "(frames, {row number: Bad}, sizes) of rows, decoded unless that has been done before."
     file = cache/f'{key}.frames'
-    if known := _map(file, size): return known
+    if known := _map(file, size):
+        return known
     bad, sizes = _decode(rows, held, size, file, pool, bar)
     frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
     told = [[i, e.kind, e.detail] for i, e in sorted(bad.items())]
@@ -323,7 +358,8 @@ def _frames(rows, key, size, held, cache, pool, bar):
 def _read(paths, size, cache, pool, bar):
     "Read every byte of the tubs; returns what a later load wants to know, as JSON, and the frames."
     rows, faults = _rows(paths)
-    if not rows: raise _none(paths, faults)
+    if not rows:
+        raise _none(paths, faults)
     key, held = _key(rows, size, pool)
     frames, bad, sizes = _frames(rows, key, size, held, cache, pool, bar)
     faults += _bad_frames(rows, bad)
@@ -336,21 +372,25 @@ def _read(paths, size, cache, pool, bar):
 def load(
     paths,             # a tub's folder, or several
     size=(120, 160),   # height and width of a frame, pixels; frames of another size are fitted
-    cache=None,        # folder of decoded frames, which may be removed at any time; EDGECAR_CACHE, else .cache/frames in the repository
+    cache=None,        # decoded frames, may be removed; EDGECAR_CACHE, else .cache/frames in the repository
     workers=None,      # threads that decode; one a processor if None
     bar:bool=True,     # show progress
 )->Recording:
     "The usable records of tubs as arrays; EdgecarError when there are none."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    if not paths: raise EdgecarError('no tub is named', mend='name one; `edgecar data get` makes data/')
-    for p in paths: Manifest.read(p)   # says clearly what is not a tub
-    cache, size = Path(cache or os.environ.get('EDGECAR_CACHE') or root()/'.cache'/'frames'), tuple(map(int, size))
+    if not paths:
+        raise EdgecarError('no tub is named', mend='name one; `edgecar data get` makes data/')
+    for p in paths:
+        Manifest.read(p)   # says clearly what is not a tub
+    cache = Path(cache or os.environ.get('EDGECAR_CACHE') or root()/'.cache'/'frames')
+    size = tuple(map(int, size))
     memo = cache/f'{_stamp(paths, size)}.json'
     try:
         known = json.loads(memo.read_text())
         frames, *_ = _map(cache/f"{known['key']}.frames", size)
     except (OSError, ValueError, KeyError, TypeError):
-        with ThreadPoolExecutor(workers or os.cpu_count()) as pool: known, frames = _read(paths, size, cache, pool, bar)
+        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            known, frames = _read(paths, size, cache, pool, bar)
         _save(memo, known)
     steering, throttle, index, session, time_ms, given, latency_s = zip(*known['rows'])
     columns = [np.float32(steering), np.float32(throttle), np.int64(index), np.int32(session)]

@@ -20,29 +20,35 @@ from .split import Split
 from .tub import Tub
 
 # %% ../../nbs/data/18_keep.ipynb #83e9feba
-SHORT = dict(steering='user/angle', throttle='user/throttle', mode='user/mode', index='_index', session='_session_id', time_ms='_timestamp_ms')
+SHORT = dict(steering='user/angle', throttle='user/throttle', mode='user/mode', index='_index',
+             session='_session_id', time_ms='_timestamp_ms')
 
 def named(
     record:dict,  # field -> value, as a tub has it
 )->dict:          # name -> value
     "The fields of a record by the names that an expression has for them."
-    return {re.sub(r'\W', '_', field): x for field, x in record.items()} | {short: record[field] for short, field in SHORT.items() if field in record}
+    return ({re.sub(r'\W', '_', field): x for field, x in record.items()}
+            | {short: record[field] for short, field in SHORT.items() if field in record})
 
 # %% ../../nbs/data/18_keep.ipynb #8dad6943
-COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
-COMPUTE = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv}
+COMPARE = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
+           ast.Gt: operator.gt, ast.GtE: operator.ge,
+           ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
+COMPUTE = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+           ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv}
 SIGN = {ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos}
 
 # %% ../../nbs/data/18_keep.ipynb #da86cdf2
 CALL = dict(abs=abs, min=min, max=max)
-SHAPES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.BinOp, ast.Compare, ast.Call, ast.Tuple, ast.List, *COMPARE, *COMPUTE, *SIGN)
+SHAPES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp,
+          ast.BinOp, ast.Compare, ast.Call, ast.Tuple, ast.List, *COMPARE, *COMPUTE, *SIGN)
 
 # %% ../../nbs/data/18_keep.ipynb #d1e5c7be
 def depth(tree)->int:
     "How deeply an expression is nested, by level: recursion is what it is to be kept from."
     level, n = [tree], 0
-    while level: level, n = [c for node in level for c in ast.iter_child_nodes(node)], n + 1
+    while level:
+        level, n = [c for node in level for c in ast.iter_child_nodes(node)], n + 1
     return n
 
 # %% ../../nbs/data/18_keep.ipynb #8f78d489
@@ -50,22 +56,34 @@ def parse(
     text:str,       # of at most 1,000 signs
 )->ast.expr:
     "The formula of an expression; EdgecarError when it is none, or says what it may not."
-    no = lambda why: EdgecarError(f'keep is {text[:200]!r}: {why}', mend="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
-    try: tree = ast.parse(text.strip(), mode='eval') if len(text) <= 1000 else None
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e: raise no(f'that is no expression ({getattr(e, "msg", e)})') from None
-    if not tree: raise no('that is too long')
-    if depth(tree) > 50: raise no('that is nested too deeply')
+    no = lambda why: EdgecarError(
+        f'keep is {text[:200]!r}: {why}',
+        mend="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
+    try:
+        tree = ast.parse(text.strip(), mode='eval') if len(text) <= 1000 else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        raise no(f'that is no expression ({getattr(e, "msg", e)})') from None
+    if not tree:
+        raise no('that is too long')
+    if depth(tree) > 50:
+        raise no('that is nested too deeply')
     for node in ast.walk(tree):
-        if not isinstance(node, SHAPES): raise no(f'{type(node).__name__} is not allowed')
-        if isinstance(node, ast.Constant) and not isinstance(node.value, (bool, int, float, str)): raise no(f'{node.value!r} is not allowed')
-        if isinstance(node, ast.Call) and (not isinstance(node.func, ast.Name) or node.func.id not in CALL or node.keywords): raise no(f'{ast.unparse(node)} is not allowed; the functions are {", ".join(CALL)}')
+        if not isinstance(node, SHAPES):
+            raise no(f'{type(node).__name__} is not allowed')
+        if isinstance(node, ast.Constant) and not isinstance(node.value, (bool, int, float, str)):
+            raise no(f'{node.value!r} is not allowed')
+        if isinstance(node, ast.Call) and (not isinstance(node.func, ast.Name)
+                                           or node.func.id not in CALL or node.keywords):
+            raise no(f'{ast.unparse(node)} is not allowed; the functions are {", ".join(CALL)}')
     return tree.body
 
 # %% ../../nbs/data/18_keep.ipynb #18de38da
-class Lacks(Exception): "A record has not the field that is asked for."
+class Lacks(Exception):
+    "A record has not the field that is asked for."
 
 def number(x):
-    if not isinstance(x, (int, float)): raise TypeError(f'{x!r} is not a number')
+    if not isinstance(x, (int, float)):
+        raise TypeError(f'{x!r} is not a number')
     return x
 
 # %% ../../nbs/data/18_keep.ipynb #805c6500
@@ -73,19 +91,29 @@ def value(
     node,        # of `parse`
     seen:dict,   # name -> value, of `named`
 ):
-    "What a formula comes to for one record; Lacks, TypeError, ValueError or ZeroDivisionError when it comes to nothing."
+    """What a formula comes to for one record;
+    Lacks, TypeError, ValueError or ZeroDivisionError when it comes to nothing."""
     get = lambda n: value(n, seen)
     match node:
-        case ast.Constant(): return node.value
+        case ast.Constant():
+            return node.value
         case ast.Name():
-            if seen.get(node.id) is None: raise Lacks(node.id)
+            if seen.get(node.id) is None:
+                raise Lacks(node.id)
             return seen[node.id]
-        case ast.Tuple() | ast.List(): return [get(n) for n in node.elts]
-        case ast.BoolOp(op=ast.And()): return all(get(n) for n in node.values)
-        case ast.BoolOp(): return any(get(n) for n in node.values)
-        case ast.UnaryOp(): return SIGN[type(node.op)](get(node.operand) if isinstance(node.op, ast.Not) else number(get(node.operand)))
-        case ast.BinOp(): return COMPUTE[type(node.op)](number(get(node.left)), number(get(node.right)))
-        case ast.Call(): return CALL[node.func.id](*(number(get(n)) for n in node.args))
+        case ast.Tuple() | ast.List():
+            return [get(n) for n in node.elts]
+        case ast.BoolOp(op=ast.And()):
+            return all(get(n) for n in node.values)
+        case ast.BoolOp():
+            return any(get(n) for n in node.values)
+        case ast.UnaryOp():
+            return SIGN[type(node.op)](get(node.operand)
+                                       if isinstance(node.op, ast.Not) else number(get(node.operand)))
+        case ast.BinOp():
+            return COMPUTE[type(node.op)](number(get(node.left)), number(get(node.right)))
+        case ast.Call():
+            return CALL[node.func.id](*(number(get(n)) for n in node.args))
         case ast.Compare():
             values = [get(n) for n in (node.left, *node.comparators)]
             return all(COMPARE[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:]))
@@ -96,7 +124,8 @@ def records(paths)->dict:   # (session, index) -> record
     "The records of tubs by the numbers that `load` gives them."
     sessions, found = {}, {}
     for n, tub in enumerate(map(Tub, paths)):
-        for index, record in tub.items(): found[sessions.setdefault((n, str(record.get('_session_id'))), len(sessions)), index] = record
+        for index, record in tub.items():
+            found[sessions.setdefault((n, str(record.get('_session_id'))), len(sessions)), index] = record
     return found
 
 # %% ../../nbs/data/18_keep.ipynb #b5744854
@@ -105,19 +134,28 @@ def kept(
     paths,             # the tubs it was loaded from, in that order
     text:str='all',    # an expression; all keeps every record
 )->np.ndarray:         # (n,) bool
-    "Which frames of a recording to keep; EdgecarError when the expression is none, names no field, compares what cannot be compared, or keeps nothing."
-    if text.strip() == 'all': return np.ones(len(rec), bool)
+    """Which frames of a recording to keep; EdgecarError when the expression is none, names no field,
+    compares what cannot be compared, or keeps nothing."""
+    if text.strip() == 'all':
+        return np.ones(len(rec), bool)
     node, paths, found = parse(text), [*map(Path, paths)], records(paths)
     rows = [named(found[key]) for key in zip(rec.session.tolist(), rec.index.tolist())]
     known, where = set().union(*rows), ', '.join(map(str, paths[:3])) + (', ...' if len(paths) > 3 else '')
     for name in sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {*CALL}):
-        if name not in known: raise EdgecarError(f'keep is {text!r}: no record has a field {name}', where, f'the fields are {", ".join(sorted(known))}')
+        if name not in known:
+            raise EdgecarError(f'keep is {text!r}: no record has a field {name}', where,
+                               f'the fields are {", ".join(sorted(known))}')
     keep = np.zeros(len(rec), bool)
     for i, row in enumerate(rows):
-        try: keep[i] = bool(value(node, row))
-        except Lacks: pass
-        except (TypeError, ValueError, ArithmeticError) as e: raise EdgecarError(f'keep is {text[:200]!r}: record {rec.index[i]} cannot be judged ({e})', where, 'compare numbers with numbers, texts with texts') from None
-    if not keep.any(): raise EdgecarError(f'keep is {text!r}: that keeps none of {len(rec)} records', where, 'ask for less')
+        try:
+            keep[i] = bool(value(node, row))
+        except Lacks:
+            pass
+        except (TypeError, ValueError, ArithmeticError) as e:
+            raise EdgecarError(f'keep is {text[:200]!r}: record {rec.index[i]} cannot be judged ({e})', where,
+                               'compare numbers with numbers, texts with texts') from None
+    if not keep.any():
+        raise EdgecarError(f'keep is {text!r}: that keeps none of {len(rec)} records', where, 'ask for less')
     return keep
 
 # %% ../../nbs/data/18_keep.ipynb #9d6e2253

@@ -25,8 +25,10 @@ _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 def _plain_jpeg(data):
     "The pixels of a plain JPEG; None when it is none, or broken."
-    if data[:2] != b'\xff\xd8' or not _PLAIN_JPEG.search(data): return None
-    with contextlib.suppress(cv2.error): return cv2.imdecode(np.frombuffer(data, np.uint8), _COLOUR)
+    if data[:2] != b'\xff\xd8' or not _PLAIN_JPEG.search(data):
+        return None
+    with contextlib.suppress(cv2.error):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _COLOUR)
 
 # %% ../../nbs/data/09_picture.ipynb #cd200c74
 def pixels(
@@ -34,22 +36,28 @@ def pixels(
     size=None,   # height and width it must have; any if None
 )->np.ndarray:   # (h, w, 3) uint8, red first
     "Decode a picture to the numbers PIL gives for it; Bad when it is empty, broken or of another size."
-    if not data: raise Bad('empty image')
-    if data.startswith(LFS): raise Bad('Git LFS pointer', 'run `git lfs pull` where the tub comes from')
+    if not data:
+        raise Bad('empty image')
+    if data.startswith(LFS):
+        raise Bad('Git LFS pointer', 'run `git lfs pull` where the tub comes from')
     cut = data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
-    if cut: raise Bad('broken image', 'cut short')
+    if cut:
+        raise Bad('broken image', 'cut short')
     image = _plain_jpeg(data)
     if image is None:
-        try: image = np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
+        try:
+            image = np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
         except Exception as e:   # decoders raise all sorts
             raise Bad('broken image', str(e).replace(repr(data), '')[:80]) from None
-    if size and image.shape[:2] != tuple(size): raise Bad('wrong size', 'x'.join(map(str, image.shape[:2])))
+    if size and image.shape[:2] != tuple(size):
+        raise Bad('wrong size', 'x'.join(map(str, image.shape[:2])))
     return image
 
 # %% ../../nbs/data/09_picture.ipynb #9ad8951d
 class Pictures:
     "The files in a tub's folder of images, by the names that records have for them."
-    def __init__(self, path, folder='images'): self.folder = Path(path)/folder
+    def __init__(self, path, folder='images'):
+        self.folder = Path(path)/folder
 
     @cached_property
     def names(self):
@@ -62,7 +70,9 @@ class Pictures:
     )->Path:
         "The file that a record means; Bad when there is none."
         name = as_picture(value)
-        if name and (file := self.folder/name).is_file(): return file
-        if name and (file := self.folder/self.names.get(name.lower(), '-')).is_file(): return file
+        if name and (file := self.folder/name).is_file():
+            return file
+        if name and (file := self.folder/self.names.get(name.lower(), '-')).is_file():
+            return file
         lost = '' if self.folder.is_dir() else f', and there is no {self.folder.name}/'
         raise Bad('missing image', f'{key} is {value!r}{lost}')

@@ -21,21 +21,25 @@ PARTS = dict(train='#9aa0a6', val='#f9ab00', test='#34a853')   # of a split
 class Picture(Figure):
     "A figure that a notebook shows by itself and nobody has to close."
     def _repr_png_(self):
-        "The picture as a small PNG of 96 colours, since a notebook carries all it shows; `savefig` keeps everything."
+        """The picture as a small PNG of 96 colours, since a notebook carries all it shows;
+        `savefig` keeps everything."""
         full, out = io.BytesIO(), io.BytesIO()
         self.savefig(full, format='png', dpi=70)
-        Image.open(full).convert('RGB').quantize(96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, format='png', optimize=True)
+        Image.open(full).convert('RGB').quantize(
+            96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, format='png', optimize=True)
         return out.getvalue()
 
 # %% ../../nbs/data/17_plot.ipynb #0e6c5be1
 def _montage(frames, cols, gap=4):
     "Frames as one white-backed picture, and the (y, x) of each."
     frames = np.asarray(frames)
-    if frames.dtype != np.uint8: frames = (frames * 255).round().clip(0, 255).astype(np.uint8)   # float frames lie in [0, 1]
+    if frames.dtype != np.uint8:
+        frames = (frames * 255).round().clip(0, 255).astype(np.uint8)   # float frames lie in [0, 1]
     n, h, w = frames.shape[:3]
     corners = [(i // cols * (h + gap), i % cols * (w + gap)) for i in range(n)]
     sheet = np.full((corners[-1][0] + h, min(n, cols) * (w + gap) - gap, 3), 255, np.uint8)
-    for (y, x), frame in zip(corners, frames): sheet[y:y + h, x:x + w] = frame
+    for (y, x), frame in zip(corners, frames):
+        sheet[y:y + h, x:x + w] = frame
     return sheet, corners
 
 # %% ../../nbs/data/17_plot.ipynb #09ebba10
@@ -53,7 +57,8 @@ def _tiles(frames, steering, names, cols, title):
         text = '' if names is None else f'{names[i]}'
         if steering is not None:
             angle, foot = np.radians(60 * steering[i]), (x + w/2, y + h - 2)
-            ax.plot([foot[0], foot[0] + .4*h*np.sin(angle)], [foot[1], foot[1] - .4*h*np.cos(angle)], color=STEERING, lw=2, path_effects=[withStroke(linewidth=4, foreground='white')])
+            ax.plot([foot[0], foot[0] + .4*h*np.sin(angle)], [foot[1], foot[1] - .4*h*np.cos(angle)],
+                    color=STEERING, lw=2, path_effects=[withStroke(linewidth=4, foreground='white')])
             text += f'  {steering[i]:+.2f}'
         ax.text(x + .03*w, y + .13*h, text.strip(), fontsize=8, **edge)
     return fig
@@ -67,10 +72,12 @@ def contact_sheet(
     cols:int=6,
 )->Picture:
     "Frames from the whole length of a recording, with their record numbers and commands."
-    if hasattr(frames, 'frames'): frames, steering, names = frames.frames, frames.steering, frames.index
+    if hasattr(frames, 'frames'):
+        frames, steering, names = frames.frames, frames.steering, frames.index
     take = np.unique(np.linspace(0, len(frames) - 1, n).round().astype(int))
     pick = lambda x: None if x is None else np.asarray(x)[take]
-    return _tiles(frames[take], pick(steering), take if names is None else pick(names), cols, f'{len(take)} of {len(frames)} frames: record, steering (left is -1)')
+    return _tiles(frames[take], pick(steering), take if names is None else pick(names), cols,
+                  f'{len(take)} of {len(frames)} frames: record, steering (left is -1)')
 
 # %% ../../nbs/data/17_plot.ipynb #d8d43ead
 def steering_histogram(
@@ -84,8 +91,10 @@ def steering_histogram(
     for name, values in groups.items():
         values = np.asarray(getattr(values, 'steering', values))
         left, right = (values < -.05).mean(), (values > .05).mean()
-        label = f'{name}: {len(values)} frames, left {left:.0%}, straight {1 - left - right:.0%}, right {right:.0%}'
-        look = dict(color=STEERING) if len(groups) == 1 else dict(color=PARTS.get(name), histtype='step', lw=2)
+        label = (f'{name}: {len(values)} frames, left {left:.0%}, '
+                 f'straight {1 - left - right:.0%}, right {right:.0%}')
+        look = (dict(color=STEERING) if len(groups) == 1
+                else dict(color=PARTS.get(name), histtype='step', lw=2))
         ax.hist(values, bins=np.linspace(-1, 1, bins + 1), density=len(groups) > 1, label=label, **look)
     ax.set(xlim=(-1, 1), xlabel='steering, left is -1', ylabel='density' if len(groups) > 1 else 'frames')
     fig.legend(loc='outside upper left', fontsize=8, frameon=False)
@@ -106,20 +115,25 @@ def timeline(
     split=None,     # Split whose parts are shaded
 )->Picture:
     "Steering and throttle over the frames of a recording."
-    if hasattr(steering, 'steering'): steering, throttle, session = steering.steering, steering.throttle, steering.session
+    if hasattr(steering, 'steering'):
+        steering, throttle, session = steering.steering, steering.throttle, steering.session
     x = np.arange(len(steering))
     fig = Picture(figsize=(9, 2.6), dpi=100, layout='constrained')
     ax = fig.subplots()
-    for part, color in PARTS.items() if split else (): _bands(ax, x, getattr(split, part), color, part)
-    if throttle is not None: ax.plot(x, throttle, color=THROTTLE, lw=.9, label='throttle')
+    for part, color in PARTS.items() if split else ():
+        _bands(ax, x, getattr(split, part), color, part)
+    if throttle is not None:
+        ax.plot(x, throttle, color=THROTTLE, lw=.9, label='throttle')
     ax.plot(x, steering, color=STEERING, lw=.9, label='steering')
-    for end in np.flatnonzero(np.diff(session)) if session is not None else (): ax.axvline(end + .5, color='black', ls=':', lw=1)
+    for end in np.flatnonzero(np.diff(session)) if session is not None else ():
+        ax.axvline(end + .5, color='black', ls=':', lw=1)
     ax.set(ylim=(-1.05, 1.05), xlim=(0, max(1, len(x) - 1)), xlabel='frame', ylabel='command')
     fig.legend(loc='outside upper left', ncols=5, fontsize=8, frameon=False)
     return fig
 
 # %% ../../nbs/data/17_plot.ipynb #081067b2
-def _unit(x): return x / np.float32(255) if x.dtype == np.uint8 else x   # frames in [0, 1]
+def _unit(x):
+    return x / np.float32(255) if x.dtype == np.uint8 else x   # frames in [0, 1]
 
 # %% ../../nbs/data/17_plot.ipynb #c47850e5
 def before_after(
@@ -128,7 +142,8 @@ def before_after(
     n:int=6,  # pairs shown
 )->Picture:
     "Frames above, what became of them below, each with its steering."
-    (x0, y0), (x1, y1) = [(np.asarray(x[0]), np.asarray(x[1])) if isinstance(x, tuple) else (np.asarray(x), None) for x in (before, after)]
+    (x0, y0), (x1, y1) = [(np.asarray(x[0]), np.asarray(x[1])) if isinstance(x, tuple)
+                          else (np.asarray(x), None) for x in (before, after)]
     n = min(n, len(x0))
     both = np.concatenate([_unit(x0[:n]), _unit(x1[:n])])
     steering = None if y0 is None else np.concatenate([y0[:n, 0], y1[:n, 0]])

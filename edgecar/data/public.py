@@ -45,15 +45,16 @@ class PublicTub:
     @property
     def terms(self)->str:
         "The licence, and what follows when there is none."
-        return self.licence + ('' if self.licence != _NONE else ': ask before you publish anything made from it')
+        return self.licence + ('' if self.licence != _NONE
+                               else ': ask before you publish anything made from it')
 
 _NONE = 'none stated by the publisher'
 
 # %% ../../nbs/data/16_public.ipynb #997021f5
 _COLLECTION = '''
-circuit_launch_20210716/circuit_launch_20210716_1611 114680069 17d59313dd6fd09ba3858122c25624cc90d1deb28849d1d6fe91a00e08f280fd
-circuit_launch_20210716/circuit_launch_20210716_1715 58438834 53f67f551388e389ee313db68c9d05c5acc369fa025cf436d78697bd89dc039d
-circuit_launch_20210716/circuit_launch_20210716_1826 95276453 e816782a6078bf774f715b81657e5c0d3727ab6415dc7ab9da04424d9a88863f
+circuit_launch_20210716_1611 114680069 17d59313dd6fd09ba3858122c25624cc90d1deb28849d1d6fe91a00e08f280fd
+circuit_launch_20210716_1715 58438834 53f67f551388e389ee313db68c9d05c5acc369fa025cf436d78697bd89dc039d
+circuit_launch_20210716_1826 95276453 e816782a6078bf774f715b81657e5c0d3727ab6415dc7ab9da04424d9a88863f
 american_steel_adam_2 2535820 05787b81d8690dc7950004d449197a2b043c9c24c104e81fc94678d150911aa9
 american_steel_oak_data3_adam 18675552 736b6407035728828d0f359003e206d3ee44279c9c0bd40cb482d371616a3f29
 athena_rainer_bosch 31628236 db9d4bf63b2250c595b09f36b3a00f89746482f1eacdf0f3c3765b63d0154448
@@ -98,11 +99,14 @@ ucsd_slow_driving 20095718 24f5469aa99cb5bf1629c5654d393315cc356f5dca89b8b2bff1e
 # %% ../../nbs/data/16_public.ipynb #9b819dd9
 def _registry():
     "The public tubs by name, the small one with a licence first."
-    yield PublicTub('donkeycar-test-tub', 'https://github.com/autorope/donkeycar/raw/main/donkeycar/tests/tub/tub.tar.gz',
-                    'eeff6616aea3ce8ef41a53dc7e8cf5b5e36bce34587219f71e1b211d783a1985', 3818781, 'MIT (donkeycar)')
-    for path, size, digest in map(str.split, _COLLECTION.strip().splitlines()):
-        folder, name = path.split('/') if '/' in path else ('large_dataset', path)
-        yield PublicTub(name, f'https://github.com/autorope/donkey_datasets/raw/master/{folder}/{name}.tar.gz', digest, int(size), _NONE)
+    yield PublicTub(
+        'donkeycar-test-tub', 'https://github.com/autorope/donkeycar/raw/main/donkeycar/tests/tub/tub.tar.gz',
+        'eeff6616aea3ce8ef41a53dc7e8cf5b5e36bce34587219f71e1b211d783a1985', 3818781, 'MIT (donkeycar)')
+    for name, size, digest in map(str.split, _COLLECTION.strip().splitlines()):
+        folder = name[:23] if name.startswith('circuit_launch_20210716') else 'large_dataset'
+        yield PublicTub(name,
+                        f'https://github.com/autorope/donkey_datasets/raw/master/{folder}/{name}.tar.gz',
+                        digest, int(size), _NONE)
 
 TUBS = {tub.name: tub for tub in _registry()}
 
@@ -114,37 +118,47 @@ def sources(
     "Where `tub` may be had."
     mirror = str(mirror or os.environ.get('EDGECAR_MIRROR', '')).removeprefix('file://')
     names = [f'{tub.name}.tar.gz', tub.url.rsplit('/')[-1]] if mirror else []
-    if '://' in mirror: found = [f'{mirror.rstrip("/")}/{name}' for name in names]
-    else: found = [root()/Path(mirror).expanduser()/name for name in names]
+    if '://' in mirror:
+        found = [f'{mirror.rstrip("/")}/{name}' for name in names]
+    else:
+        found = [root()/Path(mirror).expanduser()/name for name in names]
     return list(dict.fromkeys(found)) + [tub.url]
 
 # %% ../../nbs/data/16_public.ipynb #a4973ceb
 _LATER = {408, 425, 429}   # of the 4xx, those that ask for another try
 
-def _size(path): return path.stat().st_size if path.exists() else 0
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
 
 def _ask(url, part, size, stall, bar):
-    "One request for what `part` lacks; RequestException when another try may help, EdgecarError when it cannot."
+    """One request for what `part` lacks;
+    RequestException when another try may help, EdgecarError when it cannot."""
     have = _size(part)
     headers = {'Accept-Encoding': 'identity'} | ({'Range': f'bytes={have}-'} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=(min(stall, 10), stall)) as r:
-        if r.status_code == 416 or (r.status_code == 206 and not r.headers.get('Content-Range', '').startswith(f'bytes {have}-')):
+        if r.status_code == 416 or (r.status_code == 206
+                                    and not r.headers.get('Content-Range', '').startswith(f'bytes {have}-')):
             part.unlink(missing_ok=True)
             raise requests.ConnectionError(f'the server cannot go on at byte {have}')
-        if 400 <= r.status_code < 500 and r.status_code not in _LATER: raise EdgecarError(f'{r.status_code} {r.reason}', url)
+        if 400 <= r.status_code < 500 and r.status_code not in _LATER:
+            raise EdgecarError(f'{r.status_code} {r.reason}', url)
         r.raise_for_status()
-        if r.status_code == 200: have = 0
+        if r.status_code == 200:
+            have = 0
         length = r.headers.get('Content-Length', '')
         if length.isdigit() and have + int(length) != size:
             raise EdgecarError(f'offers {have + int(length)} bytes where {size} are registered', url)
         bar.n = have
         with part.open('ab' if have else 'wb') as f:
-            while piece := r.raw.read1(1 << 16, decode_content=False):   # what has come so far: a line that drops loses nothing
-                if f.tell() + len(piece) > size: break
+            # what has come so far: a line that drops loses nothing
+            while piece := r.raw.read1(1 << 16, decode_content=False):
+                if f.tell() + len(piece) > size:
+                    break
                 f.write(piece)
                 f.flush()
                 bar.update(len(piece))
-            else: return
+            else:
+                return
     part.unlink()
     raise EdgecarError(f'sends more than the {size} bytes registered', url)
 
@@ -162,32 +176,43 @@ def download(
     failed = 0
     with progress(desc=part.stem, total=size, unit='B', unit_scale=True, initial=have) as bar:
         while have < size:
-            try: why = _ask(url, part, size, stall, bar) or 'the connection closed early'
-            except ValueError as e: raise EdgecarError(f'is no address ({e})', url) from None    # requests' InvalidURL and InvalidSchema
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as e: why = e
+            try:
+                why = _ask(url, part, size, stall, bar) or 'the connection closed early'
+            except ValueError as e:
+                # requests' InvalidURL and InvalidSchema
+                raise EdgecarError(f'is no address ({e})', url) from None
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
+                why = e
             have = _size(part)
             failed, most = (0, have) if have > most else (failed + 1, most)
-            if failed >= tries: raise EdgecarError(f'{have} of {size} bytes after {tries} tries without a new one ({why})', url)
-            if failed: time.sleep(wait * 2**(failed - 1))
+            if failed >= tries:
+                raise EdgecarError(f'{have} of {size} bytes after {tries} tries without a new one ({why})',
+                                   url)
+            if failed:
+                time.sleep(wait * 2**(failed - 1))
 
 # %% ../../nbs/data/16_public.ipynb #e7c6ecf2
 def _members(f):
-    "Name, size, kind ('file', 'folder' or what it should not be) and a reader for every member of a tar or a zip."
+    """Name, size, kind ('file', 'folder' or what it should not be) and a reader for every member of a tar or
+    a zip."""
     zipped = f.read(4) == b'PK\3\4'
     f.seek(0)
     if zipped:
         with zipfile.ZipFile(f) as z:
             for m in z.infolist():
-                kind = 'folder' if m.is_dir() else 'link' if m.external_attr >> 28 == 0xA else 'file'   # 0xA: the file type of a symlink
+                # 0xA: the file type of a symlink
+                kind = 'folder' if m.is_dir() else 'link' if m.external_attr >> 28 == 0xA else 'file'
                 yield m.filename, m.file_size, kind, lambda m=m: z.open(m)
         return
     with tarfile.open(fileobj=f) as t:
         for m in t:
-            kind = 'folder' if m.isdir() else 'file' if m.isreg() and not m.issparse() else 'link' if m.islnk() or m.issym() else 'special file'
+            kind = ('folder' if m.isdir() else 'file' if m.isreg() and not m.issparse()
+                    else 'link' if m.islnk() or m.issym() else 'special file')
             yield m.name, m.size, kind, lambda m=m: t.extractfile(m)
 
 # %% ../../nbs/data/16_public.ipynb #1086f21b
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+           EOFError, RuntimeError, ValueError, OSError)
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _JUNK = re.compile(r'(^|/)(\._[^/]*|\.DS_Store|__MACOSX(/.*)?)$')
 
@@ -205,16 +230,21 @@ def unpack(
         for name, size, kind, reader in _members(f):
             files, total = files + 1, total + size
             path = PurePosixPath(name)
-            if kind not in ('file', 'folder'): raise EdgecarError(f'holds a {kind} ({name})', f.name, 'do not use it')
+            if kind not in ('file', 'folder'):
+                raise EdgecarError(f'holds a {kind} ({name})', f.name, 'do not use it')
             if path.is_absolute() or '..' in path.parts or '\\' in name:
                 raise EdgecarError(f'reaches outside its folder ({name})', f.name, 'do not use it')
             if files > most_files or total > most_bytes:
-                raise EdgecarError(f'would unpack to more than {most_files} files or {most_bytes} bytes', f.name, 'do not use it')
-            if kind == 'folder' or _JUNK.search(name): continue
+                raise EdgecarError(f'would unpack to more than {most_files} files or {most_bytes} bytes',
+                                   f.name, 'do not use it')
+            if kind == 'folder' or _JUNK.search(name):
+                continue
             (to/path).parent.mkdir(parents=True, exist_ok=True)
-            with reader() as content, open(to/path, 'wb') as out: shutil.copyfileobj(content, out, 1 << 20)
+            with reader() as content, open(to/path, 'wb') as out:
+                shutil.copyfileobj(content, out, 1 << 20)
     except _BROKEN as e:
-        if getattr(e, 'errno', None) in _FULL: raise
+        if getattr(e, 'errno', None) in _FULL:
+            raise
         raise EdgecarError(f'is damaged, or neither a tar nor a zip ({e})', f.name) from e
 
 # %% ../../nbs/data/16_public.ipynb #a163167e
@@ -222,7 +252,8 @@ def layout(
     folder:Path,  # an unpacked archive
 )->Path:          # the folder in it that becomes the tub, or the folder of tubs
     "Find the tubs in an unpacked archive; EdgecarError when there is none."
-    if tubs := find_tubs(folder): return Path(os.path.commonpath(tubs))
+    if tubs := find_tubs(folder):
+        return Path(os.path.commonpath(tubs))
     if any(folder.rglob('record_*.json')):
         raise EdgecarError('the archive holds a tub of DonkeyCar 3 or older (record_*.json)',
             mend='unpack it yourself, and `edgecar tub convert OLD tubs/NEW`')
@@ -234,7 +265,8 @@ def digest(
 )->str:           # 32 hex digits and `.dir`, as in a `.dvc` file
     "DVC's md5 of a folder: that of the sorted list of its files and their md5."
     def md5(path):
-        with open(path, 'rb') as f: return hashlib.file_digest(f, 'md5').hexdigest()
+        with open(path, 'rb') as f:
+            return hashlib.file_digest(f, 'md5').hexdigest()
     files = [p.relative_to(folder) for p in folder.rglob('*') if p.is_file()]
     names = sorted(f.as_posix() for f in files if '.quarantine' not in f.parts)
     listing = json.dumps([{'md5': md5(folder/name), 'relpath': name} for name in names])
@@ -246,9 +278,12 @@ def pinned(
 )->str:       # None when no `.dvc` file stands beside it
     "The digest that `path.dvc` holds; EdgecarError when it holds none."
     pin = path.parent/f'{path.name}.dvc'
-    if not pin.is_file(): return None
-    if found := re.search(r'md5: (\w+\.dir)', pin.read_text(errors='replace')): return found[1]
-    raise EdgecarError('pins no folder', pin, f'git checkout {pin.name}, or remove it and `dvc add {path.name}`')
+    if not pin.is_file():
+        return None
+    if found := re.search(r'md5: (\w+\.dir)', pin.read_text(errors='replace')):
+        return found[1]
+    raise EdgecarError('pins no folder', pin,
+                       f'git checkout {pin.name}, or remove it and `dvc add {path.name}`')
 
 # %% ../../nbs/data/16_public.ipynb #f21477c3
 def _fetch(tub, part, mirror, **how):
@@ -256,21 +291,27 @@ def _fetch(tub, part, mirror, **how):
     why = []
     for source in sources(tub, mirror):
         if isinstance(source, Path):
-            if source.is_file(): return source
+            if source.is_file():
+                return source
             why.append(f'{source}: not there')
             continue
-        try: download(source, part, tub.bytes, **how)
-        except EdgecarError as e: why.append(str(e))
-        else: return part
+        try:
+            download(source, part, tub.bytes, **how)
+        except EdgecarError as e:
+            why.append(str(e))
+        else:
+            return part
     raise EdgecarError(f'cannot be had: {"; ".join(why)}', tub.name,
-        f'fetch {tub.url} where you can, put it into a folder as {tub.name}.tar.gz, and set EDGECAR_MIRROR to that folder; what was downloaded is kept')
+                       f'fetch {tub.url} where you can, put it into a folder as {tub.name}.tar.gz, '
+                       'and set EDGECAR_MIRROR to that folder; what was downloaded is kept')
 
 # %% ../../nbs/data/16_public.ipynb #b0a72a05
 def _check(f, tub, part):
     "EdgecarError unless the open archive is the registered one; a download that is not is put aside."
     found = hashlib.file_digest(f, 'sha256').hexdigest()
     f.seek(0)
-    if found == tub.sha256: return
+    if found == tub.sha256:
+        return
     mend = f'replace it by the file from {tub.url}'
     if Path(f.name) == part:
         part.replace(aside := part.with_suffix('.wrong'))
@@ -280,10 +321,12 @@ def _check(f, tub, part):
 # %% ../../nbs/data/16_public.ipynb #fa459c5f
 @contextlib.contextmanager
 def _alone(path):
-    "Hold `path` locked, so that two processes do not fill one file; the kernel lets go of it even after kill -9."
+    """Hold `path` locked, so that two processes do not fill one file;
+    the kernel lets go of it even after kill -9."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f'another process is fetching {path.stem}; waiting for it', file=sys.stderr)
             fcntl.flock(f, fcntl.LOCK_EX)
@@ -297,7 +340,8 @@ def taken(to):
 def _changed(name, to):
     "The error for a folder that stands where the tub `name` should."
     keep = f'if the change is meant, `dvc add {to.name}`' if pinned(to) else 'use it as it is'
-    return EdgecarError(f'is there, but is not (or no longer) the tub {name}; it was not touched', to, f'{keep}; if not, move it away and run this again')
+    return EdgecarError(f'is there, but is not (or no longer) the tub {name}; it was not touched', to,
+                        f'{keep}; if not, move it away and run this again')
 
 # %% ../../nbs/data/16_public.ipynb #375e0e38
 def _install(tub, archive, to, part):
@@ -310,16 +354,22 @@ def _install(tub, archive, to, part):
             unpack(f, new)
         found, want = digest(tubs := layout(new)), pinned(to)
         if want and found != want:
-            raise EdgecarError(f'{tub.name} has the digest {found}, {to.name}.dvc pins {want}; nothing was installed', to,
-                f'`dvc pull {to.name}.dvc` brings what is pinned; `edgecar data get {tub.name}` puts this tub under tubs/')
+            raise EdgecarError(
+                f'{tub.name} has the digest {found}, {to.name}.dvc pins {want}; nothing was installed', to,
+                f'`dvc pull {to.name}.dvc` brings what is pinned; '
+                f'`edgecar data get {tub.name}` puts this tub under tubs/')
         if taken(to):
-            if found != digest(to): raise _changed(tub.name, to)
-        else: tubs.rename(to)
+            if found != digest(to):
+                raise _changed(tub.name, to)
+        else:
+            tubs.rename(to)
         return found
-    finally: shutil.rmtree(new, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 # %% ../../nbs/data/16_public.ipynb #09b37e74
-def _cache(name, ending): return root()/'.cache'/'tubs'/f'{name}{ending}'
+def _cache(name, ending):
+    return root()/'.cache'/'tubs'/f'{name}{ending}'
 
 def _known(name, to):
     "The digest that the folder `to` must have, if a `.dvc` file or an earlier `get` tells."
@@ -342,22 +392,28 @@ def get(
     mirror=None,  # folder or URL tried first; the environment's EDGECAR_MIRROR if None
     **how,        # `tries`, `wait`, `stall` of `download`
 )->Path:          # `to`
-    "Install a public tub, or check the one that is there; EdgecarError when it cannot be had or is not the registered one."
+    """Install a public tub, or check the one that is there;
+    EdgecarError when it cannot be had or is not the registered one."""
     if not (tub := TUBS.get(name)):
         near = difflib.get_close_matches(name, TUBS, 1)
-        raise EdgecarError(f'no public tub is called {name!r}', mend=f'did you mean {near[0]}?' if near else 'see `edgecar data list`')
+        raise EdgecarError(f'no public tub is called {name!r}',
+                           mend=f'did you mean {near[0]}?' if near else 'see `edgecar data list`')
     to, part = Path(to or root()/'tubs'/name).absolute(), _cache(name, '.part')
     try:
         with _alone(_cache(name, '.lock')):
-            if installed(name, to): return to
-            if taken(to) and _known(name, to): raise _changed(name, to)
+            if installed(name, to):
+                return to
+            if taken(to) and _known(name, to):
+                raise _changed(name, to)
             found = _install(tub, _fetch(tub, part, mirror, **how), to, part)
             write_json(_cache(name, '.json'), {'md5': found})
             part.unlink(missing_ok=True)
             print(f'{to}: licence {tub.terms}')
     except OSError as e:
-        if e.errno not in _FULL: raise
-        raise EdgecarError(f'no room left ({e.strerror})', e.filename or to, 'free some disk space and run it again; what was downloaded is kept') from e
+        if e.errno not in _FULL:
+            raise
+        raise EdgecarError(f'no room left ({e.strerror})', e.filename or to,
+                           'free some disk space and run it again; what was downloaded is kept') from e
     return to
 
 # %% ../../nbs/data/16_public.ipynb #47a761ff
@@ -371,7 +427,10 @@ def track(
 )->Path:     # its `.dvc` file, for `git add`
     "Pin a further tub with DVC; EdgecarError when DVC refuses."
     path = Path(path).absolute()
-    if path == root()/'data': raise EdgecarError('is the starter recording, which data.dvc pins', path, 'put further tubs under tubs/')
+    if path == root()/'data':
+        raise EdgecarError('is the starter recording, which data.dvc pins',
+                           path, 'put further tubs under tubs/')
     done = run_dvc('add', path.name, folder=path.parent)
-    if done.returncode: raise EdgecarError(f'DVC refuses to pin it ({done.stderr.strip()})', path)
+    if done.returncode:
+        raise EdgecarError(f'DVC refuses to pin it ({done.stderr.strip()})', path)
     return path.parent/f'{path.name}.dvc'

@@ -18,7 +18,8 @@ from .tub import Fault
 # %% ../../nbs/data/14_split.ipynb #41b6fc99
 @dataclass(frozen=True)
 class Split:
-    "Frame numbers, int64 and ascending: `train` teaches, `val` stops and picks the checkpoint, `test` only scores."
+    """Frame numbers, int64 and ascending:
+    `train` teaches, `val` stops and picks the checkpoint, `test` only scores."""
     train:np.ndarray
     val:np.ndarray
     test:np.ndarray
@@ -27,8 +28,11 @@ class Split:
         "Itself; EdgecarError when a part is empty or two parts share a frame."
         for name in ('train', 'val', 'test'):
             if not len(getattr(self, name)):
-                raise EdgecarError(f'the {name} part of the split is empty', mend='record more frames, or make the gap and the other parts smaller in params.yaml')
-        if len(np.unique(np.concatenate([self.train, self.val, self.test]))) < len(self.train) + len(self.val) + len(self.test):
+                raise EdgecarError(
+                    f'the {name} part of the split is empty',
+                    mend='record more frames, or make the gap and the other parts smaller in params.yaml')
+        if (len(np.unique(np.concatenate([self.train, self.val, self.test])))
+            < len(self.train) + len(self.val) + len(self.test)):
             raise EdgecarError('two parts of the split share frames')
         return self
 
@@ -53,8 +57,11 @@ def tail(
     parts = [], [], []
     for a, b in runs(session):
         t, v = b - round(test*(b-a)), b - round((test+val)*(b-a))
-        if v - gap - a < gap or t - gap - v < 1: parts[0].append(np.arange(a, b)); continue
-        for part, lo, hi in zip(parts, (a, v, t), (v-gap, t-gap, b)): part.append(np.arange(lo, hi))
+        if v - gap - a < gap or t - gap - v < 1:
+            parts[0].append(np.arange(a, b))
+            continue
+        for part, lo, hi in zip(parts, (a, v, t), (v-gap, t-gap, b)):
+            part.append(np.arange(lo, hi))
     return Split(*(np.concatenate(p).astype(np.int64) if p else np.zeros(0, np.int64) for p in parts)).check()
 
 # %% ../../nbs/data/14_split.ipynb #bb5742ca
@@ -84,7 +91,8 @@ def save(
 ):
     "Write a recording and its split: frames.npy, one .npy per column, prepared.json."
     for name in ('frames', *COLUMNS):
-        with atomic(Path(folder)/f'{name}.npy') as f: np.save(f, getattr(rec, name))
+        with atomic(Path(folder)/f'{name}.npy') as f:
+            np.save(f, getattr(rec, name))
     parts = {k: np.asarray(v).tolist() for k, v in vars(split).items()}
     skipped = [{k: str(v) if isinstance(v, Path) else v for k, v in asdict(f).items()} for f in rec.skipped]
     sources = [asdict(s) for s in rec.sources]
@@ -97,8 +105,11 @@ def read(
 )->tuple:     # (Recording with frames mapped read-only, Split)
     "A recording and its split, without copying a frame; EdgecarError when it is not there."
     about = read_json(Path(folder)/'prepared.json')
-    try: frames, *columns = (np.load(Path(folder)/f'{n}.npy', mmap_mode='r' if n == 'frames' else None, allow_pickle=False) for n in ('frames', *COLUMNS))
-    except (OSError, ValueError, EOFError) as e: raise EdgecarError(f'is not what prepare writes ({e})', folder, 'run `dvc repro prepare`') from None
+    try:
+        frames, *columns = (np.load(Path(folder)/f'{n}.npy', mmap_mode='r' if n == 'frames' else None,
+                                    allow_pickle=False) for n in ('frames', *COLUMNS))
+    except (OSError, ValueError, EOFError) as e:
+        raise EdgecarError(f'is not what prepare writes ({e})', folder, 'run `dvc repro prepare`') from None
     skipped = tuple(Fault(**f) for f in about['skipped'])
     sources = tuple(Source(**s) for s in about.get('sources', ()))
     split = Split(**{k: np.array(v, np.int64) for k, v in about['split'].items()})

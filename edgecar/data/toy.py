@@ -16,7 +16,8 @@ from .tub import TubWriter
 
 # %% ../../nbs/data/12_toy.ipynb #410b6923
 def _ground(size):
-    "Row by row, how far ahead the ground is (h, 1), and pixel by pixel how far to the right (h, w); m. Without the sky."
+    """Row by row, how far ahead the ground is (h, 1), and pixel by pixel how far to the right (h, w); m.
+    Without the sky."""
     h, w = size
     horizon, f = h * 3 // 10, .9 * w
     z = .2 * f / np.arange(1, h - horizon + 1)[:, None]   # the camera is 20 cm up
@@ -59,12 +60,17 @@ def toy_tub(
     start_ms=1577836800000,    # time of the first frame, ms since 1970
 )->Path:                       # the tub's folder
     "Write a tub of a drawn road; the same arguments give the same bytes."
-    fields = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float', 'user/mode': 'str'}
+    fields = {'cam/image_array': 'image_array', 'user/angle': 'float',
+              'user/throttle': 'float', 'user/mode': 'str'}
     bend, sway, noise = _wander((seed, 1), n, rate_hz), _wander((seed, 2), n, rate_hz), rng(seed, 3)
-    with TubWriter(path, fields, fields.values(), max_len=max_len, created_at=start_ms / 1000, sync_s=None) as w:
+    with TubWriter(path, fields, fields.values(), max_len=max_len,
+                   created_at=start_ms / 1000, sync_s=None) as w:
         for i in range(n):
-            frame = draw(bend[i], .25 * sway[i], 1.2 * i / rate_hz, size) * noise.uniform(.8, 1.05) + noise.integers(-6, 7, (*size, 1))
+            frame = (draw(bend[i], .25 * sway[i], 1.2 * i / rate_hz, size) * noise.uniform(.8, 1.05)
+                     + noise.integers(-6, 7, (*size, 1)))
             angle = min(1., max(-1., 1.2 * bend[i] - 1.5 * .25 * sway[i]))
-            w.write({'cam/image_array': frame.clip(0, 255), 'user/angle': angle, 'user/throttle': .5 - .3 * abs(angle), 'user/mode': 'user',
-                     '_timestamp_ms': start_ms + 1000 * i // rate_hz, '_session_id': f'20-01-01_{i * sessions // n}'})
+            w.write({'cam/image_array': frame.clip(0, 255), 'user/angle': angle,
+                     'user/throttle': .5 - .3 * abs(angle), 'user/mode': 'user',
+                     '_timestamp_ms': start_ms + 1000 * i // rate_hz,
+                     '_session_id': f'20-01-01_{i * sessions // n}'})
     return Path(path)

@@ -16,12 +16,15 @@ from ..core import EdgecarError, donkeycar
 # %% ../../nbs/data/19_transform.ipynb #59d10586
 STEPS = {  # DonkeyCar's name -> its class in donkeycar.parts.cv, arguments and their defaults
     'CROP': ('ImgCropMask', dict(left=0, top=45, right=0, bottom=0)),
-    'TRAPEZE': ('ImgTrapezoidalMask', dict(left=20, right=140, bottom_left=0, bottom_right=160, top=60, bottom=120)),
-    'TRAPEZE_EDGE': ('ImgTrapezoidalEdgeMask', dict(upper_left=20, upper_right=20, lower_left=0, lower_right=0, top=60, bottom=0)),
+    'TRAPEZE': ('ImgTrapezoidalMask',
+                dict(left=20, right=140, bottom_left=0, bottom_right=160, top=60, bottom=120)),
+    'TRAPEZE_EDGE': ('ImgTrapezoidalEdgeMask',
+                     dict(upper_left=20, upper_right=20, lower_left=0, lower_right=0, top=60, bottom=0)),
     'CANNY': ('ImgCanny', dict(low_threshold=60, high_threshold=110, aperture_size=3)),
     'BLUR': ('ImgGaussianBlur', dict(kernel_size=5)), 'BOX_BLUR': ('ImgSimpleBlur', dict(kernel_size=5)),
     'RESIZE': ('ImageResize', dict(width=160, height=120)), 'SCALE': ('ImageScale', dict(scale=1.)),
-    **{name: (f'Img{name}', {}) for name in 'RGB2BGR BGR2RGB RGB2HSV HSV2RGB BGR2HSV HSV2BGR RGB2GRAY BGR2GRAY HSV2GRAY GRAY2RGB GRAY2BGR'.split()},
+    **{name: (f'Img{name}', {}) for name in 'RGB2BGR BGR2RGB RGB2HSV HSV2RGB BGR2HSV HSV2BGR RGB2GRAY '
+                                            'BGR2GRAY HSV2GRAY GRAY2RGB GRAY2BGR'.split()},
 }
 
 # %% ../../nbs/data/19_transform.ipynb #a6447724
@@ -29,19 +32,30 @@ def parse(
     text:str,   # such as CROP(top=45), RGB2GRAY, GRAY2RGB; none (or nothing) for no step
 )->list:        # of (name, arguments)
     "The steps of a list, every argument filled in; EdgecarError when it is none."
-    no = lambda why: EdgecarError(f'transform is {text[:200]!r}: {why}', mend=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(STEPS)}')
-    if text.strip() in ('', 'none'): return []
-    try: steps = ast.parse(f'[{text}]', mode='eval').body.elts if len(text) <= 1000 else None
-    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError): steps = None
-    if not steps: raise no('that is no list of steps')
+    no = lambda why: EdgecarError(
+        f'transform is {text[:200]!r}: {why}',
+        mend=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(STEPS)}')
+    if text.strip() in ('', 'none'):
+        return []
+    try:
+        steps = ast.parse(f'[{text}]', mode='eval').body.elts if len(text) <= 1000 else None
+    except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError):
+        steps = None
+    if not steps:
+        raise no('that is no list of steps')
     found = []
     for step in steps:
-        name, given = (step.func, step.keywords) if isinstance(step, ast.Call) and not step.args else (step, [])
-        if not isinstance(name, ast.Name) or name.id not in STEPS: raise no(f'there is no step {ast.unparse(step)}')
+        name, given = ((step.func, step.keywords)
+                       if isinstance(step, ast.Call) and not step.args else (step, []))
+        if not isinstance(name, ast.Name) or name.id not in STEPS:
+            raise no(f'there is no step {ast.unparse(step)}')
         known, args = STEPS[name.id][1], {}
         for k in given:
-            if k.arg not in known: raise no(f'{name.id} has no argument {k.arg}; it has {", ".join(known) or "none"}')
-            if not isinstance(k.value, ast.Constant) or type(k.value.value) not in (int, float) or not 0 <= k.value.value <= 10_000: raise no(f'{ast.unparse(k)} is no number from 0 to 10000')
+            if k.arg not in known:
+                raise no(f'{name.id} has no argument {k.arg}; it has {", ".join(known) or "none"}')
+            if (not isinstance(k.value, ast.Constant)
+                or type(k.value.value) not in (int, float) or not 0 <= k.value.value <= 10_000):
+                raise no(f'{ast.unparse(k)} is no number from 0 to 10000')
             args[k.arg] = k.value.value
         found.append((name.id, known | args))
     return found
@@ -49,35 +63,47 @@ def parse(
 # %% ../../nbs/data/19_transform.ipynb #99e1d7dc
 def made(steps)->list:
     "DonkeyCar's parts for steps; its module is read only when there are any."
-    if not steps: return []
+    if not steps:
+        return []
     donkeycar()
     from donkeycar.parts import cv
     return [getattr(cv, STEPS[name][0])(**args) for name, args in steps]
 
 # %% ../../nbs/data/19_transform.ipynb #c5c2fe65
 class Transform:
-    "The steps between the camera and the net; EdgecarError when they cannot be, or do not suit frames of this size."
+    """The steps between the camera and the net;
+    EdgecarError when they cannot be, or do not suit frames of this size."""
     def __init__(self,
         text:str='none',     # as `parse` takes it
         camera=(120, 160),   # (h, w) of what comes in
     ):
         steps, self.camera = parse(text), tuple(map(int, camera))
-        self.text = ', '.join(name + (f"({', '.join(f'{k}={x}' for k, x in args.items())})" if args else '') for name, args in steps) or 'none'   # every argument: defaults may change
+        self.text = ', '.join(name + (f"({', '.join(f'{k}={x}' for k, x in args.items())})" if args else '')
+                              for name, args in steps) or 'none'   # every argument: defaults may change
         no = lambda why: EdgecarError(f'transform is {text!r}: {why}', mend='see edgecar.data.transform')
-        try: self.parts = made(steps)
-        except (TypeError, ValueError) as e: raise no(e) from None
+        try:
+            self.parts = made(steps)
+        except (TypeError, ValueError) as e:
+            raise no(e) from None
         self.size = self.camera   # (h, w) of what the net sees
-        if not steps: return
-        try: out = self(np.random.default_rng(0).integers(0, 256, (*self.camera, 3), np.uint8))
-        except Exception as e: raise no(f'it fails on a frame of {self.camera[0]}x{self.camera[1]} ({str(e)[:100]})') from None
-        if not isinstance(out, np.ndarray) or out.dtype != np.uint8: raise no(f'it fails on a frame of {self.camera[0]}x{self.camera[1]}')
-        if out.ndim != 3 or out.shape[2] != 3: raise no('it ends with a grey frame: add GRAY2RGB')
-        if np.count_nonzero(out) < .02*out.size: raise no('it leaves next to nothing of the frame')
+        if not steps:
+            return
+        try:
+            out = self(np.random.default_rng(0).integers(0, 256, (*self.camera, 3), np.uint8))
+        except Exception as e:
+            raise no(f'it fails on a frame of {self.camera[0]}x{self.camera[1]} ({str(e)[:100]})') from None
+        if not isinstance(out, np.ndarray) or out.dtype != np.uint8:
+            raise no(f'it fails on a frame of {self.camera[0]}x{self.camera[1]}')
+        if out.ndim != 3 or out.shape[2] != 3:
+            raise no('it ends with a grey frame: add GRAY2RGB')
+        if np.count_nonzero(out) < .02*out.size:
+            raise no('it leaves next to nothing of the frame')
         self.size = out.shape[:2]
 
     def __call__(self, frame):
         "(h, w, 3) uint8 as the camera gives it -> as the net sees it."
-        for part in self.parts: frame = part.run(frame)
+        for part in self.parts:
+            frame = part.run(frame)
         return frame
 
     def many(self, frames):
@@ -91,9 +117,14 @@ class Transform:
     @classmethod
     def of(cls, about:str, size)->'Transform':
         "Back from `about`; without any, frames of `size` as they are."
-        if not about: return cls(camera=size)
+        if not about:
+            return cls(camera=size)
         try:
             said = json.loads(about)
-            if not (isinstance(said['transform'], str) and len(said['camera']) == 2 and all(type(x) is int and 0 < x < 10_000 for x in said['camera'])): raise ValueError
+            if not (isinstance(said['transform'], str) and len(said['camera']) == 2
+                    and all(type(x) is int and 0 < x < 10_000 for x in said['camera'])):
+                raise ValueError
             return cls(said['transform'], said['camera'])
-        except (ValueError, KeyError, TypeError, RecursionError): raise EdgecarError(f'{about[:100]!r} says no transformation', mend='export the pilot again') from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise EdgecarError(f'{about[:100]!r} says no transformation',
+                               mend='export the pilot again') from None

@@ -28,7 +28,7 @@ from .fields import BOM, LFS, as_picture, as_whole
 @dataclass(frozen=True)
 class Fault:
     "One thing that is wrong with a tub, and the record it belongs to."
-    kind:str             # what: 'bad line', 'missing image', ...; the kinds are listed in `edgecar.data.check`
+    kind:str             # what: 'bad line', 'missing image', ...; `edgecar.data.check` lists the kinds
     file:str             # where, relative to the tub
     index:int|None=None  # the record's `_index`, if it belongs to one
     detail:str=''        # the offending value
@@ -45,8 +45,10 @@ def ranges(
     "Numbers as people write them."
     spans = []
     for n in sorted(numbers):
-        if spans and n <= spans[-1][1] + 1: spans[-1][1] = n
-        else: spans.append([n, n])
+        if spans and n <= spans[-1][1] + 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
     words = [str(a) if a == b else f'{a}-{b}' for a, b in spans]
     return ', '.join(words[:most]) + (f' and {len(words) - most} more ranges' if len(words) > most else '')
 
@@ -56,7 +58,8 @@ def summary(
 )->list[str]: # mostly a line a kind
     "Faults by their kind: how many, which records, and one of them; a few that belong to no record, each."
     groups = {}
-    for f in faults: groups.setdefault(f.kind, []).append(f)
+    for f in faults:
+        groups.setdefault(f.kind, []).append(f)
     few = lambda some: len(some) == 1 or len(some) <= 5 and all(f.index is None for f in some)
     lines = [map(str, some) if few(some) else [_crowd(kind, some)] for kind, some in groups.items()]
     return [line for some in lines for line in some]
@@ -73,12 +76,14 @@ _MEND = 'run `edgecar tub repair` on this folder'
 def _catalog_list(raw):
     "The last line of a manifest, with whole numbers and paths without folders; ValueError when it is none."
     lists = isinstance(raw['paths'], list) and isinstance(raw['deleted_indexes'], list)
-    if not lists: raise ValueError('odd catalog list')
+    if not lists:
+        raise ValueError('odd catalog list')
     numbers = [as_whole(raw[key]) for key in ('current_index', 'max_len')]
     deleted = [as_whole(i) for i in raw['deleted_indexes']]
     paths = [as_picture(p) for p in raw['paths']]
     climbs = any('..' in p.replace('\\', '/').split('/') for p in raw['paths'] if isinstance(p, str))
-    if climbs or None in numbers + deleted + paths: raise ValueError('odd catalog list')
+    if climbs or None in numbers + deleted + paths:
+        raise ValueError('odd catalog list')
     return {**raw, **dict(paths=paths, current_index=numbers[0], max_len=numbers[1], deleted_indexes=deleted)}
 
 # %% ../../nbs/data/10_tub.ipynb #a41c1ed5
@@ -86,7 +91,7 @@ def _catalog_list(raw):
 class Manifest:
     "The five lines of `manifest.json`."
     inputs:list    # field names, such as 'cam/image_array'
-    types:list     # one type a field: image_array, gray16_array, float, int, str, boolean, list, vector, nparray
+    types:list     # one a field: image_array, gray16_array, float, int, str, boolean, list, vector, nparray
     metadata:dict  # the owner's notes
     about:dict     # created_at, sessions
     catalogs:dict  # paths, current_index (of the next record), max_len (records a catalog), deleted_indexes
@@ -104,14 +109,17 @@ class Manifest:
         try:
             m = cls(*map(json.loads, data.splitlines()))
             fields = isinstance(m.inputs, list) and isinstance(m.types, list) and isinstance(m.about, dict)
-            if not fields: raise ValueError('odd fields')
+            if not fields:
+                raise ValueError('odd fields')
             return replace(m, catalogs=_catalog_list(m.catalogs))
-        except (ValueError, TypeError, KeyError) as e: raise EdgecarError(f'is broken ({e})', file, _MEND) from None
+        except (ValueError, TypeError, KeyError) as e:
+            raise EdgecarError(f'is broken ({e})', file, _MEND) from None
 
     def write(self, path, sync=False):
         "Replace the manifest of the tub in folder `path`."
         lines = self.inputs, self.types, self.metadata, self.about, self.catalogs
-        with atomic(Path(path)/'manifest.json', 'w', sync) as f: f.writelines(json.dumps(x) + '\n' for x in lines)
+        with atomic(Path(path)/'manifest.json', 'w', sync) as f:
+            f.writelines(json.dumps(x) + '\n' for x in lines)
 
 # %% ../../nbs/data/10_tub.ipynb #4b1d7be4
 def read_catalog(
@@ -119,8 +127,10 @@ def read_catalog(
 ):         # yields (line number from 0, its text as bytes, the record or None)
     "Every line of a catalog, without a byte order mark before it; None stands for one that is no record."
     for n, line in enumerate(Path(path).read_bytes().removeprefix(BOM).splitlines()):
-        try: record = json.loads(line.decode())
-        except (ValueError, RecursionError): record = None
+        try:
+            record = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            record = None
         yield n, line, record if isinstance(record, dict) else None
 
 # %% ../../nbs/data/10_tub.ipynb #1ebecc08
@@ -129,7 +139,8 @@ class Tub:
     def __init__(self, path):
         self.path = Path(path)
         self.manifest = Manifest.read(path)
-        self.inputs, self.types, self.metadata = self.manifest.inputs, self.manifest.types, self.manifest.metadata
+        self.inputs, self.types = self.manifest.inputs, self.manifest.types
+        self.metadata = self.manifest.metadata
         self.deleted = frozenset(self.manifest.catalogs['deleted_indexes'])
         self.faults = []
         self._records = list(self._read())
@@ -143,21 +154,30 @@ class Tub:
                 continue
             for n, line, record in read_catalog(self.path/name):
                 index = None if record is None else as_whole(record.get('_index', position))
-                if index is not None and 0 <= index < 2**62: yield index, record
-                else: self.faults.append(Fault('bad line', name, position, f'line {n + 1}: {line[:40]!r}'))
+                if index is not None and 0 <= index < 2**62:
+                    yield index, record
+                else:
+                    self.faults.append(Fault('bad line', name, position, f'line {n + 1}: {line[:40]!r}'))
                 position += 1
 
     def items(self, deleted=False):
-        "(index, record) of every record in the order it was written, with `deleted=True` the deleted ones too."
+        """(index, record) of every record in the order it was written,
+        with `deleted=True` the deleted ones too."""
         return [(i, r) for i, r in self._records if deleted or i not in self.deleted]
 
     def records(self, deleted=False):
         "The records of `items`."
         return [r for _, r in self.items(deleted)]
 
-    def __iter__(self): return iter(self.records())
-    def __len__(self): return len(self.records())
-    def __repr__(self): return f'Tub({str(self.path)!r}): {len(self)} records, {len(self._records) - len(self)} deleted, {len(self.faults)} faults'
+    def __iter__(self):
+        return iter(self.records())
+
+    def __len__(self):
+        return len(self.records())
+
+    def __repr__(self):
+        return (f'Tub({str(self.path)!r}): {len(self)} records, {len(self._records) - len(self)} deleted, '
+                f'{len(self.faults)} faults')
 
 # %% ../../nbs/data/10_tub.ipynb #6be3787e
 _MISSING = 'is the path right? `edgecar data get` brings the starter into data/, with a NAME a public tub'
@@ -191,7 +211,8 @@ def named_tubs(
     found = []
     for folder in map(Path, (n.strip() for n in names.split(',')) if isinstance(names, str) else names):
         tubs = find_tubs(folder)
-        if not tubs: raise no_tub(folder)
+        if not tubs:
+            raise no_tub(folder)
         found += [t for t in tubs if t not in found]
     return found
 
@@ -211,10 +232,12 @@ def no_tub(folder)->EdgecarError:
 def lock(path):
     "Hold the folder `path` for writing; returns the descriptor whose closing lets go."
     fd = os.open(path, os.O_RDONLY)
-    try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise EdgecarError('is being written by another process or writer', path, 'close that one first') from None
+        raise EdgecarError('is being written by another process or writer',
+                           path, 'close that one first') from None
     return fd
 
 # %% ../../nbs/data/10_tub.ipynb #113da621
@@ -226,9 +249,11 @@ def _mark(path, change):
         old = set(m.catalogs['deleted_indexes'])
         deleted = change(old)
         bad = [i for i in deleted - old if not 0 <= i < m.catalogs['current_index']]
-        if bad: raise EdgecarError(f'has no record {bad[0]}', path)
+        if bad:
+            raise EdgecarError(f'has no record {bad[0]}', path)
         replace(m, catalogs={**m.catalogs, 'deleted_indexes': sorted(deleted)}).write(path, sync=True)
-    finally: os.close(fd)
+    finally:
+        os.close(fd)
 
 def delete(
     path,     # the tub's folder
@@ -248,18 +273,21 @@ def restore(
 # %% ../../nbs/data/10_tub.ipynb #00c70a07
 def _picture(x, dtype, kind):
     "Encode an array as donkeycar does."
-    if isinstance(x, (bytes, bytearray)): return bytes(x)
+    if isinstance(x, (bytes, bytearray)):
+        return bytes(x)
     out, x = io.BytesIO(), np.asarray(x).astype(dtype)
     Image.fromarray(x[..., 0] if x.ndim == 3 and x.shape[2] == 1 else x).save(out, kind)
     return out.getvalue()
 
 # %% ../../nbs/data/10_tub.ipynb #bbae6a03
 _PICTURES = {'image_array': (np.uint8, 'JPEG', 'jpg'), 'gray16_array': (np.uint16, 'PNG', 'png')}
-_PLAIN = {'float': float, 'int': int, 'boolean': bool, 'list': list, 'vector': list, 'nparray': lambda x: np.asarray(x).tolist()}
+_PLAIN = {'float': float, 'int': int, 'boolean': bool, 'list': list, 'vector': list,
+          'nparray': lambda x: np.asarray(x).tolist()}
 
 def _json(x):
     "numpy's numbers and arrays, for `json.dumps`."
-    if isinstance(x, (np.generic, np.ndarray)): return x.tolist()
+    if isinstance(x, (np.generic, np.ndarray)):
+        return x.tolist()
     raise TypeError(f'{type(x).__name__} cannot be stored')
 
 # %% ../../nbs/data/10_tub.ipynb #9ce47a37
@@ -272,21 +300,27 @@ def encode(
     row, pictures = {}, {}
     for key, value in record.items():
         kind = types.get(key)
-        if value is None: continue
+        if value is None:
+            continue
         try:
             if kind in _PICTURES:
                 dtype, form, ending = _PICTURES[kind]
                 row[key] = f"{index}_{key.replace('/', '_')}_.{ending}"
                 pictures[row[key]] = _picture(value, dtype, form)
-            else: row[key] = _PLAIN.get(kind, lambda x: x)(value)
+            else:
+                row[key] = _PLAIN.get(kind, lambda x: x)(value)
             json.dumps(row[key], allow_nan=False, default=_json)
-        except (TypeError, ValueError, OSError) as e: raise EdgecarError(f'{key} is not a {kind or "JSON value"}: {e}', mend='mend the value, or leave the field out') from None
+        except (TypeError, ValueError, OSError) as e:
+            raise EdgecarError(f'{key} is not a {kind or "JSON value"}: {e}',
+                               mend='mend the value, or leave the field out') from None
     return row, pictures
 
 # %% ../../nbs/data/10_tub.ipynb #874f272a
 def _create(path):
-    "Open a new file; one that is there is unlinked, not overwritten, for it may be a link into somebody's cache."
-    with contextlib.suppress(FileNotFoundError): os.unlink(path)
+    """Open a new file; one that is there is unlinked, not overwritten,
+    for it may be a link into somebody's cache."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
 # %% ../../nbs/data/10_tub.ipynb #b391978b
@@ -295,29 +329,44 @@ def _put(fd, data, at, path):
     try:
         done = os.pwrite(fd, data, at)
         os.ftruncate(fd, at + done)
-        if done == len(data): return
+        if done == len(data):
+            return
     except OSError as e:
-        if e.errno not in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT): raise
-    raise EdgecarError('no room left while writing', path, 'free some disk space; the tub is as it was before this record')
+        if e.errno not in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT):
+            raise
+    raise EdgecarError('no room left while writing', path,
+                       'free some disk space; the tub is as it was before this record')
+
+def _whole(path, data):
+    "A new file that holds `data`."
+    fd = _create(path)
+    try:
+        _put(fd, data, 0, path)
+    finally:
+        os.close(fd)
 
 # %% ../../nbs/data/10_tub.ipynb #cb2c8809
 class _Copy:
     "One of the two copies of a catalog: its first `size` bytes are the first `n` lines."
-    def __init__(self, path): self.path, self.fds, self.n, self.size = path, [], 0, 0
+    def __init__(self, path):
+        self.path, self.fds, self.n, self.size = path, [], 0, 0
 
     def hold(self, lines, created_at, start_index):
         "Make the file hold exactly `lines`, and its catalog_manifest agree."
         about = self.path.with_suffix('.catalog_manifest')
-        if not self.fds: self.fds = [_create(self.path), _create(about)]
+        if not self.fds:
+            self.fds = [_create(self.path), _create(about)]
         new = ''.join(f'{x}\n' for x in lines[self.n:]).encode()
         _put(self.fds[0], new, self.size, self.path)
         self.n, self.size = len(lines), self.size + len(new)
         lengths = [len(x) + 1 for x in lines]
-        text = json.dumps(dict(created_at=created_at, line_lengths=lengths, path=about.name, start_index=start_index), sort_keys=True)
+        text = json.dumps(dict(created_at=created_at, line_lengths=lengths, path=about.name,
+                               start_index=start_index), sort_keys=True)
         _put(self.fds[1], f'{text}\n'.encode(), 0, about)
 
     def close(self):
-        while self.fds: os.close(self.fds.pop())
+        while self.fds:
+            os.close(self.fds.pop())
 
 # %% ../../nbs/data/10_tub.ipynb #b748fd64
 def _last_catalog(path, manifest):
@@ -326,16 +375,20 @@ def _last_catalog(path, manifest):
     try:
         *lines, tail = (path/name).read_text(encoding='utf-8').split('\n')
         with contextlib.suppress(ValueError):
-            if isinstance(json.loads(tail), dict): lines.append(tail)   # only its newline is missing
+            if isinstance(json.loads(tail), dict):
+                lines.append(tail)   # only its newline is missing
         last = json.loads(lines[-1])['_index'] if lines else after - 1
-        if last + 1 not in (after, after + 1): raise ValueError(f'its last record is {last}, the manifest expects {after - 1}')
-    except (OSError, ValueError, KeyError, TypeError) as e: raise EdgecarError(f'cannot be continued ({e})', path/name, _MEND) from None
+        if last + 1 not in (after, after + 1):
+            raise ValueError(f'its last record is {last}, the manifest expects {after - 1}')
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise EdgecarError(f'cannot be continued ({e})', path/name, _MEND) from None
     return lines, last + 1
 
 # %% ../../nbs/data/10_tub.ipynb #54849e81
 def _pair(paths, place):
     "Names of the two copies of catalog number `place`; the second is the one to be written next."
-    stem = (paths[place] if place < len(paths) else f'catalog_{place}.catalog').removesuffix('.catalog').removesuffix('b')
+    stem = (paths[place] if place < len(paths)
+            else f'catalog_{place}.catalog').removesuffix('.catalog').removesuffix('b')
     usual, spare = f'{stem}.catalog', f'{stem}b.catalog'
     return (spare, usual) if spare in paths else (usual, spare)
 
@@ -351,27 +404,32 @@ class _Copies:
         self.place, self.first, self.made = place, self.index - len(self.lines), self.now()
         paths = self.manifest.catalogs['paths']
         now, then = (self.path/name for name in _pair(paths, place))
-        if place == len(paths) and now.exists(): raise EdgecarError('is there, but the manifest does not name it', now, _MEND)   # it may be data
+        if place == len(paths) and now.exists():
+            raise EdgecarError('is there, but the manifest does not name it', now, _MEND)   # it may be data
         self.copies = [_Copy(now), _Copy(then)]
 
     def publish(self, about=None, **catalogs):
         "Replace the manifest by one with these changes."
-        manifest = replace(self.manifest, about=about or self.manifest.about, catalogs={**self.manifest.catalogs, **catalogs})
+        manifest = replace(self.manifest, about=about or self.manifest.about,
+                           catalogs={**self.manifest.catalogs, **catalogs})
         manifest.write(self.path)
         self.manifest = manifest
 
     def flip(self, about=None):
         "Write `lines` to the copy that is not named, then let the manifest name it."
         self.copies[1].hold(self.lines, self.made, self.first)
-        self.publish(about, paths=self.manifest.catalogs['paths'][:self.place] + [self.copies[1].path.name], current_index=self.index)
+        self.publish(about, paths=self.manifest.catalogs['paths'][:self.place] + [self.copies[1].path.name],
+                     current_index=self.index)
         self.copies.reverse()
 
     def close(self):
         "Let go of both copies, and remove every spare one that the manifest does not name."
-        for c in self.copies: c.close()
+        for c in self.copies:
+            c.close()
         self.copies = []
         for spare in self.path.glob('catalog_*b.catalog*'):
-            if f'{spare.stem}.catalog' not in self.manifest.catalogs['paths']: spare.unlink()
+            if f'{spare.stem}.catalog' not in self.manifest.catalogs['paths']:
+                spare.unlink()
 
 # %% ../../nbs/data/10_tub.ipynb #00e2a51b
 class _Newest(_Copies):
@@ -385,7 +443,8 @@ class _Newest(_Copies):
         self.manifest = Manifest.read(self.path)
         self.close()
         paths = self.manifest.catalogs['paths']
-        self.lines, self.index = _last_catalog(self.path, self.manifest) if paths else ([], self.manifest.catalogs['current_index'])
+        self.lines, self.index = (_last_catalog(self.path, self.manifest) if paths
+                                  else ([], self.manifest.catalogs['current_index']))
         self.open(max(len(paths) - 1, 0))
 
     def add(self, line, about):
@@ -409,35 +468,45 @@ class _Newest(_Copies):
 
     def settle(self):
         "Give the catalog its usual name, and remove the other copy."
-        if any(p.endswith('b.catalog') for p in self.manifest.catalogs['paths'][self.place:]): self.flip()
+        if any(p.endswith('b.catalog') for p in self.manifest.catalogs['paths'][self.place:]):
+            self.flip()
         self.close()
 
 # %% ../../nbs/data/10_tub.ipynb #d7ff62bf
 def with_session(about, session):
-    "`about` with `session` in its list; donkeycar adds it only on closing, so a killed session's name is used twice."
+    """`about` with `session` in its list;
+    donkeycar adds it only on closing, so a killed session's name is used twice."""
     old = about.get('sessions', {})
-    if session == old.get('last_full_id'): return about
+    if session == old.get('last_full_id'):
+        return about
     names = old.get('all_full_ids', [])
-    return {**about, 'sessions': dict(all_full_ids=names + [session] * (session not in names), last_id=old.get('last_id', -1) + (session not in names), last_full_id=session)}
+    return {**about,
+            'sessions': dict(all_full_ids=names + [session] * (session not in names),
+                             last_id=old.get('last_id', -1) + (session not in names), last_full_id=session)}
 
 # %% ../../nbs/data/10_tub.ipynb #b095847c
-def _new_session(about): return f"{time.strftime('%y-%m-%d')}_{about.get('sessions', {}).get('last_id', -1) + 1}"
+def _new_session(about):
+    return f"{time.strftime('%y-%m-%d')}_{about.get('sessions', {}).get('last_id', -1) + 1}"
 
 def _sync(stop, every):
     "Until `stop`: ask for everything to be put on the disk."
-    while not stop.wait(every): os.sync()
+    while not stop.wait(every):
+        os.sync()
 
 # %% ../../nbs/data/10_tub.ipynb #65dff09d
 def _open(path, inputs, types, metadata, max_len, now):
     "The newest catalog of the tub at `path`, which is begun if there is none."
     if not (path/'manifest.json').exists():
-        if any(path.glob('catalog_*.catalog')): raise EdgecarError('has catalogs, but no manifest.json', path, _MEND)
+        if any(path.glob('catalog_*.catalog')):
+            raise EdgecarError('has catalogs, but no manifest.json', path, _MEND)
         catalogs = dict(paths=[], current_index=0, max_len=int(max_len), deleted_indexes=[])
         Manifest(list(inputs), list(types), dict(metadata or {}), {'created_at': now()}, catalogs).write(path)
     newest = _Newest(path, now)
     m = newest.manifest
     if inputs and (list(inputs), list(types)) != (m.inputs, m.types):
-        raise EdgecarError(f'has the fields {m.inputs} of types {m.types}, not {list(inputs)} of {list(types)}', path, 'write to a new folder, or give no fields to continue this tub')
+        raise EdgecarError(
+            f'has the fields {m.inputs} of types {m.types}, not {list(inputs)} of {list(types)}', path,
+            'write to a new folder, or give no fields to continue this tub')
     return newest
 
 # %% ../../nbs/data/10_tub.ipynb #ebfb35aa
@@ -456,25 +525,30 @@ class TubWriter:
         self.path, self._stop = Path(path), threading.Event()
         (self.path/'images').mkdir(parents=True, exist_ok=True)
         self._fd = lock(self.path)
-        try: self._newest = _open(self.path, inputs, types, metadata, max_len, time.time if created_at is None else lambda: created_at)
+        try:
+            self._newest = _open(self.path, inputs, types, metadata, max_len,
+                                 time.time if created_at is None else lambda: created_at)
         except BaseException:
             os.close(self._fd)
             raise
         m = self._newest.manifest
         self.types = dict(zip(m.inputs, m.types))
         self.session = session or _new_session(m.about)
-        if sync_s: threading.Thread(target=_sync, args=(self._stop, sync_s), daemon=True).start()
+        if sync_s:
+            threading.Thread(target=_sync, args=(self._stop, sync_s), daemon=True).start()
 
     def write(self, record:dict)->int:
-        "Add a record and return its `_index`; EdgecarError when a value does not fit or there is no room, and the tub is as before."
-        if self._stop.is_set(): raise EdgecarError('is closed', self.path, 'open a new TubWriter')
+        """Add a record and return its `_index`;
+        EdgecarError when a value does not fit or there is no room, and the tub is as before."""
+        if self._stop.is_set():
+            raise EdgecarError('is closed', self.path, 'open a new TubWriter')
         index = self._newest.index
-        row, pictures = encode({'_timestamp_ms': round(time.time() * 1000), '_session_id': self.session, **record, '_index': index}, self.types, index)
+        row, pictures = encode({'_timestamp_ms': round(time.time() * 1000), '_session_id': self.session,
+                                **record, '_index': index}, self.types, index)
         for name, data in pictures.items():   # nobody reads them before the record is there
-            fd = _create(file := self.path/'images'/name)
-            try: _put(fd, data, 0, file)
-            finally: os.close(fd)
-        self._newest.add(json.dumps(row, sort_keys=True, default=_json), with_session(self._newest.manifest.about, row['_session_id']))
+            _whole(self.path/'images'/name, data)
+        self._newest.add(json.dumps(row, sort_keys=True, default=_json),
+                         with_session(self._newest.manifest.about, row['_session_id']))
         return index
 
     def delete_last(self, n:int):
@@ -483,11 +557,19 @@ class TubWriter:
 
     def close(self):
         "Leave one copy of the newest catalog and let go of the tub."
-        if self._stop.is_set(): return
+        if self._stop.is_set():
+            return
         self._stop.set()
-        try: self._newest.settle()
-        finally: os.close(self._fd)
+        try:
+            self._newest.settle()
+        finally:
+            os.close(self._fd)
 
-    def __len__(self): return self._newest.index - len(self._newest.manifest.catalogs['deleted_indexes'])
-    def __enter__(self): return self
-    def __exit__(self, *_): self.close()
+    def __len__(self):
+        return self._newest.index - len(self._newest.manifest.catalogs['deleted_indexes'])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

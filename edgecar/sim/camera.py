@@ -34,7 +34,8 @@ class Lens:
     roll_deg:float=0.      # positive leans right
     yaw_deg:float=0.       # positive looks right
 
-    def __post_init__(self): _possible(self)
+    def __post_init__(self):
+        _possible(self)
 
     @property
     def focal(self):
@@ -50,7 +51,8 @@ class Lens:
         return replace(d, **{k: min(max(x, _RANGES[k][0]), _RANGES[k][1]) for k, x in new.items()})
 
 # %% ../../nbs/sim/25_camera.ipynb #348472f6
-_RANGES = dict(width=(8, 1920), height=(8, 1080), fov_deg=(20, 170), bend=(-.2, .5), above_m=(.02, 2), ahead_m=(-1, 1), pitch_deg=(-60, 30), roll_deg=(-30, 30), yaw_deg=(-45, 45))
+_RANGES = dict(width=(8, 1920), height=(8, 1080), fov_deg=(20, 170), bend=(-.2, .5), above_m=(.02, 2),
+               ahead_m=(-1, 1), pitch_deg=(-60, 30), roll_deg=(-30, 30), yaw_deg=(-45, 45))
 _SPREAD = dict(fov_deg=12, bend=.02, above_m=.03, ahead_m=.03, pitch_deg=4, roll_deg=1.5, yaw_deg=2)
 
 def _possible(lens):
@@ -58,10 +60,15 @@ def _possible(lens):
     for f in fields(lens):
         v, (low, high) = getattr(lens, f.name), _RANGES[f.name]
         if not isinstance(v, (int, float)) or not low <= v <= high or f.type is int and v != int(v):
-            raise EdgecarError(f'a camera cannot have {f.name} = {v}', mend=f'give a{"n integer" if f.type is int else " number"} between {low} and {high}')
-    if lens.width % 4: raise EdgecarError(f'a camera cannot have width = {lens.width}', mend='give a multiple of 4')
+            raise EdgecarError(
+                f'a camera cannot have {f.name} = {v}',
+                mend=f'give a{"n integer" if f.type is int else " number"} between {low} and {high}')
+    if lens.width % 4:
+        raise EdgecarError(f'a camera cannot have width = {lens.width}', mend='give a multiple of 4')
     half = lens.fov_deg*PI/360*1.3   # the corners see further out than the edges
-    if 1 + 3*lens.bend*half*half <= 0: raise EdgecarError(f'a lens with bend = {lens.bend} has no field of view of {lens.fov_deg} degrees', mend='take a smaller field of view or more bend')
+    if 1 + 3*lens.bend*half*half <= 0:
+        raise EdgecarError(f'a lens with bend = {lens.bend} has no field of view of {lens.fov_deg} degrees',
+                           mend='take a smaller field of view or more bend')
 
 # %% ../../nbs/sim/25_camera.ipynb #a75e67e7
 def turns(lens):
@@ -72,7 +79,8 @@ def _rays(lens, du, dv):
     "The directions (ahead, left, up) that points (du, dv) px from the middle of the picture see."
     r = np.sqrt(du*du + dv*dv)
     t = r/lens.focal
-    for _ in range(6): t = t - (t*(1 + lens.bend*t*t) - r/lens.focal)/(1 + 3*lens.bend*t*t)
+    for _ in range(6):
+        t = t - (t*(1 + lens.bend*t*t) - r/lens.focal)/(1 + 3*lens.bend*t*t)
     sine, ahead = waves(t)
     q = sine/np.maximum(r, 1e-9)
     cp, sp, cr, sr, cy, sy = turns(lens)
@@ -105,12 +113,14 @@ def _survey(lens):
     h, n = lens.height + 2*MARGIN, lens.width//2 + 1
     floor, cells = np.empty((2, h, 2, n), np.float32), np.empty((2, h, n), np.uint16)
     for moment in (0, 1):
-        ahead, left, up = _rays(lens, 2.*np.arange(n)[None] + moment - lens.width/2, np.arange(h)[:, None] + .25 + .5*moment - h/2)
+        ahead, left, up = _rays(lens, 2.*np.arange(n)[None] + moment - lens.width/2,
+                                np.arange(h)[:, None] + .25 + .5*moment - h/2)
         flat = np.sqrt(ahead*ahead + left*left)
         down = -up*FAR > lens.above_m*flat
         z = np.where(down, lens.above_m/np.where(down, -up, 1), 0)
         floor[moment, :, 0], floor[moment, :, 1] = lens.ahead_m + ahead*z, left*z
-        column = np.floor(angles(left, ahead)*(looks.COLUMNS/(2*PI)) + .5).astype(np.int32) & (looks.COLUMNS - 1)
+        column = (np.floor(angles(left, ahead)*(looks.COLUMNS/(2*PI)) + .5).astype(np.int32)
+                  & (looks.COLUMNS - 1))
         row = np.minimum(np.abs(angles(up, flat))*(180/PI/looks.RISE), looks.ROWS - 1).astype(np.int32)
         cells[moment] = looks.COLUMNS*(looks.ROWS*down + row) + column
     return floor, cells
@@ -118,12 +128,16 @@ def _survey(lens):
 # %% ../../nbs/sim/25_camera.ipynb #255f969a
 @inner
 def _lookup(at, floor, level, pose):
-    "Indices into a `Ground`'s raster of a row of places on the floor. `pose`: cosine and sine of the yaw in texels a metre, x and y in texels, float32."
+    """Indices into a `Ground`'s raster of a row of places on the floor.
+    `pose`: cosine and sine of the yaw in texels a metre, x and y in texels, float32."""
     start, wide, fine = 0, 1024 >> level, np.float32(1/(1 << level))
-    for i in range(level): start += 1048576 >> 2*i
+    for i in range(level):
+        start += 1048576 >> 2*i
     c, s, x, y = pose[0]*fine, pose[1]*fine, pose[2]*fine, pose[3]*fine
-    cw, sw, yw = c*np.float32(wide), s*np.float32(wide), y*np.float32(wide)   # rows come multiplied already: powers of two change no digit
-    ahead, left, first, column, row = floor[0], floor[1], np.int32(start), np.int32(wide - 1), np.int32((wide - 1)*wide)
+    # rows come multiplied already: powers of two change no digit
+    cw, sw, yw = c*np.float32(wide), s*np.float32(wide), y*np.float32(wide)
+    ahead, left, first, column, row = (floor[0], floor[1], np.int32(start),
+                                       np.int32(wide - 1), np.int32((wide - 1)*wide))
     for u in range(len(at)):
         i = np.int32(np.int32(x + c*ahead[u] - s*left[u]) & column)
         j = np.int32(np.int32(yw + sw*ahead[u] + cw*left[u]) & row)
@@ -132,16 +146,21 @@ def _lookup(at, floor, level, pose):
 # %% ../../nbs/sim/25_camera.ipynb #e7757728
 @inner
 def _colours(colour, at, cell, floor, level, pose, raster, palette, sky):
-    "The colours of a row of points at one moment; `level` is that of the floor, -1 where a row sees none. `pose[4]`: the yaw in columns."
+    """The colours of a row of points at one moment; `level` is that of the floor, -1 where a row sees none.
+    `pose[4]`: the yaw in columns."""
     turn, around, whole = np.int32(pose[4]), np.int32(511), np.int32(-512)
-    for u in range(len(at)): colour[u] = np.uint32(np.int32(np.int32(cell[u]) & whole) | np.int32(np.int32(np.int32(cell[u]) + turn) & around))
+    for u in range(len(at)):
+        colour[u] = np.uint32(np.int32(np.int32(cell[u]) & whole)
+                              | np.int32(np.int32(np.int32(cell[u]) + turn) & around))
     if level < 0:
-        for u in range(len(at)): colour[u] = sky[colour[u]]
+        for u in range(len(at)):
+            colour[u] = sky[colour[u]]
         return
     _lookup(at, floor, level, pose)
     for u in range(len(at)):
         seen = sky[colour[u]]
-        if cell[u] >= 32768: seen += palette[raster[at[u]]]
+        if cell[u] >= 32768:
+            seen += palette[raster[at[u]]]
         colour[u] = seen
 
 # %% ../../nbs/sim/25_camera.ipynb #2202ace4
@@ -159,11 +178,15 @@ def _mean(colour, even, odd):
 def _pack(typing, row, bytes):
     "Of `bytes`, four a pixel, the first three into `row`; pixels by the four."
     def build(context, b, signature, args):
-        to, of = (b.bitcast(context.make_array(t)(context, b, a).data, ir.IntType(8).as_pointer()) for t, a in zip(signature.args, args))
-        n, four, keep = context.make_array(bytes)(context, b, args[1]).nitems, ir.VectorType(ir.IntType(8), 16), [i for i in range(16) if i % 4 < 3]
+        to, of = (b.bitcast(context.make_array(t)(context, b, a).data, ir.IntType(8).as_pointer())
+                  for t, a in zip(signature.args, args))
+        n, four, keep = (context.make_array(bytes)(context, b, args[1]).nitems,
+                         ir.VectorType(ir.IntType(8), 16), [i for i in range(16) if i % 4 < 3])
         with for_range(b, b.udiv(n, n.type(16))) as loop:
-            step = lambda base, size, kind: b.bitcast(b.gep(base, [b.mul(loop.index, n.type(size))]), kind.as_pointer())
-            kept = b.shuffle_vector(b.load(step(of, 16, four), align=1), ir.Constant(four, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), 12), keep))
+            step = lambda base, size, kind: b.bitcast(b.gep(base, [b.mul(loop.index, n.type(size))]),
+                                                      kind.as_pointer())
+            kept = b.shuffle_vector(b.load(step(of, 16, four), align=1), ir.Constant(four, ir.Undefined),
+                                    ir.Constant(ir.VectorType(ir.IntType(32), 12), keep))
             b.store(kept, step(to, 12, kept.type), align=1)
         return context.get_dummy_value()
     return types.void(row, bytes), build
@@ -171,20 +194,25 @@ def _pack(typing, row, bytes):
 # %% ../../nbs/sim/25_camera.ipynb #f36a60b8
 @inner
 def _sense(row, colours, bytes, across, down, speck):
-    "Light, `across - down` of 64 (for the colours are halved), and noise on `colours`, four bytes a pixel; then a row of three bytes a pixel."
+    """Light, `across - down` of 64 (for the colours are halved), and noise on `colours`, four bytes a pixel;
+    then a row of three bytes a pixel."""
     for i in range(len(bytes)):
         lit = np.uint16(np.uint16(colours[i])*np.uint16(np.uint16(across[i]) - down)) >> np.uint16(6)
-        bytes[i] = np.uint8(min(max(np.int16(np.int16(lit) + np.int16(speck[i])), np.int16(0)), np.int16(255)))
+        bytes[i] = np.uint8(
+            min(max(np.int16(np.int16(lit) + np.int16(speck[i])), np.int16(0)), np.int16(255)))
     _pack(row, bytes)
 
 # %% ../../nbs/sim/25_camera.ipynb #defd0e5e
 @kernel
-def _expose(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake):
+def _expose(out, raster, palette, sky, grain, floor, cells, levels, across,
+            down, points, words, poses, bits, shake):
     "Fill `out`, (h, w*3) uint8, from the place at the first moment, `poses[0]`, and at the second."
     colours, bytes = words[0].view(np.uint8), words[1].view(np.uint8)
     for v in range(len(out)):
         r = v + 4 + shake
-        for moment in range(2): _colours(points[moment], points[2], cells[moment, r], floor[moment, r], levels[r], poses[moment], raster, palette, sky)
+        for moment in range(2):
+            _colours(points[moment], points[2], cells[moment, r], floor[moment, r],
+                     levels[r], poses[moment], raster, palette, sky)
         _mean(words[0], points[0], points[1])
         bits = mix(bits)
         begin = (bits >> np.uint64(53)) << np.uint64(2)
@@ -199,33 +227,39 @@ def _aim(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner):
         t = 0. if moment else open_s
         at = sincos(yaw - rate*t) if t*rate != 0 else (s, c)
         poses[moment, 0], poses[moment, 1] = at[1]*scale, at[0]*scale
-        poses[moment, 2] = (x - (vx*c - vy*s)*t - corner[0])*scale + 16384   # keeps what is truncated positive
+        # keeps what is truncated positive
+        poses[moment, 2] = (x - (vx*c - vy*s)*t - corner[0])*scale + 16384
         poses[moment, 3] = (y - (vx*s + vy*c)*t - corner[1])*scale + 16384
         poses[moment, 4] = (yaw - rate*t)*(512/(2*PI)) + 512000.5
 
 # %% ../../nbs/sim/25_camera.ipynb #3769f0dd
 @kernel
-def _see(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, scale, corner, open_s, jump, x, y, yaw, vx, vy, rate, seed):
+def _see(out, raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, scale,
+         corner, open_s, jump, x, y, yaw, vx, vy, rate, seed):
     "Take a picture; gives the rows by which it jumped."
     _aim(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner)
     bits = mix(seed)
     dice = np.float64(bits & np.uint64(1023)) + np.float64((bits >> np.uint64(10)) & np.uint64(1023)) - 1023.
     shake = min(max(int(np.floor(jump*min(max(vx, 0.)/2, 1.)*dice/512 + .5)), -4), 4)
-    _expose(out.reshape(out.shape[0], out.shape[1]*3), raster, palette, sky, grain, floor, cells, levels, across, down, points, words, poses, bits, shake)
+    _expose(out.reshape(out.shape[0], out.shape[1]*3), raster, palette, sky, grain, floor, cells, levels,
+            across, down, points, words, poses, bits, shake)
     return shake
 
 # %% ../../nbs/sim/25_camera.ipynb #77dfb4b0
 @kernel
 def _cone(out, colour, across, down, foot, tip, middle, lean, half):
-    "Draw one cone: rows `tip` to `foot`, the tip `lean` px right of the foot's `middle`, `half` px to each side at the foot."
+    """Draw one cone: rows `tip` to `foot`, the tip `lean` px right of the foot's `middle`,
+    `half` px to each side at the foot."""
     h, w = out.shape[0], out.shape[1]
     for v in range(max(int(tip), 0), min(int(foot) + 1, h)):
         part = min(max((v + .5 - tip)/(foot - tip + .01), 0.), 1.)
         at, wide = middle + lean*(1 - part), half*(.12 + .88*part)
         for u in range(max(int(at - wide), 0), min(int(at + wide) + 1, w)):
             shade = 1.15 - .5*(u + .5 - at + wide)/(2*wide)
-            if .35 < part < .55: shade *= .8
-            for b in range(3): out[v, u, b] = int(min(colour[b]*shade*(across[4*u] - down[v + 4])/128., 255.))
+            if .35 < part < .55:
+                shade *= .8
+            for b in range(3):
+                out[v, u, b] = int(min(colour[b]*shade*(across[4*u] - down[v + 4])/128., 255.))
 
 # %% ../../nbs/sim/25_camera.ipynb #0384c9b7
 @kernel
@@ -233,53 +267,72 @@ def _cones(out, cones, colour, across, down, geometry, above, ahead, x, y, yaw, 
     "Draw cones, 23 cm high and 14 cm wide, over `out`."
     s, c = sincos(yaw)
     far, uv = np.empty(len(cones)), np.empty((3, 2))
-    for i in range(len(cones)): far[i] = (cones[i, 0] - x)*(cones[i, 0] - x) + (cones[i, 1] - y)*(cones[i, 1] - y)
+    for i in range(len(cones)):
+        far[i] = (cones[i, 0] - x)*(cones[i, 0] - x) + (cones[i, 1] - y)*(cones[i, 1] - y)
     for _ in range(len(cones)):
         i = np.argmax(far)
         dx, dy = cones[i, 0] - x, cones[i, 1] - y
         away, far[i] = far[i], -1.
         front, left = dx*c + dy*s - ahead, dy*c - dx*s
-        if front < .05 or away > 36.: continue
-        for j in range(3): _spot(front, left + (.07 if j == 2 else 0.), (.23 if j == 1 else 0.) - above, geometry, out.shape[1], out.shape[0], uv[j])
-        _cone(out, colour, across, down, uv[0, 1] - shake, uv[1, 1] - shake, uv[0, 0], uv[1, 0] - uv[0, 0], abs(uv[2, 0] - uv[0, 0]) + .3)
+        if front < .05 or away > 36.:
+            continue
+        for j in range(3):
+            _spot(front, left + (.07 if j == 2 else 0.), (.23 if j == 1 else 0.) - above,
+                  geometry, out.shape[1], out.shape[0], uv[j])
+        _cone(out, colour, across, down, uv[0, 1] - shake, uv[1, 1] - shake, uv[0, 0],
+              uv[1, 0] - uv[0, 0], abs(uv[2, 0] - uv[0, 0]) + .3)
 
 # %% ../../nbs/sim/25_camera.ipynb #7d3edc24
 @kernel
 def _shape(out, uv, colour, shade, across, down):
     "Fill the convex shape with the corners `uv`, (4, 2) px, in order."
     side = 0.
-    for j in range(4): side += uv[j - 1, 0]*uv[j, 1] - uv[j, 0]*uv[j - 1, 1]
+    for j in range(4):
+        side += uv[j - 1, 0]*uv[j, 1] - uv[j, 0]*uv[j - 1, 1]
     for v in range(max(int(uv[:, 1].min()), 0), min(int(uv[:, 1].max()) + 1, out.shape[0])):
         for u in range(max(int(uv[:, 0].min()), 0), min(int(uv[:, 0].max()) + 1, out.shape[1])):
             inside = True
             for j in range(4):
                 a, b = uv[j, 0] - uv[j - 1, 0], uv[j, 1] - uv[j - 1, 1]
-                if (a*(v + .5 - uv[j, 1]) - b*(u + .5 - uv[j, 0]))*side < 0: inside = False
-            if not inside: continue
-            for k in range(3): out[v, u, k] = int(min(colour[k]*shade*(across[4*u] - down[v + 4])/128., 255.))
+                if (a*(v + .5 - uv[j, 1]) - b*(u + .5 - uv[j, 0]))*side < 0:
+                    inside = False
+            if not inside:
+                continue
+            for k in range(3):
+                out[v, u, k] = int(min(colour[k]*shade*(across[4*u] - down[v + 4])/128., 255.))
 
 # %% ../../nbs/sim/25_camera.ipynb #2dd9f589
-_BOXES = np.array([[.18, .10, .0, .07, .25], [.20, .09, .05, .14, 1.]])   # half the length, half the width, from, to: m; how light
+# half the length, half the width, from, to: m; how light
+_BOXES = np.array([[.18, .10, .0, .07, .25], [.20, .09, .05, .14, 1.]])
 
 # %% ../../nbs/sim/25_camera.ipynb #ff6af7d3
 @kernel
 def _box(out, car, colour, box, across, down, geometry, above, px, py, s, c, shake):
-    "Draw a box of a car for a lens at (px, py) in the car's axes; `s`, `c`: sine and cosine of the car's direction in the lens's."
+    """Draw a box of a car for a lens at (px, py) in the car's axes; `s`, `c`:
+    sine and cosine of the car's direction in the lens's."""
     uv = np.empty((4, 2))
     for face in range(5):
         n = 1. if face < 2 else -1.                                     # ahead, left, behind, right, top
         long, wide = (box[0]*n, 0.) if face % 2 == 0 else (0., box[1]*n)
-        if face < 4 and n*(px*(long != 0) + py*(wide != 0)) <= abs(long + wide) or face == 4 and above <= box[3]: continue
+        if (face < 4 and n*(px*(long != 0) + py*(wide != 0)) <= abs(long + wide)
+            or face == 4 and above <= box[3]):
+            continue
         for j in range(4):
             a, b = 1. if j in (0, 3) else -1., 1. if j < 2 else -1.     # once round
-            if face == 4: qx, qy, qz = a*box[0], b*box[1], box[3]
-            else: qx, qy, qz = long + (wide != 0)*a*box[0], wide + (long != 0)*a*box[1], box[2] if b < 0 else box[3]
+            if face == 4:
+                qx, qy, qz = a*box[0], b*box[1], box[3]
+            else:
+                qx, qy, qz = (long + (wide != 0)*a*box[0],
+                              wide + (long != 0)*a*box[1], box[2] if b < 0 else box[3])
             dx, dy = qx - px, qy - py
             front = dx*c - dy*s
-            if front < .02: break
+            if front < .02:
+                break
             _spot(front, dx*s + dy*c, qz - above, geometry, out.shape[1], out.shape[0], uv[j])
             uv[j, 1] -= shake
-        else: _shape(out, uv, colour, box[4]*(1.05 if face == 4 else .9 if face % 2 == 0 else .75), across, down)
+        else:
+            _shape(out, uv, colour,
+                   box[4]*(1.05 if face == 4 else .9 if face % 2 == 0 else .75), across, down)
 
 # %% ../../nbs/sim/25_camera.ipynb #12f0d431
 @kernel
@@ -288,16 +341,19 @@ def _cars(out, cars, colours, boxes, across, down, geometry, above, ahead, x, y,
     s, c = sincos(yaw)
     x, y = x + ahead*c, y + ahead*s
     far = np.empty(len(cars))
-    for i in range(len(cars)): far[i] = (cars[i, 0] - x)*(cars[i, 0] - x) + (cars[i, 1] - y)*(cars[i, 1] - y)
+    for i in range(len(cars)):
+        far[i] = (cars[i, 0] - x)*(cars[i, 0] - x) + (cars[i, 1] - y)*(cars[i, 1] - y)
     for _ in range(len(cars)):
         i = np.argmax(far)
         dx, dy = x - cars[i, 0], y - cars[i, 1]
         away, far[i] = far[i], -1.
-        if away > 100.: continue
+        if away > 100.:
+            continue
         s, c = sincos(cars[i, 2])
         px, py = dx*c + dy*s, dy*c - dx*s
         s, c = sincos(cars[i, 2] - yaw)
-        for k in range(2): _box(out, cars[i], colours[i], boxes[k], across, down, geometry, above, px, py, s, c, shake)
+        for k in range(2):
+            _box(out, cars[i], colours[i], boxes[k], across, down, geometry, above, px, py, s, c, shake)
 
 # %% ../../nbs/sim/25_camera.ipynb #78649a01
 class Camera:
@@ -308,13 +364,17 @@ class Camera:
         look:looks.Look=looks.Look(),
         cones=(),                  # (n, 2) m: where cones stand
     ):
-        self.ground, self.lens, self.look, self.cones = ground, lens, look, np.array(cones, np.float64).reshape(-1, 2)
+        self.ground, self.lens, self.look = ground, lens, look
+        self.cones = np.array(cones, np.float64).reshape(-1, 2)
         floor, cells = _survey(lens)
         light = _light(lens, look)
-        self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells, _levels(lens, ground.scale), *light,
-            np.zeros((3, cells.shape[2]), np.uint32), np.zeros((2, lens.width), np.uint32), np.zeros((2, 5), np.float32),
-            ground.scale, ground.origin, float(look.shutter_s), float(look.shake))   # in the order of `_see`
-        self._cones = self.cones, _painted(look), *light, _geometry(lens), float(lens.above_m), float(lens.ahead_m)
+        # in the order of `_see`
+        self._tables = (ground.raster, *looks.tables(look, lens.width), floor, cells,
+                        _levels(lens, ground.scale), *light, np.zeros((3, cells.shape[2]), np.uint32),
+                        np.zeros((2, lens.width), np.uint32), np.zeros((2, 5), np.float32),
+                        ground.scale, ground.origin, float(look.shutter_s), float(look.shake))
+        self._cones = (self.cones, _painted(look), *light, _geometry(lens),
+                       float(lens.above_m), float(lens.ahead_m))
 
     def see(self,
         x, y, yaw,                # m and rad: the car when the shutter closes
@@ -324,10 +384,14 @@ class Camera:
         others=(),                # (m, 6): other cars' x, y, yaw in m and rad, and their colours, 0..255
     ):
         "Take a picture: (height, width, 3) uint8 RGB."
-        if out is None: out = np.empty((self.lens.height, self.lens.width, 3), np.uint8)
+        if out is None:
+            out = np.empty((self.lens.height, self.lens.width, 3), np.uint8)
         shake = _see(out, *self._tables, x, y, yaw, vx, vy, rate, seed)
-        if len(self.cones): _cones(out, *self._cones, x, y, yaw, shake)
-        if len(others): _cars(out, others, looks.develop(self.look, others[:, 3:]), _BOXES, *self._cones[2:], x, y, yaw, shake)
+        if len(self.cones):
+            _cones(out, *self._cones, x, y, yaw, shake)
+        if len(others):
+            _cars(out, others, looks.develop(self.look, others[:, 3:]),
+                  _BOXES, *self._cones[2:], x, y, yaw, shake)
         return out
 
 # %% ../../nbs/sim/25_camera.ipynb #ec7d89ab
@@ -345,8 +409,10 @@ def _levels(lens, scale):
     floor, cells = _survey(lens)
     ahead, left = np.moveaxis(floor[0].astype(np.float64), 1, 0)
     middle = ahead.shape[1]//2
-    deep, wide = np.abs(np.diff(ahead[:, middle], append=ahead[-1:, middle])), np.abs(left[:, middle + 1] - left[:, middle])/2
+    deep = np.abs(np.diff(ahead[:, middle], append=ahead[-1:, middle]))
+    wide = np.abs(left[:, middle + 1] - left[:, middle])/2
     texels = np.sqrt(deep*wide)*scale
     down = cells[0] >= looks.ROWS*looks.COLUMNS
-    fit = np.where(down[:, middle], (texels > 1.2).astype(np.int64) + (texels > 2.4) + (texels > 4.8), 3)   # above the middle's horizon the floor is far
+    # above the middle's horizon the floor is far
+    fit = np.where(down[:, middle], (texels > 1.2).astype(np.int64) + (texels > 2.4) + (texels > 4.8), 3)
     return np.where(down.any(1) | (cells[1] >= looks.ROWS*looks.COLUMNS).any(1), fit, -1)

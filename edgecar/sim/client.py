@@ -21,22 +21,32 @@ log = logging.getLogger(__name__)
 class Line:
     "A connection to a simulator; EdgecarError when there is none, or it is cut."
     def __init__(self, host, port, timeout_s):
-        self.where, self.framer, self.inbox, self.loaded, self.crossed, self.laps, self.lap_s = f'{host}:{port}', Framer(1 << 24), [], False, None, 0, 0.
-        try: self.socket = socket.create_connection((host, port), timeout=timeout_s)
-        except OSError as e: raise EdgecarError(f'no simulator answers ({e})', self.where, 'start one: edgecar sim serve') from None
+        self.where, self.framer, self.inbox = f'{host}:{port}', Framer(1 << 24), []
+        self.loaded, self.crossed, self.laps, self.lap_s = False, None, 0, 0.
+        try:
+            self.socket = socket.create_connection((host, port), timeout=timeout_s)
+        except OSError as e:
+            raise EdgecarError(f'no simulator answers ({e})', self.where,
+                               'start one: edgecar sim serve') from None
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def say(self, kind, **fields):
-        try: self.socket.sendall(pack(kind, **fields).strip())
-        except OSError as e: raise EdgecarError(f'the line is cut ({e})', self.where) from None
+        try:
+            self.socket.sendall(pack(kind, **fields).strip())
+        except OSError as e:
+            raise EdgecarError(f'the line is cut ({e})', self.where) from None
 
     def read(self, seconds):
         "Put what arrives within `seconds` into the inbox; False when nothing does."
         self.socket.settimeout(max(seconds, 1e-6))
-        try: data = self.socket.recv(1 << 20)
-        except (TimeoutError, BlockingIOError): return False
-        except OSError as e: raise EdgecarError(f'the line is cut ({e})', self.where) from None
-        if not data: raise EdgecarError('the line is cut', self.where)
+        try:
+            data = self.socket.recv(1 << 20)
+        except (TimeoutError, BlockingIOError):
+            return False
+        except OSError as e:
+            raise EdgecarError(f'the line is cut ({e})', self.where) from None
+        if not data:
+            raise EdgecarError('the line is cut', self.where)
         self.inbox += map(parse, self.framer.feed(data))
         return True
 
@@ -46,18 +56,23 @@ def hear(line:Line, kind, seconds)->dict:
     until, found = time.monotonic() + seconds, None
     while not found or line.read(0):
         for message in line.inbox:
-            if message['msg_type'] == kind: found = message
-            if message['msg_type'] == 'car_loaded': line.loaded = True
-            elif message['msg_type'] == 'collision_with_starting_line': count(line, message)
+            if message['msg_type'] == kind:
+                found = message
+            if message['msg_type'] == 'car_loaded':
+                line.loaded = True
+            elif message['msg_type'] == 'collision_with_starting_line':
+                count(line, message)
         line.inbox.clear()
-        if not found and not line.read(until - time.monotonic()) and time.monotonic() >= until: raise EdgecarError(f'no {kind} within {seconds:g} s', line.where)
+        if not found and not line.read(until - time.monotonic()) and time.monotonic() >= until:
+            raise EdgecarError(f'no {kind} within {seconds:g} s', line.where)
     return found
 
 # %% ../../nbs/sim/38_client.ipynb #650c1dad
 def count(line:Line, message):
     "Note a crossing of the line."
     now = float(message['timeStamp'])
-    if line.crossed is not None: line.laps, line.lap_s = line.laps + 1, now - line.crossed
+    if line.crossed is not None:
+        line.laps, line.lap_s = line.laps + 1, now - line.crossed
     line.crossed = now
 
 # %% ../../nbs/sim/38_client.ipynb #d1f0d030
@@ -66,9 +81,13 @@ def understand(told:dict, line)->dict:
     try:
         three = lambda key: tuple(float(told.get(f'{key}_{a}', 0)) for a in 'xyz')
         vel = three('vel')
-        return dict(pos=three('pos'), cte=float(told.get('cte', 0))/PER_M, speed=float(told['speed']), forward_vel=vel[2], hit=str(told['hit']), gyro=three('gyro'), accel=three('accel'),
-            vel=vel, car=tuple(float(told.get(k, 0)) for k in ('roll', 'pitch', 'yaw')), last_lap_time=line.lap_s, lap_count=line.laps, lidar=told.get('lidar', []), time=float(told.get('time', 0)))
-    except (KeyError, TypeError, ValueError) as e: raise EdgecarError(f'a telemetry message cannot be read ({e})') from None
+        return dict(pos=three('pos'), cte=float(told.get('cte', 0))/PER_M, speed=float(told['speed']),
+                    forward_vel=vel[2], hit=str(told['hit']), gyro=three('gyro'), accel=three('accel'),
+                    vel=vel, car=tuple(float(told.get(k, 0)) for k in ('roll', 'pitch', 'yaw')),
+                    last_lap_time=line.lap_s, lap_count=line.laps,
+                    lidar=told.get('lidar', []), time=float(told.get('time', 0)))
+    except (KeyError, TypeError, ValueError) as e:
+        raise EdgecarError(f'a telemetry message cannot be read ({e})') from None
 
 # %% ../../nbs/sim/38_client.ipynb #83dbf598
 def sync(line, seconds):
@@ -76,8 +95,11 @@ def sync(line, seconds):
     line.say('get_protocol_version')
     hear(line, 'protocol_version', seconds)
 
-_BLANK = dict(cam_config=dict.fromkeys(['fov', 'fish_eye_x', 'fish_eye_y', 'img_w', 'img_h', 'img_d', 'img_enc', 'offset_x', 'offset_y', 'offset_z', 'rot_x', 'rot_y', 'rot_z'], 0),
-    car_config=dict(body_style='donkey', body_r=255, body_g=255, body_b=255, car_name='edgecar', font_size=50))   # the simulator wants all of them
+_BLANK = dict(
+    cam_config=dict.fromkeys(['fov', 'fish_eye_x', 'fish_eye_y', 'img_w', 'img_h', 'img_d', 'img_enc',
+                              'offset_x', 'offset_y', 'offset_z', 'rot_x', 'rot_y', 'rot_z'], 0),
+    car_config=dict(body_style='donkey', body_r=255, body_g=255,
+                    body_b=255, car_name='edgecar', font_size=50))   # the simulator wants all of them
 
 # %% ../../nbs/sim/38_client.ipynb #97cf753e
 def connect(sim):
@@ -103,28 +125,34 @@ def ask(sim, kind, **fields):
     until = time.monotonic() + sim.patience_s
     while True:
         try:
-            if not sim.line: connect(sim)
+            if not sim.line:
+                connect(sim)
             sim.commanded = time.monotonic() if kind == 'control' else None
             sim.line.say(kind, **fields)
             told = hear(sim.line, 'telemetry', sim.timeout_s)
             return decode(base64.b64decode(told.get('image', ''))), understand(told, sim.line)
         except EdgecarError as e:
             log.info('simulator: %s', e)
-            if sim.line: sim.line.socket.close()
+            if sim.line:
+                sim.line.socket.close()
             sim.line = None
-            if sim.over.wait(.1) or time.monotonic() > until: raise
+            if sim.over.wait(.1) or time.monotonic() > until:
+                raise
 
 # %% ../../nbs/sim/38_client.ipynb #06d86204
 def brake(sim):
     "Stop the car, if there is one."
     sim.commanded = None
-    try: sim.line and sim.line.say('control', steering='0', throttle='0', brake='1')
-    except EdgecarError: pass   # the car has gone with the line
+    try:
+        sim.line and sim.line.say('control', steering='0', throttle='0', brake='1')
+    except EdgecarError:
+        pass   # the car has gone with the line
 
 def watch(sim):
     "Brake when no command has come for a while."
     while not sim.over.wait(sim.watchdog_s/4):
-        if sim.commanded and time.monotonic() - sim.commanded > sim.watchdog_s and sim.lock.acquire(blocking=False):
+        if (sim.commanded
+            and time.monotonic() - sim.commanded > sim.watchdog_s and sim.lock.acquire(blocking=False)):
             brake(sim)
             sim.lock.release()
 
@@ -141,25 +169,31 @@ class Simulator:
         patience_s:float=30.,      # for a simulator that went away
         watchdog_s:float=.5,
     ):
-        self.host, self.port, self.scene, self.token, self.timeout_s, self.patience_s, self.watchdog_s = host, port, scene, token, timeout_s, patience_s, watchdog_s
-        self.config, self.line, self.lock, self.commanded, self.over = dict(cam_config=camera, car_config=car), None, threading.Lock(), None, threading.Event()
+        self.host, self.port, self.scene, self.token = host, port, scene, token
+        self.timeout_s, self.patience_s, self.watchdog_s = timeout_s, patience_s, watchdog_s
+        self.config, self.line = dict(cam_config=camera, car_config=car), None
+        self.lock, self.commanded, self.over = threading.Lock(), None, threading.Event()
 
     def __enter__(self):
         connect(self)
-        if self.watchdog_s: threading.Thread(target=watch, args=(self,), daemon=True).start()
+        if self.watchdog_s:
+            threading.Thread(target=watch, args=(self,), daemon=True).start()
         return self
 
     def __exit__(self, *error):
         self.over.set()
         with self.lock:
             brake(self)
-            if self.line: self.line.socket.close()
+            if self.line:
+                self.line.socket.close()
             self.line = None
 
     def step(self, steering:float, throttle:float, brake:float=0.):
         "Drive: (frame, info), (h, w, 3) uint8 and a dict; EdgecarError when the simulator stays away."
-        with self.lock: return ask(self, 'control', steering=str(steering), throttle=str(throttle), brake=str(brake))
+        with self.lock:
+            return ask(self, 'control', steering=str(steering), throttle=str(throttle), brake=str(brake))
 
     def reset(self):
         "Back to the start, standing: (frame, info)."
-        with self.lock: return ask(self, 'reset_car')
+        with self.lock:
+            return ask(self, 'reset_car')

@@ -25,7 +25,8 @@ from .track import Track, generate, generate_long, locate, read
 class Course:
     "Progress and laps of one car on a closed line of `length_m`, which begins at `s` m."
     def __init__(self, length_m, s, on_the_line=False):
-        self.length, self.s, self.progress, self.furthest, self.time = length_m, s, s, s, 0.   # progress: m from the start line, unwound
+        # progress: m from the start line, unwound
+        self.length, self.s, self.progress, self.furthest, self.time = length_m, s, s, s, 0.
         self.lap_count, self.last_lap_time, self.crossed = 0, 0., 0. if on_the_line else None
 
     def update(self, s, dt):
@@ -33,23 +34,31 @@ class Course:
         moved = s - self.s
         moved -= self.length*((moved/self.length + .5)//1)   # the short way round
         self.s, self.progress, self.time = s, self.progress + moved, self.time + dt
-        if self.progress <= self.furthest: return
+        if self.progress <= self.furthest:
+            return
         line = (self.furthest//self.length + 1)*self.length
         self.furthest = self.progress
-        if self.progress < line: return
+        if self.progress < line:
+            return
         at = self.time - dt*(self.progress - line)/moved
-        if self.crossed is not None: self.lap_count, self.last_lap_time = self.lap_count + 1, at - self.crossed
+        if self.crossed is not None:
+            self.lap_count, self.last_lap_time = self.lap_count + 1, at - self.crossed
         self.crossed = at
 
 # %% ../../nbs/sim/26_env.ipynb #77cb2e59
 @lru_cache(64)
 def find_track(name, backwards:bool=False)->Track:
-    "A built-in track, a file's, or 'seed:N' (12..30 m) and 'long:N' (25 m and more) for generated ones; EdgecarError when it is none of them."
-    if isinstance(name, Track): track = name
-    elif (make := dict(seed=generate, long=generate_long).get((parts := str(name).partition(':'))[0])) and parts[1]:
-        if not parts[2].isdecimal(): raise EdgecarError(f'no track is called {name!r}', mend=f"write '{parts[0]}:' and a whole number")
+    """A built-in track, a file's, or 'seed:N' (12..30 m) and 'long:N' (25 m and more) for generated ones;
+    EdgecarError when it is none of them."""
+    if isinstance(name, Track):
+        track = name
+    elif ((make := dict(seed=generate, long=generate_long).get((parts := str(name).partition(':'))[0]))
+          and parts[1]):
+        if not parts[2].isdecimal():
+            raise EdgecarError(f'no track is called {name!r}', mend=f"write '{parts[0]}:' and a whole number")
         track = make(int(parts[2]))
-    else: track = read(name)
+    else:
+        track = read(name)
     return track.reverse() if backwards else track
 
 # %% ../../nbs/sim/26_env.ipynb #a7d8225c
@@ -60,7 +69,8 @@ def find_ground(track:Track)->Ground:
 
 # %% ../../nbs/sim/26_env.ipynb #55ce213e
 class DelayedCommands:
-    "Commands on their way to a car: each comes into force `latency_s` after it is sent, give or take the jitter."
+    """Commands on their way to a car: each comes into force `latency_s` after it is sent,
+    give or take the jitter."""
     def __init__(self,
         latency_s:float=0.,  # from a frame to its command, 0..0.2 s
         jitter_s:float=0.,   # standard deviation of the latency
@@ -80,19 +90,24 @@ class DelayedCommands:
     def send(self, steering, throttle):
         "Send a command, -1..1 each."
         late_s = self.latency_s
-        if self.jitter_s: late_s += self.jitter_s*6**.5*(self.random.random() + self.random.random() - 1)
+        if self.jitter_s:
+            late_s += self.jitter_s*6**.5*(self.random.random() + self.random.random() - 1)
         arrival = self.now + int(min(max(late_s, 0.), LATENCY_MAX_S)*v.RATE_HZ + .5)
         self.queue = [command for command in self.queue if command[0] < arrival]
         self.queue.append((arrival, steering, throttle))
 
     def ahead(self, steps):
-        "What will be in force in the next sub-steps, as far as it is sent: a list of (steering, throttle, sub-steps)."
+        """What will be in force in the next sub-steps, as far as it is sent:
+        a list of (steering, throttle, sub-steps)."""
         start, end, in_force, parts = self.now, self.now + steps, self.in_force, []
         for arrival, *command in self.queue:
-            if arrival >= end: break
-            if arrival > start: parts.append((*in_force, arrival - start))
+            if arrival >= end:
+                break
+            if arrival > start:
+                parts.append((*in_force, arrival - start))
             start, in_force = max(start, arrival), tuple(command)
-        if end > start: parts.append((*in_force, end - start))
+        if end > start:
+            parts.append((*in_force, end - start))
         return parts
 
     def advance(self, steps):
@@ -100,7 +115,8 @@ class DelayedCommands:
         parts = self.ahead(steps)
         self.now += steps
         arrived = [command for command in self.queue if command[0] < self.now]
-        if arrived: self.in_force = tuple(arrived[-1][1:])
+        if arrived:
+            self.in_force = tuple(arrived[-1][1:])
         self.queue = self.queue[len(arrived):]
         return parts
 
@@ -112,13 +128,16 @@ def _chart(track):
     "The road from above, 480 x 360, and how metres become pixels."
     low, high = track.xy.min(0) - .8, track.xy.max(0) + .8
     k = min(480/(high[0] - low[0]), 360/(high[1] - low[1]))
-    place = lambda xy: [(float(240 + (x - (low[0] + high[0])/2)*k), float(180 - (y - (low[1] + high[1])/2)*k)) for x, y in np.asarray(xy)[:, :2]]
+    place = lambda xy: [(float(240 + (x - (low[0] + high[0])/2)*k), float(180 - (y - (low[1] + high[1])/2)*k))
+                        for x, y in np.asarray(xy)[:, :2]]
     picture = Image.new('RGB', (480, 360), (28, 30, 33))
     draw = ImageDraw.Draw(picture)
     draw.line(place(np.vstack([track.xy, track.xy[:2]])), (66, 70, 75), int(track.width_m*k), 'curve')
-    for side in (-1, 1): draw.line(place(np.vstack([(e := track.beside(side*track.width_m/2)), e[:1]])), (210, 214, 218), 1)
+    for side in (-1, 1):
+        draw.line(place(np.vstack([(e := track.beside(side*track.width_m/2)), e[:1]])), (210, 214, 218), 1)
     draw.line(place([track.beside(side*track.width_m/2)[0] for side in (-1, 1)]), (255, 255, 255), 3)
-    for x, y in place(track.cones) if len(track.cones) else (): draw.ellipse((x - 3, y - 3, x + 3, y + 3), (232, 113, 10))
+    for x, y in place(track.cones) if len(track.cones) else ():
+        draw.ellipse((x - 3, y - 3, x + 3, y + 3), (232, 113, 10))
     return picture, place
 
 def draw_map(
@@ -131,7 +150,8 @@ def draw_map(
     draw = ImageDraw.Draw(picture)
     for i, path in enumerate(paths):
         at, colour = place(path), ('#4da3ff', '#ffb000', '#5fd38d', '#ff6f91')[i % 4]
-        if len(at) > 1: draw.line(at, colour, 2)
+        if len(at) > 1:
+            draw.line(at, colour, 2)
         x, y = at[-1]
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), colour, 'white')
     return np.asarray(picture)
@@ -139,13 +159,15 @@ def draw_map(
 # %% ../../nbs/sim/26_env.ipynb #51a762b5
 @kernel
 def _drive(row, param, steering, throttle, steps, xy, step_m, cones, seen):
-    "Drive on; then `seen` holds s and cte, m, the station before, and the number of the cone that is touched, or -1."
+    """Drive on; then `seen` holds s and cte, m, the station before,
+    and the number of the cone that is touched, or -1."""
     v.advance(row, param, steering, throttle, steps)
     seen[0], seen[1], seen[2] = locate(xy, step_m, row[0], row[1])
     seen[3] = -1
     for i in range(len(cones)):
         dx, dy = cones[i, 0] - row[0], cones[i, 1] - row[1]
-        if dx*dx + dy*dy < .18*.18: seen[3] = i
+        if dx*dx + dy*dy < .18*.18:
+            seen[3] = i
 
 # %% ../../nbs/sim/26_env.ipynb #f66958b2
 class Car:
@@ -162,7 +184,9 @@ class Car:
         latency_s:float=0.,     # from a frame to its command, for `act`
         jitter_s:float=0.,      # standard deviation of it
     ):
-        self.track, self.vehicle, self.camera, self.noise = track, vehicle, Camera(find_ground(track), lens, look, track.cones), seed
+        self.track, self.vehicle = track, vehicle
+        self.camera = Camera(find_ground(track), lens, look, track.cones)
+        self.noise = seed
         self.row, self._param, self._seen, self.path = np.zeros(v.N_STATE), vehicle.array(), np.zeros(4), []
         at = int(station*len(track.xy)) % len(track.xy)
         (x, y), (tx, ty) = track.xy[at], track.tangent[at]
@@ -178,18 +202,23 @@ class Car:
         return self.camera.see(*self.state[:6], self.noise, out, others)
 
     def drive(self, steering, throttle, steps, driven=0):
-        "Drive `steps` of 1 / RATE_HZ s with these commands, each -1..1, after `driven` that somebody else has driven it."
-        _drive(self.row, self._param, steering, throttle, steps, self.track.xy, self.track.step_m, self.track.cones, self._seen)
+        """Drive `steps` of 1 / RATE_HZ s with these commands, each -1..1,
+        after `driven` that somebody else has driven it."""
+        _drive(self.row, self._param, steering, throttle, steps, self.track.xy,
+               self.track.step_m, self.track.cones, self._seen)
         s, self.cte, self.station, cone = self._seen.tolist()
         self.state, self.hit = self.row[:_SHOWN].tolist(), 'none' if cone < 0 else f'cone {cone:.0f}'
         self.course.update(s, (steps + driven)/v.RATE_HZ)
         self.path.append((self.state[v.X], self.state[v.Y]))
 
     def act(self, steering, throttle, steps):
-        "Send a command, which comes into force late, and drive `steps` of 1 / RATE_HZ s with what has arrived."
-        if self.commands.instant: return self.drive(steering, throttle, steps)
+        """Send a command, which comes into force late,
+        and drive `steps` of 1 / RATE_HZ s with what has arrived."""
+        if self.commands.instant:
+            return self.drive(steering, throttle, steps)
         self.commands.send(steering, throttle)
-        for part in self.commands.advance(steps): self.drive(*part)
+        for part in self.commands.advance(steps):
+            self.drive(*part)
 
 _SHOWN = v.AY + 1   # numbers of the state that concern others
 
@@ -198,53 +227,72 @@ def info(car)->dict:
     "The `info` of `Twin`."
     x, y, yaw, vx, vy, rate, _, _, ax, ay = car.state
     course = car.course
-    return dict(pos=(x, 0., y), cte=car.cte, speed=(vx*vx + vy*vy)**.5, forward_vel=vx, hit=car.hit, gyro=(0., -rate, 0.), accel=(-ay, 0., ax), vel=(-vy, 0., vx),
-        car=(0., 0., (90 - yaw*180/PI) % 360), last_lap_time=course.last_lap_time, lap_count=course.lap_count, progress=course.progress)
+    return dict(pos=(x, 0., y), cte=car.cte, speed=(vx*vx + vy*vy)**.5, forward_vel=vx, hit=car.hit,
+                gyro=(0., -rate, 0.), accel=(-ay, 0., ax), vel=(-vy, 0., vx),
+                car=(0., 0., (90 - yaw*180/PI) % 360), last_lap_time=course.last_lap_time,
+                lap_count=course.lap_count, progress=course.progress)
 
 # %% ../../nbs/sim/26_env.ipynb #2cfe9f31
 def command(action):
     "(steering, throttle) of an action; EdgecarError when it is not two numbers in [-1, 1]."
     try:
         steering, throttle = action.tolist() if isinstance(action, np.ndarray) else action
-        if -1 <= steering <= 1 and -1 <= throttle <= 1: return float(steering), float(throttle)
-    except (TypeError, ValueError): pass
-    raise EdgecarError(f'the action is {action!r}', mend='give two numbers, steering and throttle, each from -1 to 1')
+        if -1 <= steering <= 1 and -1 <= throttle <= 1:
+            return float(steering), float(throttle)
+    except (TypeError, ValueError):
+        pass
+    raise EdgecarError(f'the action is {action!r}',
+                       mend='give two numbers, steering and throttle, each from -1 to 1')
 
 # %% ../../nbs/sim/26_env.ipynb #2eb1e97b
 def _sensible(rate_hz, random, direction, render_mode, modes):
     "EdgecarError naming the first setting that cannot be."
-    if not isinstance(rate_hz, int) or rate_hz < 1 or v.RATE_HZ % rate_hz: raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.RATE_HZ}, such as 20')
-    if not 0 <= random <= 1: raise EdgecarError(f'random is {random!r}', mend='give a number from 0 to 1')
-    if direction not in (-1, 0, 1): raise EdgecarError(f'direction is {direction!r}', mend='give 1, -1, or 0 for either')
-    if render_mode not in (None, *modes): raise EdgecarError(f'render_mode is {render_mode!r}', mend=f'give one of {", ".join(modes)}')
+    if not isinstance(rate_hz, int) or rate_hz < 1 or v.RATE_HZ % rate_hz:
+        raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.RATE_HZ}, such as 20')
+    if not 0 <= random <= 1:
+        raise EdgecarError(f'random is {random!r}', mend='give a number from 0 to 1')
+    if direction not in (-1, 0, 1):
+        raise EdgecarError(f'direction is {direction!r}', mend='give 1, -1, or 0 for either')
+    if render_mode not in (None, *modes):
+        raise EdgecarError(f'render_mode is {render_mode!r}', mend=f'give one of {", ".join(modes)}')
 
 # %% ../../nbs/sim/26_env.ipynb #be05ae3c
 _varied = lru_cache(256)(lambda kind, seed, amount, base: kind.random(seed, amount, base))
-_OPTIONS = 'track', 'direction', 'lens', 'look', 'vehicle', 'station', 'right_m', 'turned_rad', 'latency_s', 'jitter_s'
+_OPTIONS = ('track', 'direction', 'lens', 'look', 'vehicle', 'station',
+            'right_m', 'turned_rad', 'latency_s', 'jitter_s')
 
 def _draw(env, g, options):
     "A `Car` for the next episode of `env`."
-    if unknown := sorted(set(options) - {*_OPTIONS}): raise EdgecarError(f'reset has no option {unknown[0]!r}', mend=f'use {", ".join(_OPTIONS)}')
+    if unknown := sorted(set(options) - {*_OPTIONS}):
+        raise EdgecarError(f'reset has no option {unknown[0]!r}', mend=f'use {", ".join(_OPTIONS)}')
     pick, back, amount = env.tracks[int(g.integers(len(env.tracks)))], g.random() < .5, env.random
     lens, look, vehicle = env.base
     if amount:
-        lens, look = (_varied(kind, int(g.integers(env.variety)), amount, base) for kind, base in ((Lens, lens), (Look, look)))
+        lens, look = (_varied(kind, int(g.integers(env.variety)), amount, base)
+                      for kind, base in ((Lens, lens), (Look, look)))
         vehicle = v.Vehicle.random(g, amount, vehicle)
-    new = dict(lens=lens, look=look, vehicle=vehicle, station=g.random() if amount else 0., seed=int(g.integers(2**31)))
+    new = dict(lens=lens, look=look, vehicle=vehicle,
+               station=g.random() if amount else 0., seed=int(g.integers(2**31)))
     direction = options.get('direction', env.direction or (-1 if back else 1))
-    return Car(find_track(options.get('track', pick), direction < 0), **{**new, **{k: x for k, x in options.items() if k not in ('track', 'direction')}})
+    return Car(find_track(options.get('track', pick), direction < 0),
+               **{**new, **{k: x for k, x in options.items() if k not in ('track', 'direction')}})
 
 # %% ../../nbs/sim/26_env.ipynb #9b0c88dd
 class Twin(gym.Env):
-    """A car with a camera on a track; `gymnasium.make('edgecar/Twin-v0')`. EdgecarError when a setting or an action cannot be.
+    """A car with a camera on a track; `gymnasium.make('edgecar/Twin-v0')`.
+    EdgecarError when a setting or an action cannot be.
 
     Action: Box (2,) float32 in [-1, 1]: steering, left is -1, and throttle, below 0 brakes and then reverses.
     Observation: Box (height, width, 3) uint8, the camera's RGB frame at the end of the step.
-    Reward: -1 when the car leaves the road, -2 when it hits a cone, else its forward speed in m/s times 1 - |cte|/max_cte_m, and backwards the plain (negative) speed.
-    `terminated`: off the road, or a cone hit. `truncated`: `laps` driven; Gymnasium's own limit (`max_episode_steps`) comes on top.
-    `info` has gym-donkeycar's keys in its axes (x right, y up, z ahead; the floor is x and z), in SI units: pos m, cte m (right is positive), speed and forward_vel m/s,
-    hit ('none' or the cone), gyro rad/s, accel and vel in the car's axes, car (roll, pitch, yaw; degrees, clockwise), last_lap_time s, lap_count; and progress, m
-    since the start line. Nothing sleeps: a step moves the car by 1 / rate_hz s, and takes as long as it takes.
+    Reward: -1 when the car leaves the road, -2 when it hits a cone, else its forward speed in m/s
+    times 1 - |cte|/max_cte_m, and backwards the plain (negative) speed.
+    `terminated`: off the road, or a cone hit.
+    `truncated`: `laps` driven; Gymnasium's own limit (`max_episode_steps`) comes on top.
+    `info` has gym-donkeycar's keys in its axes (x right, y up, z ahead; the floor is x and z), in SI units:
+    pos m, cte m (right is positive), speed and forward_vel m/s, hit ('none' or the cone), gyro rad/s,
+    accel and vel in the car's axes, car (roll, pitch, yaw; degrees, clockwise), last_lap_time s, lap_count;
+    and progress, m since the start line.
+    Nothing sleeps: a step moves the car by 1 / rate_hz s, and takes as long as it takes.
     """
     metadata = {'render_modes': ['rgb_array', 'camera', 'map'], 'render_fps': 20}
 
@@ -255,21 +303,27 @@ class Twin(gym.Env):
         lens:Lens=Lens(), look:Look=Look(), vehicle:v.Vehicle=v.Vehicle(),
         rate_hz:int=20,               # steps a second; must divide 400
         max_cte_m:float=None,         # off the road beyond this; the white lines if None
-        variety:int=64,               # how many looks, and how many lenses, the resets draw from; up to 64 are kept, more cost 10 ms a reset
+        variety:int=64,               # looks, and lenses, to draw from; above 64 a reset costs 10 ms more
         laps:int=None,                # truncated after so many
         render_mode:str=None,         # 'camera' and 'map', or 'rgb_array' for both side by side
     ):
         _sensible(rate_hz, random, direction, render_mode, self.metadata['render_modes'])
-        self.tracks, self.direction, self.random, self.variety, self.base = list(track) if isinstance(track, (list, tuple)) else [track], direction, random, variety, (lens, look, vehicle)
-        self.rate_hz, self.max_cte_m, self.laps, self.render_mode, self.car, self.next = rate_hz, max_cte_m, laps, render_mode, None, None
-        for t in self.tracks: find_track(t)
+        self.tracks = list(track) if isinstance(track, (list, tuple)) else [track]
+        self.direction, self.random, self.variety = direction, random, variety
+        self.base, self.car, self.next = (lens, look, vehicle), None, None
+        self.rate_hz, self.max_cte_m, self.laps, self.render_mode = rate_hz, max_cte_m, laps, render_mode
+        for t in self.tracks:
+            find_track(t)
         self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
         self.observation_space = gym.spaces.Box(0, 255, (lens.height, lens.width, 3), np.uint8)
 
     def reset(self, *, seed=None, options=None, out=None):
-        "Begin an episode with a new car: (observation, info). `options`: track, direction, lens, look, vehicle; station 0..1 of the lap, right_m off the middle, turned_rad to the left; latency_s and jitter_s of the commands."
+        """Begin an episode with a new car: (observation, info). `options`: track, direction, lens, look,
+        vehicle; station 0..1 of the lap, right_m off the middle, turned_rad to the left; latency_s and
+        jitter_s of the commands."""
         super().reset(seed=seed)
-        if seed is not None or options or not self.next: self._ready(options or {})
+        if seed is not None or options or not self.next:
+            self._ready(options or {})
         self.car, self.next = self.next, None
         self.limit, self.frame = self.max_cte_m or self.car.track.width_m/2, self.car.see(out)
         return self.frame, info(self.car)
@@ -280,30 +334,38 @@ class Twin(gym.Env):
 
     def step(self, action, out=None):
         "Drive for 1 / rate_hz s: (observation, reward, terminated, truncated, info)."
-        if self.car is None: raise EdgecarError('there is no car yet', mend='call reset first')
+        if self.car is None:
+            raise EdgecarError('there is no car yet', mend='call reset first')
         self.car.act(*command(action), v.RATE_HZ//self.rate_hz)
         self.frame = self.car.see(out)
         return self.frame, *judge(self), info(self.car)
 
-    def render(self): return _render(self)
+    def render(self):
+        return _render(self)
 
-    row, track, vehicle = (property(lambda self, name=name: getattr(self.car, name)) for name in ('row', 'track', 'vehicle'))   # of the car
+    row, track, vehicle = (property(lambda self, name=name: getattr(self.car, name))
+                           for name in ('row', 'track', 'vehicle'))   # of the car
 
 # %% ../../nbs/sim/26_env.ipynb #3057af70
 def judge(env):
     "(reward, terminated, truncated) of an environment's car."
     car, laps = env.car, env.laps
-    forward, inside, over = car.state[v.VX], 1 - abs(car.cte)/env.limit, laps is not None and car.course.lap_count >= laps
-    if inside < 0: return -1., True, over
-    if car.hit != 'none': return -2., True, over
+    forward, inside = car.state[v.VX], 1 - abs(car.cte)/env.limit
+    over = laps is not None and car.course.lap_count >= laps
+    if inside < 0:
+        return -1., True, over
+    if car.hit != 'none':
+        return -2., True, over
     return forward*inside if forward > 0 else forward, False, over
 
 # %% ../../nbs/sim/26_env.ipynb #aeb3db61
 def _render(env):
     "What `render_mode` names."
     frame, chart = env.frame, lambda: draw_map(env.car.track, [env.car.path or [env.car.state[:2]]])
-    if env.render_mode == 'rgb_array': return np.hstack([np.asarray(Image.fromarray(frame).resize((480, 360), 0)), chart()])
+    if env.render_mode == 'rgb_array':
+        return np.hstack([np.asarray(Image.fromarray(frame).resize((480, 360), 0)), chart()])
     return frame if env.render_mode == 'camera' else chart() if env.render_mode == 'map' else None
 
 # %% ../../nbs/sim/26_env.ipynb #cb3f4307
-gym.register('edgecar/Twin-v0', entry_point='edgecar.sim.env:Twin', vector_entry_point='edgecar.sim.vector:Twins', max_episode_steps=2000)
+gym.register('edgecar/Twin-v0', entry_point='edgecar.sim.env:Twin',
+             vector_entry_point='edgecar.sim.vector:Twins', max_episode_steps=2000)

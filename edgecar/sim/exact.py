@@ -27,19 +27,22 @@ from numba.misc.appdirs import AppDirs
 @cache
 def sources(folder):
     "Digest of the modules in a folder."
-    return hashlib.sha256(b''.join(p.read_bytes() for p in sorted(Path(folder).glob('*.py')) if p.is_file())).hexdigest()[:16]
+    return hashlib.sha256(
+        b''.join(p.read_bytes() for p in sorted(Path(folder).glob('*.py')) if p.is_file())).hexdigest()[:16]
 
 # %% ../../nbs/sim/20_exact.ipynb #0bba02b9
 @cache
 def _machine():
     "Digest of the compiler, and of what it compiles for."
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return hashlib.sha256(f'{numba.__version__} {config.CPU_NAME or get_host_cpu_name()} {features} {config.OPT}'.encode()).hexdigest()[:8]
+    return hashlib.sha256(f'{numba.__version__} {config.CPU_NAME or get_host_cpu_name()} '
+                          f'{features} {config.OPT}'.encode()).hexdigest()[:8]
 
 # %% ../../nbs/sim/20_exact.ipynb #c62f8859
 def _safe(folder):
     "Whether nobody but us, or root, has made this folder, or can write there."
-    return not folder.exists() or (folder.stat().st_uid in (0, os.getuid()) and not folder.stat().st_mode & 0o002)
+    return not folder.exists() or (folder.stat().st_uid in (0, os.getuid())
+                                   and not folder.stat().st_mode & 0o002)
 
 # %% ../../nbs/sim/20_exact.ipynb #0e2b9a3e
 @cache
@@ -48,10 +51,13 @@ def _place(
     name,      # what the names of the files hold
 )->Path:
     "Where the machine code of the modules in `folder` is kept; None if there is no safe place."
-    beside, user = Path(folder)/'__pycache__', Path(config.CACHE_DIR or AppDirs('numba', appauthor=False).user_cache_dir)
+    beside = Path(folder)/'__pycache__'
+    user = Path(config.CACHE_DIR or AppDirs('numba', appauthor=False).user_cache_dir)
     with contextlib.suppress(OSError):
         beside.mkdir(exist_ok=True)
-        if not config.CACHE_DIR and not beside.stat().st_mode & 0o002 and (os.access(beside, os.W_OK) or any(beside.glob(f'*{name}*.nbi'))): return beside
+        if (not config.CACHE_DIR and not beside.stat().st_mode & 0o002
+            and (os.access(beside, os.W_OK) or any(beside.glob(f'*{name}*.nbi')))):
+            return beside
     user = user/_CacheLocator.get_suitable_cache_subpath(str(Path(folder)/'_'))
     return user if user.is_absolute() and _safe(user) else None   # a user without a home has a relative one
 
@@ -65,11 +71,18 @@ class _Locator(_CacheLocator):
 
     @classmethod
     def from_function(cls, f, file):
-        if file.endswith('.py') and os.path.exists(file) and 'ipykernel_' not in file and (found := cls(f, file)).place: return found
+        if (file.endswith('.py') and os.path.exists(file)
+            and 'ipykernel_' not in file and (found := cls(f, file)).place):
+            return found
 
-    def get_cache_path(self): return str(self.place)
-    def get_source_stamp(self): return self.sources
-    def get_disambiguator(self): return f'{self.line}-{self.sources}{_machine()}'
+    def get_cache_path(self):
+        return str(self.place)
+
+    def get_source_stamp(self):
+        return self.sources
+
+    def get_disambiguator(self):
+        return f'{self.line}-{self.sources}{_machine()}'
 
 # %% ../../nbs/sim/20_exact.ipynb #1885efa0
 class _Impl(CompileResultCacheImpl):
@@ -82,7 +95,8 @@ class _Impl(CompileResultCacheImpl):
 
     def rebuild(self, context, kept):
         digest, data = kept
-        if hashlib.sha256(data).hexdigest() != digest: raise ValueError('damaged')
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise ValueError('damaged')
         return super().rebuild(context, pickle.loads(data))
 
 # %% ../../nbs/sim/20_exact.ipynb #65382b8e
@@ -91,19 +105,25 @@ class _Kept(FunctionCache):
     _impl_class = _Impl
 
     def load_overload(self, sig, context):
-        try: found = super().load_overload(sig, context)
-        except Exception: return None    # a damaged file may raise anything
-        return found if found and found.signature.args == sig else None   # two processes may have written one file
+        try:
+            found = super().load_overload(sig, context)
+        except Exception:
+            return None    # a damaged file may raise anything
+        # two processes may have written one file
+        return found if found and found.signature.args == sig else None
 
     def save_overload(self, sig, data):
         with contextlib.suppress(Exception):
-            try: super().save_overload(sig, data)
-            except OSError: return
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                return
             except Exception:
                 self.flush()             # the index was damaged
                 super().save_overload(sig, data)
             for old in Path(self.cache_path).glob(self._impl.filename_base.rsplit('-', 2)[0] + '-*.nb[ic]'):
-                if self._impl.locator.get_source_stamp() not in old.name: old.unlink()
+                if self._impl.locator.get_source_stamp() not in old.name:
+                    old.unlink()
 
 # %% ../../nbs/sim/20_exact.ipynb #2eefd386
 def kernel(
@@ -112,7 +132,8 @@ def kernel(
 ):                 # the same, compiled at its first call; the Python function is its `py_func`
     "Decorator: compile `f`, and keep the result on the disk where that is possible."
     k = njit(f, nogil=True, error_model='numpy', forceinline=inside)   # x / 0 is infinite, as in numpy
-    with contextlib.suppress(RuntimeError, OSError): k._cache = _Kept(f)   # raised where there is no place at all
+    with contextlib.suppress(RuntimeError, OSError):
+        k._cache = _Kept(f)   # raised where there is no place at all
     return k
 
 inner = partial(kernel, inside=True)
@@ -123,23 +144,28 @@ _HALF_PI, _HALF_PI_REST = 1.5707963267341256, 6.077100506506192e-11   # 33 bits 
 
 @kernel
 def sincos(x):
-    "Sine and cosine of `x` in radians; |error| < 1e-15 for |x| < 1e5, and a negative `x` changes the sign of the sine and no bit else."
+    """Sine and cosine of `x` in radians;
+    |error| < 1e-15 for |x| < 1e5, and a negative `x` changes the sign of the sine and no bit else."""
     a = abs(x)
     k = np.floor(a * (2 / PI) + .5)
     r = (a - k * _HALF_PI) - k * _HALF_PI_REST
     z = r * r
-    s = r * (1 + z*(-1/6 + z*(1/120 + z*(-1/5040 + z*(1/362880 + z*(-1/39916800 + z*(1/6227020800 - z/1307674368000)))))))
-    c = 1 + z*(-1/2 + z*(1/24 + z*(-1/720 + z*(1/40320 + z*(-1/3628800 + z*(1/479001600 + z*(-1/87178291200 + z/20922789888000)))))))
+    s = r * (1 + z*(-1/6 + z*(1/120 + z*(-1/5040 + z*(1/362880 + z*(-1/39916800
+             + z*(1/6227020800 - z/1307674368000)))))))
+    c = 1 + z*(-1/2 + z*(1/24 + z*(-1/720 + z*(1/40320 + z*(-1/3628800 + z*(1/479001600
+             + z*(-1/87178291200 + z/20922789888000)))))))
     half = np.floor(k / 2)
     odd, sign = k - 2 * half, 1 - 2 * half + 4 * np.floor(half / 2)
     return sign * (odd * c + (1 - odd) * s) * (1 - 2 * (x < 0)), sign * ((1 - odd) * c - odd * s)
 
 # %% ../../nbs/sim/20_exact.ipynb #7f67ed6f
 @kernel
-def sin(x): return sincos(x)[0]
+def sin(x):
+    return sincos(x)[0]
 
 @kernel
-def cos(x): return sincos(x)[1]
+def cos(x):
+    return sincos(x)[1]
 
 # %% ../../nbs/sim/20_exact.ipynb #cf6dd6db
 waves = sincos.py_func   # of a float64 array
@@ -150,14 +176,18 @@ def atan2(y, x):
     "Angle of the direction (x, y), in [-pi, pi] radians; |error| < 1e-15, 0 for (0, 0)."
     a, b = abs(x), abs(y)
     long = max(a, b)
-    if long == 0: return 0.
+    if long == 0:
+        return 0.
     t = min(a, b) / long
     t = t / (1 + np.sqrt(1 + t*t))
     t = t / (1 + np.sqrt(1 + t*t))
     z = t * t
-    angle = 4*t * (1 + z*(-1/3 + z*(1/5 + z*(-1/7 + z*(1/9 + z*(-1/11 + z*(1/13 + z*(-1/15 + z*(1/17 - z/19)))))))))
-    if b > a: angle = PI/2 - angle
-    if x < 0: angle = PI - angle
+    angle = 4*t * (1 + z*(-1/3 + z*(1/5 + z*(-1/7 + z*(1/9 + z*(-1/11 + z*(1/13
+                   + z*(-1/15 + z*(1/17 - z/19)))))))))
+    if b > a:
+        angle = PI/2 - angle
+    if x < 0:
+        angle = PI - angle
     return -angle if y < 0 else angle
 
 # %% ../../nbs/sim/20_exact.ipynb #0e7d6dfc
@@ -171,7 +201,8 @@ def angles(
     t = t / (1 + np.sqrt(1 + t*t))
     t = t / (1 + np.sqrt(1 + t*t))
     z = t * t
-    angle = 4*t * (1 + z*(-1/3 + z*(1/5 + z*(-1/7 + z*(1/9 + z*(-1/11 + z*(1/13 + z*(-1/15 + z*(1/17 - z/19)))))))))
+    angle = 4*t * (1 + z*(-1/3 + z*(1/5 + z*(-1/7 + z*(1/9 + z*(-1/11 + z*(1/13
+                   + z*(-1/15 + z*(1/17 - z/19)))))))))
     angle = np.where(b > a, PI/2 - angle, angle)
     angle = np.where((x < 0) & (long > 0), PI - angle, angle)
     return np.where(y < 0, -angle, angle)
@@ -189,7 +220,8 @@ def exp(x):
         term = term * r / n
         y = y + term
     n, two = int(min(abs(k), 1100.)), 2. if k > 0 else .5
-    for _ in range(n): y = y * two
+    for _ in range(n):
+        y = y * two
     return y
 
 # %% ../../nbs/sim/20_exact.ipynb #5920fe77

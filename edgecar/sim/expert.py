@@ -31,11 +31,13 @@ def speeds(
     return np.sqrt(np.array(square))
 
 # %% ../../nbs/sim/27_expert.ipynb #5c301b21
-def clip(x): return min(max(float(x), -1.), 1.)
+def clip(x):
+    return min(max(float(x), -1.), 1.)
 
 # %% ../../nbs/sim/27_expert.ipynb #8d9115bc
 def towards(x, y, yaw, at, wheelbase_m):
-    "The angle of the front wheels, rad, left is positive, with which a car's rear axle at (x, y) m drives an arc to the point `at`."
+    """The angle of the front wheels, rad, left is positive,
+    with which a car's rear axle at (x, y) m drives an arc to the point `at`."""
     dx, dy = at[0] - x, at[1] - y
     c, s = cos(yaw), sin(yaw)
     far = math.sqrt(dx*dx + dy*dy)
@@ -61,7 +63,8 @@ class Expert:
         car:v.Vehicle=v.Vehicle(),
         pace:float=1.,       # times the speeds that suit the track, .2..2
     ):
-        if not .2 <= pace <= 2: raise EdgecarError(f'pace is {pace!r}', mend='give a number from .2 to 2')
+        if not .2 <= pace <= 2:
+            raise EdgecarError(f'pace is {pace!r}', mend='give a number from .2 to 2')
         self.track, self.car, self.speeds = track, car, pace*speeds(track)
         self.param = car.array()
         self.lag_s = car.delay_s + car.steer_lag_s/2   # from a command in force until the wheels obey, about
@@ -71,7 +74,8 @@ class Expert:
         commands=None,  # DelayedCommands that are under way; None: a command acts at once
     )->tuple:           # steering and throttle, each in [-1, 1]
         "What to do now."
-        if commands and commands.latency_s: row = predicted(row, self.param, commands)
+        if commands and commands.latency_s:
+            row = predicted(row, self.param, commands)
         track, lag_s, speed, rate = self.track, self.lag_s, row[v.VX], row[v.RATE]
         heading = row[v.YAW] + rate*lag_s/2
         x = row[v.X] + speed*cos(heading)*lag_s

@@ -17,7 +17,8 @@ SIDE = 1024   # texels a side, at the finest level
 LEVELS = 4    # each half as fine as the one before
 STARTS = 0, 1048576, 1310720, 1376256   # of the levels in the raster
 SIZE = 1392640                          # texels in all
-FLOOR, WHITE, YELLOW, START = 0, 64, 128, 192   # the first of 64 codes: shades of floor, then how much of a paint covers it
+# the first of 64 codes: shades of floor, then how much of a paint covers it
+FLOOR, WHITE, YELLOW, START = 0, 64, 128, 192
 
 # %% ../../nbs/sim/23_ground.ipynb #8e66a156
 def _bits(seed, offset, *shape):
@@ -48,9 +49,11 @@ def _strokes(track, scale, reach):
     "Points on the road closer than texels: m along (s, 1), m to the right (1, d), and where (s, d, 2)."
     part, n = int(np.ceil(track.step_m*scale*1.4)), np.ceil(reach*scale*1.4)
     d, a = np.arange(-n, n + 1)/(scale*1.4), (np.arange(part)/part)[:, None]
-    xy, t = ((x[:, None] + (np.roll(x, -1, 0) - x)[:, None]*a).reshape(-1, 2) for x in (track.xy, track.tangent))
+    xy, t = ((x[:, None] + (np.roll(x, -1, 0) - x)[:, None]*a).reshape(-1, 2)
+             for x in (track.xy, track.tangent))
     right = np.stack([t[:, 1], -t[:, 0]], 1)
-    return (np.arange(len(xy))*(track.step_m/part))[:, None], d[None], xy[:, None] + right[:, None]*d[None, :, None]
+    return ((np.arange(len(xy))*(track.step_m/part))[:, None], d[None],
+            xy[:, None] + right[:, None]*d[None, :, None])
 
 # %% ../../nbs/sim/23_ground.ipynb #47f30e44
 def _paint(codes, track, origin, scale, line, dash, seed):
@@ -58,9 +61,11 @@ def _paint(codes, track, origin, scale, line, dash, seed):
     half = track.width_m/2
     s, d, where = _strokes(track, scale, half + line)
     cell = np.floor((where - origin)*scale).astype(np.int64) & (SIDE - 1)
-    worn = np.tile(_spread(_bits(seed, 90000, 32, 32))[::4, ::4], (4, 4))*3 + np.tile(_bits(seed, 99000, 256, 256), (4, 4))
+    worn = (np.tile(_spread(_bits(seed, 90000, 32, 32))[::4, ::4], (4, 4))*3
+            + np.tile(_bits(seed, 99000, 256, 256), (4, 4)))
     period = track.length_m/np.floor(track.length_m/(2*dash) + .5)
-    along, off, begun = np.abs(s - period*np.floor(s/period) - period/2), np.abs(d), np.minimum(s, track.length_m - s)
+    along = np.abs(s - period*np.floor(s/period) - period/2)
+    off, begun = np.abs(d), np.minimum(s, track.length_m - s)
     for kind, cover in [(YELLOW, _brush(dash/2 - along, scale)*_brush(line/2 - off, scale)),
                         (START, _brush(line - begun, scale)*_brush(half - off, scale)),
                         (WHITE, _brush(line/2 - np.abs(off - half), scale)*np.ones_like(s))]:
@@ -86,14 +91,18 @@ class Ground:
         dash_m:float=.14,       # length of a dash, and of the gap after it, .02..5 m
     ):
         for name, value, low, high in (('line_m', line_m, .01, .5), ('dash_m', dash_m, .02, 5)):
-            if not isinstance(value, (int, float)) or not low <= value <= high: raise EdgecarError(f'{name} is {value!r}', 'ground', f'give a number from {low} to {high}')
+            if not isinstance(value, (int, float)) or not low <= value <= high:
+                raise EdgecarError(f'{name} is {value!r}', 'ground', f'give a number from {low} to {high}')
         low, high = track.xy.min(0), track.xy.max(0)
-        self.scale = min(80., SIDE/(max(high - low) + max(2, 2*track.width_m)))   # texels a metre: 1.25 cm each, larger for a track that fills more than the hall
-        self.origin = (low + high)/2 - SIDE/self.scale/2                          # (2,) m, the corner of texel (0, 0)
+        # texels a metre: 1.25 cm each, larger for a track that fills more than the hall
+        self.scale = min(80., SIDE/(max(high - low) + max(2, 2*track.width_m)))
+        self.origin = (low + high)/2 - SIDE/self.scale/2   # (2,) m, the corner of texel (0, 0)
         levels = [_floor(seed)]
         _paint(levels[0], track, self.origin, self.scale, line_m, dash_m, seed)
-        for _ in range(LEVELS - 1): levels.append(_halve(levels[-1]))
-        self.raster = np.concatenate([l.astype(np.uint8).ravel() for l in levels])   # (SIZE,) codes, level after level
+        for _ in range(LEVELS - 1):
+            levels.append(_halve(levels[-1]))
+        # (SIZE,) codes, level after level
+        self.raster = np.concatenate([l.astype(np.uint8).ravel() for l in levels])
 
     def level(self, i:int):
         "(side, side) uint8 view of level `i`; row 0 is the lowest y."

@@ -23,11 +23,14 @@ def warm():
     scene = Scene('club')
     seats = [scene.join(), scene.join()]
     scene.step()
-    for seat in seats: telemetry(seat)
+    for seat in seats:
+        telemetry(seat)
 
 # %% ../../nbs/sim/39_kernels.ipynb #3fd96a23
 def compiled()->dict:
-    "How many kernels this process has read from the disk, and how many it has compiled, since they were not there."
-    kernels = {k for name, m in [*sys.modules.items()] if name.startswith('edgecar.') for k in vars(m).values() if isinstance(k, Dispatcher)}
+    """How many kernels this process has read from the disk, and how many it has compiled,
+    since they were not there."""
+    kernels = {k for name, m in [*sys.modules.items()] if name.startswith('edgecar.')
+               for k in vars(m).values() if isinstance(k, Dispatcher)}
     count = lambda kind: sum(sum(getattr(k.stats, kind).values()) for k in kernels)
     return dict(read=count('cache_hits'), compiled=count('cache_misses'))

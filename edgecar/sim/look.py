@@ -17,7 +17,8 @@ from .exact import PI, mix, sin
 # %% ../../nbs/sim/24_look.ipynb #650d6a5c
 @dataclass(frozen=True)
 class Look:
-    "Colours are (red, green, blue), 0..255, as a sensor would give them at exposure 1; EdgecarError when a value cannot be."
+    """Colours are (red, green, blue), 0..255, as a sensor would give them at exposure 1;
+    EdgecarError when a value cannot be."""
     seed:int=0                     # of the clutter and the lamps
     dark:tuple=(58, 57, 33)        # the floor's darkest shade
     bright:tuple=(128, 125, 80)    # and its brightest
@@ -45,8 +46,11 @@ class Look:
     def __post_init__(self):
         for f in fields(self):
             v, (low, high) = getattr(self, f.name), _RANGES.get(f.name, (0, 255))
-            if not all(isinstance(x, (int, float)) and low <= x <= high for x in (v if f.type is tuple else [v])) or f.type is tuple and len(v) != 3:
-                raise EdgecarError(f'a look cannot have {f.name} = {v}', mend=f'give {"three numbers" if f.type is tuple else "a number"} between {low} and {high}')
+            if not all(isinstance(x, (int, float)) and low <= x <= high
+                       for x in (v if f.type is tuple else [v])) or f.type is tuple and len(v) != 3:
+                raise EdgecarError(f'a look cannot have {f.name} = {v}',
+                                   mend=f'give {"three numbers" if f.type is tuple else "a number"} '
+                                        f'between {low} and {high}')
 
     @classmethod
     def random(cls,
@@ -56,17 +60,31 @@ class Look:
     ):
         "Another hall."
         g, d = rng(4, seed), around or cls()
-        def near(v, low, high, by): return min(max(v*(1 + by*amount*(2*g.random() - 1)), low), high)
-        def colour(v, by, tint): return tuple(round(min(max(x*k + tint*amount*(2*g.random() - 1), 0), 255), 3) for k in [1 + by*amount*(2*g.random() - 1)] for x in v)
+
+        def near(v, low, high, by):
+            return min(max(v*(1 + by*amount*(2*g.random() - 1)), low), high)
+
+        def colour(v, by, tint):
+            return tuple(round(min(max(x*k + tint*amount*(2*g.random() - 1), 0), 255), 3)
+                         for k in [1 + by*amount*(2*g.random() - 1)] for x in v)
+
         new = {f.name: colour(getattr(d, f.name), *_TINTS[f.name]) for f in fields(cls) if f.type is tuple}
         new |= {k: near(getattr(d, k), *_RANGES[k], by) for k, by in _SPREAD.items()}
         few, many = 1 - .8*amount, 1 + .5*amount
-        return cls(seed=int(g.integers(2**31)), **{k: int(getattr(d, k)*(few + (many - few)*g.random())) for k in ('clutter', 'lamps')}, **new)
+        return cls(seed=int(g.integers(2**31)),
+                   **{k: int(getattr(d, k)*(few + (many - few)*g.random())) for k in ('clutter', 'lamps')},
+                   **new)
 
-_RANGES = dict(seed=(0, 2**31), clutter=(0, 1000), lamps=(0, 1000), lamp=(0, 2), gloss=(0, 1), wear=(0, 1), exposure=(.1, 4), contrast=(0, 1), red=(.3, 3),
-    blue=(.3, 3), vignette=(0, .9), noise=(0, 30), shutter_s=(0, .05), shake=(0, 3))
-_TINTS = dict(dark=(.7, 14), bright=(.6, 30), white=(.12, 12), yellow=(.2, 30), start=(.3, 60), wall=(.9, 60), ceiling=(.9, 30), barrier=(.9, 80), cone=(.2, 40))
-_SPREAD = dict(lamp=.6, gloss=1., wear=1., exposure=.35, contrast=1., red=.15, blue=.2, vignette=.8, noise=.9, shutter_s=.6, shake=1.)
+
+
+# %% ../../nbs/sim/24_look.ipynb #19f3d86e
+_RANGES = dict(seed=(0, 2**31), clutter=(0, 1000), lamps=(0, 1000), lamp=(0, 2), gloss=(0, 1), wear=(0, 1),
+               exposure=(.1, 4), contrast=(0, 1), red=(.3, 3), blue=(.3, 3), vignette=(0, .9), noise=(0, 30),
+               shutter_s=(0, .05), shake=(0, 3))
+_TINTS = dict(dark=(.7, 14), bright=(.6, 30), white=(.12, 12), yellow=(.2, 30), start=(.3, 60), wall=(.9, 60),
+              ceiling=(.9, 30), barrier=(.9, 80), cone=(.2, 40))
+_SPREAD = dict(lamp=.6, gloss=1., wear=1., exposure=.35, contrast=1., red=.15, blue=.2,
+               vignette=.8, noise=.9, shutter_s=.6, shake=1.)
 
 # %% ../../nbs/sim/24_look.ipynb #cfc48be0
 def develop(
@@ -91,7 +109,8 @@ def palette(look)->np.ndarray:   # (256,) uint32
     "The colour of each code of a `Ground`."
     k = np.arange(64)[:, None]/63
     cover = np.minimum(k*(3 - 2*look.wear), 1)
-    dark, bright, *paints = (np.array(c, float) for c in (look.dark, look.bright, look.white, look.yellow, look.start))
+    dark, bright, *paints = (np.array(c, float)
+                             for c in (look.dark, look.bright, look.white, look.yellow, look.start))
     floor = dark + (bright - dark)*k
     return pack(develop(look, np.concatenate([floor] + [floor[28] + (p - floor[28])*cover for p in paints])))
 
@@ -107,8 +126,10 @@ def _clutter(pan, look, g):
     "White walls and dark doors, then people, chairs, posters, pillars."
     for i in range(look.clutter):
         light, size = g.random(), g.random()
-        wide, high, foot = (16 + 50*size, 10 + 14*g.random(), 1) if i < look.clutter//14 else (1 + 14*size*size*size, 2 + 22*g.random()*g.random(), 5*g.random())
-        rgb = [255*min(light*(.4 + g.random()), 1) for _ in range(3)] if g.random() < .15 else 255*light if i < look.clutter//14 else 250*light*light
+        wide, high, foot = ((16 + 50*size, 10 + 14*g.random(), 1) if i < look.clutter//14
+                            else (1 + 14*size*size*size, 2 + 22*g.random()*g.random(), 5*g.random()))
+        rgb = ([255*min(light*(.4 + g.random()), 1) for _ in range(3)] if g.random() < .15
+               else 255*light if i < look.clutter//14 else 250*light*light)
         _box(pan, int(g.integers(COLUMNS)), int(wide), int(foot), int(high), rgb)
 
 # %% ../../nbs/sim/24_look.ipynb #16301993
@@ -124,10 +145,12 @@ def panorama(look)->np.ndarray:   # (ROWS, COLUMNS, 3) light, 255 is white; row 
     "Everything around that is not the floor."
     g = rng(5, look.seed)
     up = np.minimum(np.arange(ROWS)/24, 1)[:, None, None]
-    pan = np.array(look.wall, float) + (np.array(look.ceiling, float) - np.array(look.wall, float))*up + np.zeros((ROWS, COLUMNS, 3))
+    pan = (np.array(look.wall, float)
+           + (np.array(look.ceiling, float) - np.array(look.wall, float))*up + np.zeros((ROWS, COLUMNS, 3)))
     pan[:20] += (12*np.repeat(g.random(COLUMNS//8), 8) - 6)[:, None]
     _clutter(pan, look, g)
-    for _ in range(3): _box(pan, int(g.integers(COLUMNS)), int(g.integers(20, 140)), 0, int(1 + 2*g.random()), look.barrier)
+    for _ in range(3):
+        _box(pan, int(g.integers(COLUMNS)), int(g.integers(20, 140)), 0, int(1 + 2*g.random()), look.barrier)
     _lamps(pan, look, g)
     return np.minimum(np.maximum(np.floor(pan), 0), 510)
 
@@ -149,7 +172,8 @@ def backdrop(look)->np.ndarray:   # (2 * ROWS * COLUMNS,) uint32
 def noise(look, width:int)->np.ndarray:   # (4 * (2048 + width),) int8, counts
     "Sensor noise for rows of `width` pixels."
     n = 4*(2048 + width)
-    bits = mix.py_func(np.arange(n, dtype=np.uint64) + np.uint64(look.seed*7919)).view(np.uint16).reshape(n, 4).astype(np.int64)
+    bits = mix.py_func(np.arange(n, dtype=np.uint64)
+                       + np.uint64(look.seed*7919)).view(np.uint16).reshape(n, 4).astype(np.int64)
     spread = (bits.sum(1) - 131070)*(look.noise/37837)   # 37837 is the deviation of a sum of four
     return np.minimum(np.maximum(np.floor(spread + .5), -127), 127).astype(np.int8)
 

@@ -26,38 +26,51 @@ _MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|["{}]', re.S)   # a whole string, the be
 
 class Framer:
     "Cuts a stream of bytes into messages of at most `most` bytes."
-    def __init__(self, most=16384): self.most, self.rest, self.at, self.depth = most, b'', 0, 0
+    def __init__(self, most=16384):
+        self.most, self.rest, self.at, self.depth = most, b'', 0, 0
 
     def feed(self, data)->list:
-        "The messages that are whole with these bytes; EdgecarError when the stream can never make sense again."
+        """The messages that are whole with these bytes;
+        EdgecarError when the stream can never make sense again."""
         rest, found, start = self.rest + data, [], 0
         for mark in _MARK.finditer(rest, self.at):
             kind, length = rest[mark.start()], mark.end() - mark.start()
-            if kind == 34 and length == 1: break   # a string that goes on
+            if kind == 34 and length == 1:
+                break   # a string that goes on
             self.depth += (kind == 123) - (kind == 125)
-            if self.depth < 0: raise EdgecarError('a brace closes what was never opened')
+            if self.depth < 0:
+                raise EdgecarError('a brace closes what was never opened')
             self.at = mark.end()
             if kind == 125 and not self.depth:
                 found.append(rest[start:self.at].lstrip())
                 start = self.at
         self.rest, self.at = rest[start:], self.at - start
-        if not all(f.startswith(b'{') for f in found) or self.rest and self.rest.lstrip()[:1] not in (b'{', b''): raise EdgecarError('something that is no JSON object stands between messages')
-        if max(map(len, [*found, self.rest])) > self.most: raise EdgecarError(f'a message is longer than {self.most} bytes')
+        if (not all(f.startswith(b'{') for f in found)
+            or self.rest and self.rest.lstrip()[:1] not in (b'{', b'')):
+            raise EdgecarError('something that is no JSON object stands between messages')
+        if max(map(len, [*found, self.rest])) > self.most:
+            raise EdgecarError(f'a message is longer than {self.most} bytes')
         return found
 
 # %% ../../nbs/sim/35_protocol.ipynb #58e5521b
-def _no_number(text): raise ValueError(f'{text} is no number')
+def _no_number(text):
+    raise ValueError(f'{text} is no number')
 
 def parse(raw:bytes)->dict:
     "A message, which has at least a `msg_type`; EdgecarError when it is none."
-    try: message = json.loads(raw, parse_constant=_no_number)
-    except (ValueError, RecursionError) as e: raise EdgecarError(f'a message is no JSON ({str(e)[:80]})') from None
-    if not isinstance(message, dict) or not isinstance(message.get('msg_type'), str): raise EdgecarError('a message has no msg_type')
+    try:
+        message = json.loads(raw, parse_constant=_no_number)
+    except (ValueError, RecursionError) as e:
+        raise EdgecarError(f'a message is no JSON ({str(e)[:80]})') from None
+    if not isinstance(message, dict) or not isinstance(message.get('msg_type'), str):
+        raise EdgecarError('a message has no msg_type')
     return message
 
 def pack(msg_type:str, pictures:dict=None, **fields)->bytes:
-    "A message as the simulator sends it; `pictures` are fields in base64, bytes, in which there is nothing to escape."
-    text = json.dumps({'msg_type': msg_type, **fields})[:-1] + ''.join(f', "{key}": "' + file.decode() + '"' for key, file in (pictures or {}).items())
+    """A message as the simulator sends it;
+    `pictures` are fields in base64, bytes, in which there is nothing to escape."""
+    text = (json.dumps({'msg_type': msg_type, **fields})[:-1]
+            + ''.join(f', "{key}": "' + file.decode() + '"' for key, file in (pictures or {}).items()))
     return (text + '}\n').encode()
 
 # %% ../../nbs/sim/35_protocol.ipynb #0d6ec2aa
@@ -69,20 +82,28 @@ def number(
     "A number of a message; EdgecarError when it is none."
     value = message.get(key, default)
     try:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)): raise ValueError
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise ValueError
         x = float(value.replace(',', '.') if isinstance(value, str) else value)
-        if x != x: raise ValueError
+        if x != x:
+            raise ValueError
         return min(max(x, low), high)
-    except (ValueError, OverflowError): raise EdgecarError(f'{key} is {str(value)[:40]!r}', mend=f'send a number from {low} to {high}') from None
+    except (ValueError, OverflowError):
+        raise EdgecarError(f'{key} is {str(value)[:40]!r}',
+                           mend=f'send a number from {low} to {high}') from None
 
 # %% ../../nbs/sim/35_protocol.ipynb #d8f3461a
-SCENES = dict(generated_road='seed:1', warehouse='seed:2', sparkfun_avc='seed:3', generated_track='donkey', mountain_track='seed:4', roboracingleague_1='seed:5',
-    waveshare='oval', mini_monaco='seed:6', warren='seed:7', thunderhill='seed:8', circuit_launch='club', oval='oval', donkey='donkey', club='club')
+SCENES = dict(generated_road='seed:1', warehouse='seed:2', sparkfun_avc='seed:3', generated_track='donkey',
+              mountain_track='seed:4', roboracingleague_1='seed:5',
+              waveshare='oval', mini_monaco='seed:6', warren='seed:7', thunderhill='seed:8',
+              circuit_launch='club', oval='oval', donkey='donkey', club='club')
 
 def track_name(scene)->str:
     "The track that a scene's name stands for; EdgecarError when there is none."
-    if isinstance(scene, str) and (scene in SCENES or re.fullmatch(r'seed:\d{1,6}', scene)): return SCENES.get(scene, scene)
-    raise EdgecarError(f'no scene is called {str(scene)[:40]!r}', mend=f'use one of {", ".join(SCENES)}, or seed:N')
+    if isinstance(scene, str) and (scene in SCENES or re.fullmatch(r'seed:\d{1,6}', scene)):
+        return SCENES.get(scene, scene)
+    raise EdgecarError(f'no scene is called {str(scene)[:40]!r}',
+                       mend=f'use one of {", ".join(SCENES)}, or seed:N')
 
 # %% ../../nbs/sim/35_protocol.ipynb #ef1c87ab
 PER_M = 8.   # the simulator's units in a metre
@@ -94,7 +115,8 @@ def turn(yaw:float)->tuple:
 
 def heading(x, y, z, w)->float:
     "Our yaw, rad, from the simulator's quaternion; EdgecarError when it shows nowhere."
-    if (right := 2*(x*z + w*y))**2 + (ahead := w*w + z*z - x*x - y*y)**2 < 1e-6: raise EdgecarError('the quaternion shows nowhere')
+    if (right := 2*(x*z + w*y))**2 + (ahead := w*w + z*z - x*x - y*y)**2 < 1e-6:
+        raise EdgecarError('the quaternion shows nowhere')
     return atan2(ahead, right)
 
 # %% ../../nbs/sim/35_protocol.ipynb #4c07dbc8
@@ -106,7 +128,8 @@ class Control:
     brake:float=0.      # 0..1
 
     @classmethod
-    def read(cls, m): return cls(number(m, 'steering', -1, 1), number(m, 'throttle', -1, 1), number(m, 'brake', 0, 1, 0))
+    def read(cls, m):
+        return cls(number(m, 'steering', -1, 1), number(m, 'throttle', -1, 1), number(m, 'brake', 0, 1, 0))
 
 HALT = Control(brake=1.)
 
@@ -121,8 +144,10 @@ class Body:
     @classmethod
     def read(cls, m):
         style, name = (m.get(k, d) for k, d in (('body_style', 'donkey'), ('car_name', 'car')))
-        if not isinstance(style, str) or not isinstance(name, str): raise EdgecarError('body_style and car_name must be strings')
-        return cls(style[:16], tuple(int(number(m, f'body_{c}', 0, 255, 255)) for c in 'rgb'), ''.join(c for c in name if c.isprintable())[:64])
+        if not isinstance(style, str) or not isinstance(name, str):
+            raise EdgecarError('body_style and car_name must be strings')
+        return cls(style[:16], tuple(int(number(m, f'body_{c}', 0, 255, 255)) for c in 'rgb'),
+                   ''.join(c for c in name if c.isprintable())[:64])
 
 # %% ../../nbs/sim/35_protocol.ipynb #62a8c067
 @dataclass(frozen=True)
@@ -137,17 +162,24 @@ class Eye:
     def read(cls, m, base:Lens=Lens()):
         n = {k: number(m, k, low, high, 0) for k, (low, high) in _EYE.items()}
         encoding = m.get('img_enc', 'JPG')
-        if encoding in (0, '0', ''): encoding = 'JPG'
-        if encoding not in ('JPG', 'PNG', 'TGA'): raise EdgecarError(f'img_enc is {str(encoding)[:20]!r}', mend='send JPG, PNG or TGA')
+        if encoding in (0, '0', ''):
+            encoding = 'JPG'
+        if encoding not in ('JPG', 'PNG', 'TGA'):
+            raise EdgecarError(f'img_enc is {str(encoding)[:20]!r}', mend='send JPG, PNG or TGA')
         w, h = (int(max(n[k], 16)) if n[k] else d for k, d in (('img_w', 160), ('img_h', 120)))
         lens = replace(base, width=-(-w//4)*4, height=h)
-        if n['fov'] or n['fish_eye_x'] or n['fish_eye_y']: lens = replace(lens, **_bent(n, w/h, lens.fov_deg))
-        if n['offset_x'] or n['offset_y'] or n['offset_z']: lens = replace(lens, above_m=min(max(n['offset_y']/PER_M, .02), 2), ahead_m=n['offset_z']/PER_M)
-        if n['rot_x'] or n['rot_y'] or n['rot_z']: lens = replace(lens, pitch_deg=-n['rot_x'], yaw_deg=n['rot_y'], roll_deg=-n['rot_z'])
+        if n['fov'] or n['fish_eye_x'] or n['fish_eye_y']:
+            lens = replace(lens, **_bent(n, w/h, lens.fov_deg))
+        if n['offset_x'] or n['offset_y'] or n['offset_z']:
+            lens = replace(lens, above_m=min(max(n['offset_y']/PER_M, .02), 2), ahead_m=n['offset_z']/PER_M)
+        if n['rot_x'] or n['rot_y'] or n['rot_z']:
+            lens = replace(lens, pitch_deg=-n['rot_x'], yaw_deg=n['rot_y'], roll_deg=-n['rot_z'])
         return cls(lens, w, n['img_d'] == 1, encoding)
 
 # %% ../../nbs/sim/35_protocol.ipynb #2ee6a380
-_EYE = dict(img_w=(0, 512), img_h=(0, 512), img_d=(0, 3), fov=(0, 200), fish_eye_x=(0, 1), fish_eye_y=(0, 1), offset_x=(-8, 8), offset_y=(-8, 16), offset_z=(-8, 8), rot_x=(-30, 60), rot_y=(-45, 45), rot_z=(-30, 30))
+_EYE = dict(img_w=(0, 512), img_h=(0, 512), img_d=(0, 3), fov=(0, 200), fish_eye_x=(0, 1), fish_eye_y=(0, 1),
+            offset_x=(-8, 8), offset_y=(-8, 16), offset_z=(-8, 8),
+            rot_x=(-30, 60), rot_y=(-45, 45), rot_z=(-30, 30))
 
 def _bent(n, aspect, fov_deg):
     "Field of view from left to right and bend of a lens."
@@ -161,19 +193,25 @@ cv2.setNumThreads(1)   # a frame is too small to share
 
 def encode(frame, encoding:str='JPG', grey:bool=False)->bytes:
     "A picture's file: `frame` is (h, w, 3) uint8 RGB."
-    if grey: frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if grey:
+        frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if encoding == 'TGA':
         Image.fromarray(frame).save(file := io.BytesIO(), 'TGA')
         return file.getvalue()
-    how = ('.jpg', (cv2.IMWRITE_JPEG_QUALITY, 75)) if encoding == 'JPG' else ('.png', (cv2.IMWRITE_PNG_COMPRESSION, 1))
+    how = (('.jpg', (cv2.IMWRITE_JPEG_QUALITY, 75)) if encoding == 'JPG'
+           else ('.png', (cv2.IMWRITE_PNG_COMPRESSION, 1)))
     return cv2.imencode(how[0], cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), how[1])[1].tobytes()
 
 def decode(file:bytes)->np.ndarray:
     "(h, w, 3) uint8 RGB of a picture's file; EdgecarError when it is none."
-    picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) if file[:2] in (b'\xff\xd8', b'\x89P') else None
-    if picture is not None: return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    try: return np.asarray(Image.open(io.BytesIO(file)).convert('RGB'))
-    except (OSError, ValueError, IndexError, SyntaxError): raise EdgecarError('an image is none') from None
+    picture = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+               if file[:2] in (b'\xff\xd8', b'\x89P') else None)
+    if picture is not None:
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    try:
+        return np.asarray(Image.open(io.BytesIO(file)).convert('RGB'))
+    except (OSError, ValueError, IndexError, SyntaxError):
+        raise EdgecarError('an image is none') from None
 
 # %% ../../nbs/sim/35_protocol.ipynb #cb2193cf
 @dataclass(frozen=True)
@@ -190,8 +228,11 @@ class Lidar:
     @classmethod
     def read(cls, m):
         d = cls()
-        names = dict(degPerSweepInc=(.5, 90, d.step_deg), degAngDown=(-90, 90, d.down_deg), degAngDelta=(-90, 90, d.delta_deg), numSweepsLevels=(1, 64, d.levels),
-            maxRange=(.1, 1000, d.reach), offset_y=(0, 16, .5), offset_z=(-8, 8, .5))
-        step, down, delta, levels, reach, above, ahead = (number(m, k, low, high, default) for k, (low, high, default) in names.items())
-        if (rays := int(360/step)*int(levels)) > 4096: raise EdgecarError(f'a lidar of {rays} rays', mend='ask for 4096 at most')
+        names = dict(degPerSweepInc=(.5, 90, d.step_deg), degAngDown=(-90, 90, d.down_deg),
+                     degAngDelta=(-90, 90, d.delta_deg), numSweepsLevels=(1, 64, d.levels),
+                     maxRange=(.1, 1000, d.reach), offset_y=(0, 16, .5), offset_z=(-8, 8, .5))
+        step, down, delta, levels, reach, above, ahead = (number(m, k, low, high, default)
+                                                          for k, (low, high, default) in names.items())
+        if (rays := int(360/step)*int(levels)) > 4096:
+            raise EdgecarError(f'a lidar of {rays} rays', mend='ask for 4096 at most')
         return cls(step, down, delta, int(levels), reach, above/PER_M, ahead/PER_M)

@@ -33,7 +33,7 @@ class Recipe:
     "What to record; EdgecarError when a value cannot be."
     tracks:str='oval,donkey,club'   # names, `.toml` files, seed:N; a tub each
     frames:int=1000                 # a tub
-    episode:int=250                 # frames; then another hall, camera and car, the other way round or not, from another place
+    episode:int=250                 # frames; then another hall, camera, car and place, either way round
     seed:int=1
     random:float=.5                 # domain randomisation, 0..1
     pace:float=1.                   # of the expert, times the speeds that suit the track
@@ -41,20 +41,24 @@ class Recipe:
     turned_rad:float=.35            # largest angle to it
     pushes:float=.02                # share of the frames at which a push begins
     push:float=.9                   # its largest change of the steering
-    latency_low_s:float=.005        # an episode's latency, from a frame to its command, is drawn between these
+    latency_low_s:float=.005        # an episode's latency, from frame to command, is drawn between these
     latency_high_s:float=.165
     latency_jitter_s:float=.01      # standard deviation of each command's latency about the episode's
     started:int=1767225600          # the clock of the recording: seconds since 1970
 
     def __post_init__(self):
-        for f in fields(self): _possible(f, getattr(self, f.name))
-        for name in self.names: _recordable(name)
+        for f in fields(self):
+            _possible(f, getattr(self, f.name))
+        for name in self.names:
+            _recordable(name)
         if self.latency_low_s > self.latency_high_s:
-            raise EdgecarError(f'the latency cannot be drawn from {self.latency_low_s} up to {self.latency_high_s} s',
-                               mend='set latency_low_s to no more than latency_high_s')
+            raise EdgecarError(
+                f'the latency cannot be drawn from {self.latency_low_s} up to {self.latency_high_s} s',
+                mend='set latency_low_s to no more than latency_high_s')
 
     @property
-    def names(self): return [t.strip() for t in self.tracks.split(',')]
+    def names(self):
+        return [t.strip() for t in self.tracks.split(',')]
 
 # %% ../../nbs/sim/28_record.ipynb #709d6f52
 def _recordable(name):
@@ -62,7 +66,8 @@ def _recordable(name):
     find_track(name)
     kind, _, seed = name.partition(':')
     if kind in ('seed', 'long') and int(seed) >= KEPT:
-        raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it', mend=f'take a number below {KEPT}')
+        raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it',
+                           mend=f'take a number below {KEPT}')
 
 # %% ../../nbs/sim/28_record.ipynb #159a1710
 _RANGES = dict(
@@ -73,22 +78,29 @@ _RANGES = dict(
 def _possible(f, x):
     "EdgecarError when field `f` of a recipe cannot be `x`."
     low, high = _RANGES.get(f.name, (0, 0))
-    if f.type is str and isinstance(x, str): return
+    if f.type is str and isinstance(x, str):
+        return
     if not isinstance(x, (int, f.type)) or isinstance(x, bool) or not low <= x <= high:
-        raise EdgecarError(f'a recording cannot have {f.name} = {x!r}', mend='give names of tracks, with commas' if f.type is str else f'give {"a whole number" if f.type is int else "a number"} from {low} to {high}')
+        raise EdgecarError(
+            f'a recording cannot have {f.name} = {x!r}',
+            mend='give names of tracks, with commas' if f.type is str
+            else f'give {"a whole number" if f.type is int else "a number"} from {low} to {high}')
 
 # %% ../../nbs/sim/28_record.ipynb #f472962a
-def either_way(g, most): return most*(2*g.random() - 1)
+def either_way(g, most):
+    return most*(2*g.random() - 1)
 
 # %% ../../nbs/sim/28_record.ipynb #133be2c2
 class Hand:
     "Somebody's hand on the steering wheel, now and then."
-    def __init__(self, g, recipe): self.g, self.recipe, self.left, self.push = g, recipe, 0, 0.
+    def __init__(self, g, recipe):
+        self.g, self.recipe, self.left, self.push = g, recipe, 0, 0.
 
     def __call__(self, steering):
         "What becomes of the steering, -1..1."
         g, r = self.g, self.recipe
-        if self.left == 0 and g.random() < r.pushes: self.left, self.push = int(g.integers(5, 16)), either_way(g, r.push)
+        if self.left == 0 and g.random() < r.pushes:
+            self.left, self.push = int(g.integers(5, 16)), either_way(g, r.push)
         self.left, self.push = (self.left - 1, self.push) if self.left else (0, 0.)
         return clip(steering + self.push + either_way(g, .06))
 
@@ -119,7 +131,7 @@ def episode_start(recipe, track, g):
 
 def frames(
     recipe, track, g,
-    pilot=None,   # frame -> (steering, throttle), which drives instead of the expert; one that has `reset` and `latency_s`
+    pilot=None,   # frame -> (steering, throttle), in place of the expert; one with `reset` and `latency_s`
 ):
     "One record after another, for ever: the number of the episode, and {field: value}."
     env, episode = Twin(track, direction=0, random=recipe.random), 0
@@ -135,7 +147,8 @@ def frames(
             given = pilot(frame) if pilot else (hand(steering), throttle)
             yield episode, fields_of(frame, steering, throttle, given[0], car.commands.latency_s, info)
             frame, _, end, _, info = env.step(given)
-            if end: break
+            if end:
+                break
         episode += 1
 
 # %% ../../nbs/sim/28_record.ipynb #a41501a5
@@ -149,10 +162,14 @@ def record_tub(
     "Record one tub of a recipe: 20 frames a second of the recipe's clock, a day for each tub."
     started, name = recipe.started + 86400*number, recipe.names[number]
     notes = [['twin', name], *(['twin/' + k, x] for k, x in asdict(recipe).items())]
-    with TubWriter(path, list(INPUTS), list(INPUTS.values()), notes, session=f'twin-{number}_0', created_at=started, sync_s=None) as w:
-        for n, (episode, record) in zip(range(recipe.frames), frames(recipe, name, rng(7, recipe.seed, number), pilot)):
-            w.write({**record, '_timestamp_ms': started*1000 + 50*n, '_session_id': f'twin-{number}_{episode}'})
-            if tick: tick()
+    with TubWriter(path, list(INPUTS), list(INPUTS.values()), notes,
+                   session=f'twin-{number}_0', created_at=started, sync_s=None) as w:
+        for n, (episode, record) in zip(range(recipe.frames),
+                                        frames(recipe, name, rng(7, recipe.seed, number), pilot)):
+            w.write({**record, '_timestamp_ms': started*1000 + 50*n,
+                     '_session_id': f'twin-{number}_{episode}'})
+            if tick:
+                tick()
     return Path(path)
 
 # %% ../../nbs/sim/28_record.ipynb #fc7e8abe
@@ -175,9 +192,12 @@ def serve_with(record):
     def tick():
         say.write(b'.')
         say.flush()
-    try: record(tick)
-    except BrokenPipeError: os._exit(1)   # the first process is gone
-    except Exception as e: say.write(b'!' + pickle.dumps(e))
+    try:
+        record(tick)
+    except BrokenPipeError:
+        os._exit(1)   # the first process is gone
+    except Exception as e:
+        say.write(b'!' + pickle.dumps(e))
 
 def serve():
     "Record the share that the input names: the main program of a process of `record`."
@@ -190,20 +210,27 @@ def in_processes(
     tick,     # called with a number of frames
     module='edgecar.sim.record',   # whose `serve` does it
 ):
-    "Record in processes of our own; when one fails, or at ctrl-C, all of them end. EdgecarError when one is ended by somebody else."
+    """Record in processes of our own; when one fails, or at ctrl-C, all of them end.
+    EdgecarError when one is ended by somebody else."""
     with contextlib.ExitStack() as stack:
         running = {}
         for share in shares:
-            p = stack.enter_context(subprocess.Popen([sys.executable, '-c', f'from {module} import serve; serve()'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0))
+            p = stack.enter_context(
+                subprocess.Popen([sys.executable, '-c', f'from {module} import serve; serve()'],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0))
             stack.callback(p.kill)
-            with p.stdin: p.stdin.write(json.dumps(share).encode())
+            with p.stdin:
+                p.stdin.write(json.dumps(share).encode())
             running[p.stdout.fileno()] = p
         while running:
             for pipe in select.select(list(running), [], [])[0]:
                 dots, failed, why = os.read(pipe, 4096).partition(b'!')
                 tick(len(dots))
-                if failed: raise pickle.loads(why + running[pipe].stdout.read())
-                if not dots and running.pop(pipe).wait(): raise EdgecarError('a process of the recording was ended', mend='run it again; is there enough memory?')
+                if failed:
+                    raise pickle.loads(why + running[pipe].stdout.read())
+                if not dots and running.pop(pipe).wait():
+                    raise EdgecarError('a process of the recording was ended',
+                                       mend='run it again; is there enough memory?')
 
 # %% ../../nbs/sim/28_record.ipynb #62157a1f
 @contextlib.contextmanager
@@ -213,7 +240,8 @@ def fresh(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 ):                     # the recording, beside `to`
-    "A recording that is gone after the block, unless it was moved; EdgecarError when there is no room or no right to make it."
+    """A recording that is gone after the block, unless it was moved;
+    EdgecarError when there is no room or no right to make it."""
     new = to.parent/f'.{to.name}.new'
     held, n = None, len(recipe.names)
     workers = min(workers or os.cpu_count(), n)
@@ -221,11 +249,17 @@ def fresh(
         try:
             new.mkdir(parents=True, exist_ok=True)
             held = lock(new)
-            for old in new.iterdir(): shutil.rmtree(old)
+            for old in new.iterdir():
+                shutil.rmtree(old)
             with progress(desc='recording', total=recipe.frames*n, unit='frame', disable=not bar) as shown:
-                if workers == 1: record_share(new/'all', recipe, range(n), shown.update)
-                else: in_processes([(str(new/'all'), asdict(recipe), list(range(i, n, workers))) for i in range(workers)], shown.update)
-        except OSError as e: raise EdgecarError(f'cannot be recorded ({e.strerror or e})', to, 'is there room, and may you write there? nothing was left behind') from e
+                if workers == 1:
+                    record_share(new/'all', recipe, range(n), shown.update)
+                else:
+                    in_processes([(str(new/'all'), asdict(recipe), list(range(i, n, workers)))
+                                  for i in range(workers)], shown.update)
+        except OSError as e:
+            raise EdgecarError(f'cannot be recorded ({e.strerror or e})', to,
+                               'is there room, and may you write there? nothing was left behind') from e
         yield new/'all'
     finally:
         if held is not None:
@@ -241,23 +275,30 @@ def record(
 )->Path:               # `to`
     "Record a recipe, whole or not at all; EdgecarError when something is there."
     to = Path(to).absolute()
-    if taken(to): raise EdgecarError('is there already', to, 'move it away, or record to another folder')
-    with fresh(to, recipe, workers, bar) as new: new.rename(to)
+    if taken(to):
+        raise EdgecarError('is there already', to, 'move it away, or record to another folder')
+    with fresh(to, recipe, workers, bar) as new:
+        new.rename(to)
     return to
 
 # %% ../../nbs/sim/28_record.ipynb #b86fd455
 def starter_recipe(repo=None)->Recipe:
     "The section `data` of the repository's `params.yaml`."
     file = Path(repo or root())/'params.yaml'
-    try: return Recipe(**yaml.safe_load(file.read_text())['data'])
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as e: raise EdgecarError(f'has no recipe for the starter recording ({e})', file, 'restore its section `data`: git checkout params.yaml') from None
+    try:
+        return Recipe(**yaml.safe_load(file.read_text())['data'])
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as e:
+        raise EdgecarError(f'has no recipe for the starter recording ({e})', file,
+                           'restore its section `data`: git checkout params.yaml') from None
 
 # %% ../../nbs/sim/28_record.ipynb #439ff1a0
 def _from_dvc(to, want):
     "Whether DVC brought the folder out of its cache, or else out of its remote; half of it does not stay."
     pin, at = f'{to.name}.dvc', dict(folder=to.parent)
-    if run_dvc('checkout', pin, **at).returncode and run_dvc('remote', 'list', **at).stdout.strip(): run_dvc('pull', pin, quiet=False, **at)
-    if taken(to) and digest(to) == want: return True
+    if run_dvc('checkout', pin, **at).returncode and run_dvc('remote', 'list', **at).stdout.strip():
+        run_dvc('pull', pin, quiet=False, **at)
+    if taken(to) and digest(to) == want:
+        return True
     shutil.rmtree(to, ignore_errors=True)
     return False
 
@@ -268,13 +309,17 @@ def unlike(
 )->str:             # empty when nothing is, or when the twin did not record it
     "What the notes of a recording say otherwise than the recipe."
     notes = Tub(tubs[0]).metadata if (tubs := find_tubs(folder)) else {}
-    return ', '.join(f'{k} {notes["twin/" + k]} instead of {x}' for k, x in asdict(recipe).items() if notes.get('twin/' + k, x) != x)
+    return ', '.join(f'{k} {notes["twin/" + k]} instead of {x}'
+                     for k, x in asdict(recipe).items() if notes.get('twin/' + k, x) != x)
 
 # %% ../../nbs/sim/28_record.ipynb #754a61e7
 def _other(to, found, want, first=None):
     "The error of a recording that is not what is pinned."
-    return EdgecarError(f'recorded, it has the digest {found}, and {to.name}.dvc pins {want}; nothing was installed' + (f'; the first file that differs is {first}' if first else ''), to,
-        f'if recipe or simulator were changed on purpose, remove {to.name}/, `edgecar record --to {to.name}`, `dvc add {to.name}`; if not, compare the installed packages with Pipfile.lock')
+    return EdgecarError(
+        f'recorded, it has the digest {found}, and {to.name}.dvc pins {want}; '
+        'nothing was installed' + (f'; the first file that differs is {first}' if first else ''), to,
+        f'if recipe or simulator were changed on purpose, remove {to.name}/, `edgecar record --to '
+        f'{to.name}`, `dvc add {to.name}`; if not, compare the installed packages with Pipfile.lock')
 
 def starter(
     to=None,              # folder; `data` of the repository if None
@@ -282,16 +327,23 @@ def starter(
     recipe:Recipe=None,   # the section `data` of `params.yaml` if None
     bar:bool=True,        # show progress
 )->str:                   # which way it was had: 'already there', 'from DVC', 'recorded'
-    "Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it; EdgecarError when what is there, or what was made, is something else."
+    """Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it;
+    EdgecarError when what is there, or what was made, is something else."""
     to = Path(to or root()/'data').absolute()
     want, recipe = pinned(to), recipe or starter_recipe(to.parent)
     if taken(to):
         other = unlike(to, recipe)
-        if want in (None, digest(to)): return 'already there' + (f', recorded with {other} (to record it again: remove {to.name}/, `edgecar record --to {to.name}`, `dvc add {to.name}`)' if other else '')
-        raise EdgecarError(f'is there, but is not what {to.name}.dvc pins; it was not touched', to, f'move it away and run this again; if the change is meant, `dvc add {to.name}`')
-    if want and _from_dvc(to, want): return 'from DVC'
+        if want in (None, digest(to)):
+            return 'already there' + (f', recorded with {other} (to record it again: remove {to.name}/, '
+                                      f'`edgecar record --to {to.name}`, `dvc add {to.name}`)'
+                                      if other else '')
+        raise EdgecarError(f'is there, but is not what {to.name}.dvc pins; it was not touched', to,
+                           f'move it away and run this again; if the change is meant, `dvc add {to.name}`')
+    if want and _from_dvc(to, want):
+        return 'from DVC'
     with fresh(to, recipe, workers, bar) as new:
-        if want not in (None, found := digest(new)): raise _other(to, found, want)
+        if want not in (None, found := digest(new)):
+            raise _other(to, found, want)
         new.rename(to)
     return 'recorded'
 
@@ -302,11 +354,16 @@ def check(
     recipe:Recipe=None,   # the section `data` of `params.yaml` if None
     bar:bool=True,        # show progress
 )->str:                   # the digest
-    "Record the starter afresh, beside it, and compare with what `data.dvc` pins; EdgecarError when they differ."
+    """Record the starter afresh, beside it, and compare with what `data.dvc` pins;
+    EdgecarError when they differ."""
     to = Path(to or root()/'data').absolute()
-    if not (want := pinned(to)): raise EdgecarError('is not pinned', to, f'dvc add {to.name}')
+    if not (want := pinned(to)):
+        raise EdgecarError('is not pinned', to, f'dvc add {to.name}')
     with fresh(to, recipe or starter_recipe(to.parent), workers, bar) as new:
-        if (found := digest(new)) == want: return found
+        if (found := digest(new)) == want:
+            return found
         same = lambda a, b: b.is_file() and a.read_bytes() == b.read_bytes()
-        first = next((p.relative_to(new) for p in sorted(new.rglob('*')) if p.is_file() and not same(p, to/p.relative_to(new))), None) if to.is_dir() else None
+        first = (next((p.relative_to(new) for p in sorted(new.rglob('*'))
+                       if p.is_file() and not same(p, to/p.relative_to(new))), None)
+                 if to.is_dir() else None)
     raise _other(to, found, want, first)

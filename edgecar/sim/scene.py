@@ -31,7 +31,8 @@ def _deepest(a, b, n):
             dx = b[v.X] + q*DISCS*cb - a[v.X] - p*DISCS*ca
             dy = b[v.Y] + q*DISCS*sb - a[v.Y] - p*DISCS*sa
             far = np.sqrt(dx*dx + dy*dy)
-            if 2*RADIUS - far <= deep: continue
+            if 2*RADIUS - far <= deep:
+                continue
             deep = 2*RADIUS - far
             n[0], n[1] = (dx/far, dy/far) if far > 1e-9 else (1., 0.)
     return deep
@@ -51,9 +52,11 @@ def _push(row, nx, ny, metres, speed):
 def _touch(a, b, n):
     "Keep two cars from going through each other; whether they touch."
     dx, dy = b[v.X] - a[v.X], b[v.Y] - a[v.Y]
-    if dx*dx + dy*dy > .2: return False
+    if dx*dx + dy*dy > .2:
+        return False
     deep = _deepest(a, b, n)
-    if deep <= 0: return False
+    if deep <= 0:
+        return False
     sa, ca = sincos(a[v.YAW])
     sb, cb = sincos(b[v.YAW])
     ax, ay = a[v.VX]*ca - a[v.VY]*sa, a[v.VX]*sa + a[v.VY]*ca
@@ -81,14 +84,19 @@ def together(
             felt[i, 1] += rows[i, v.AY]
         for i in range(len(rows)):
             for j in range(i):
-                if _touch(rows[j], rows[i], n): touched[i], touched[j] = j, i
-    for i in range(len(rows)): rows[i, v.AX], rows[i, v.AY] = felt[i, 0]/steps, felt[i, 1]/steps
+                if _touch(rows[j], rows[i], n):
+                    touched[i], touched[j] = j, i
+    for i in range(len(rows)):
+        rows[i, v.AX], rows[i, v.AY] = felt[i, 0]/steps, felt[i, 1]/steps
 
 # %% ../../nbs/sim/36_scene.ipynb #6197124d
 def pedals(control, forward_mps:float)->tuple:
     "(steering, throttle) of a `Control`."
-    if not control.brake: return control.steering, control.throttle
-    return control.steering, -control.brake if forward_mps > .05 else min(control.brake, -forward_mps/4) if forward_mps < -.05 else 0.
+    if not control.brake:
+        return control.steering, control.throttle
+    if forward_mps > .05:
+        return control.steering, -control.brake
+    return control.steering, min(control.brake, -forward_mps/4) if forward_mps < -.05 else 0.
 
 # %% ../../nbs/sim/36_scene.ipynb #7a7a44de
 def cast(
@@ -104,34 +112,41 @@ def cast(
     dx, dy = d[0] - x - lidar.ahead_m*c, d[1] - y - lidar.ahead_m*s
     along, aside = dx*cosine[:, None] + dy*sine[:, None], dy*cosine[:, None] - dx*sine[:, None]
     gap = d[2]*d[2] - aside*aside
-    flat = np.where((gap > 0) & (along > 0), along - np.sqrt(np.maximum(gap, 0)), np.inf)   # m over the floor to each disc
+    # m over the floor to each disc
+    flat = np.where((gap > 0) & (along > 0), along - np.sqrt(np.maximum(gap, 0)), np.inf)
     points = []
     for level in range(lidar.levels):
         down, level_cosine = sincos((lidar.down_deg + level*lidar.delta_deg)*PI/180)
         height = lidar.above_m - np.minimum(flat, 1e6)*(down/max(level_cosine, 1e-6))
-        far = np.min(np.where((height >= 0) & (height <= d[3]), flat/max(level_cosine, 1e-6), np.inf), 1, initial=lidar.above_m/down if down > 1e-6 else np.inf)*PER_M
-        points += [dict(d=round(float(far[i]), 2), rx=i*lidar.step_deg, ry=level*lidar.delta_deg) for i in np.flatnonzero(far <= lidar.reach)]
+        far = np.min(np.where((height >= 0) & (height <= d[3]), flat/max(level_cosine, 1e-6), np.inf), 1,
+                     initial=lidar.above_m/down if down > 1e-6 else np.inf)*PER_M
+        points += [dict(d=round(float(far[i]), 2), rx=i*lidar.step_deg, ry=level*lidar.delta_deg)
+                   for i in np.flatnonzero(far <= lidar.reach)]
     return points
 
 # %% ../../nbs/sim/36_scene.ipynb #8ec45bdd
 class Seat:
     "A car in a scene, number `number` of the start."
     def __init__(self, scene, number):
-        self.scene, self.number, self.body, self.lidar, self.eyes, self.cameras = scene, number, Body(name=f'car {number + 1}'), None, {}, {}
+        self.scene, self.number, self.body = scene, number, Body(name=f'car {number + 1}')
+        self.lidar, self.eyes, self.cameras = None, {}, {}
         self.car, self.frame, self.file, self.frames, self.events = None, None, b'', 0, []
         self.reset()
         self.look('image', Eye())
 
     def look(self, key, eye):
         "Change a camera, `image` or `image_b`."
-        self.eyes[key], self.cameras[key] = eye, Camera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
+        self.eyes[key] = eye
+        self.cameras[key] = Camera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
 
     def reset(self):
         "Back to the start, standing."
         track, behind = self.scene.track, .5 + .6*self.number
         seed = self.car.noise if self.car else 1000*self.number
-        self.car = Car(track, seed=seed, station=1 - behind/track.length_m % 1, right_m=(0, .15, -.15)[self.number % 3])
-        self.control, self.hit, self.out, self.passed, self.crossed = HALT, 'none', False, set(), -1.   # crossed: when it last did, s of its course
+        self.car = Car(track, seed=seed, station=1 - behind/track.length_m % 1,
+                       right_m=(0, .15, -.15)[self.number % 3])
+        # crossed: when it last did, s of its course
+        self.control, self.hit, self.out, self.passed, self.crossed = HALT, 'none', False, set(), -1.
 
     def place(self, x, y, yaw):
         "Put it somewhere, standing: m and rad."
@@ -167,10 +182,13 @@ def see(seat, key)->np.ndarray:   # (h, w, 3) uint8
 def _judge(seat, round):
     "The rules of a race, for a car that may just have come round."
     car, track = seat.car, seat.scene.track
-    if abs(car.cte) < track.width_m: seat.passed.add(int(4*car.course.s/track.length_m))
+    if abs(car.cte) < track.width_m:
+        seat.passed.add(int(4*car.course.s/track.length_m))
     missed = round and len(seat.passed) < 4
-    if round: seat.passed.clear()
-    if missed: seat.events.append(('missed_checkpoint', {}))
+    if round:
+        seat.passed.clear()
+    if missed:
+        seat.events.append(('missed_checkpoint', {}))
     if missed or abs(car.cte) > track.width_m/2 + 1:
         seat.out = True
         seat.events.append(('DQ', {}))
@@ -182,31 +200,39 @@ def _note(seat):
     crossing = course.crossed is not None and course.crossed > seat.crossed
     if crossing:
         seat.crossed = course.crossed
-        seat.events.append(('collision_with_starting_line', dict(starting_line_index=0, timeStamp=scene.time - (course.time - course.crossed))))
-    if scene.laps and not seat.out: _judge(seat, crossing and not first)
-    if not crossing or first or seat.out: return
+        when = scene.time - (course.time - course.crossed)
+        seat.events.append(('collision_with_starting_line', dict(starting_line_index=0, timeStamp=when)))
+    if scene.laps and not seat.out:
+        _judge(seat, crossing and not first)
+    if not crossing or first or seat.out:
+        return
     seat.events.append(('cross_start', dict(lap_time=f'{course.last_lap_time:.3f}')))
-    if course.lap_count == scene.laps: seat.events.append(('race_stop', {}))
+    if course.lap_count == scene.laps:
+        seat.events.append(('race_stop', {}))
 
 # %% ../../nbs/sim/36_scene.ipynb #cc1409f4
 class Scene:
     "The road called `name`; a race over `laps` if given. `paced`: it waits for its clients' commands."
     def __init__(self, name:str, rate_hz:float=20., laps:int=None, paced=False):
-        self.name, self.track, self.rate_hz, self.laps, self.paced = name, find_track(track_name(name)), rate_hz, laps, paced
+        self.name, self.track = name, find_track(track_name(name))
+        self.rate_hz, self.laps, self.paced = rate_hz, laps, paced
         self.seats, self.steps, self.due = [], 0, 0.   # due: sub-steps, and the part of one that is left over
 
     @property
-    def time(self): return self.steps/v.RATE_HZ   # s
+    def time(self):
+        return self.steps/v.RATE_HZ   # s
 
     def join(self):
         "A new car: its `Seat`."
         taken = {s.number for s in self.seats}
         seat = Seat(self, next(n for n in range(len(taken) + 1) if n not in taken))
         self.seats.append(seat)
-        if self.laps: seat.events.append(('race_start', {}))
+        if self.laps:
+            seat.events.append(('race_start', {}))
         return seat
 
-    def leave(self, seat): self.seats.remove(seat)
+    def leave(self, seat):
+        self.seats.remove(seat)
 
     def step(self):
         "Drive all cars for 1 / rate_hz s."
@@ -215,48 +241,61 @@ class Scene:
         self.steps, self.due = self.steps + steps, self.due - steps
         hits = _drive(self.seats, steps)
         for seat, hit in zip(self.seats, hits):
-            if hit != 'none': seat.hit = hit
-            if len(seat.car.path) > 2000: del seat.car.path[:1000]
+            if hit != 'none':
+                seat.hit = hit
+            if len(seat.car.path) > 2000:
+                del seat.car.path[:1000]
             _note(seat)
 
 # %% ../../nbs/sim/36_scene.ipynb #422f8162
 def telemetry(seat)->dict:
     "What a client is told after a step, as `pack` takes it; takes the pictures."
     car, told, track = seat.car, info(seat.car), seat.scene.track
-    message = dict(steering_angle=seat.control.steering, throttle=seat.control.throttle, speed=told['speed'], hit=seat.hit, time=seat.scene.time,
-        activeNode=int(car.station), totalNodes=len(track.xy), cte=told['cte']*PER_M, gyro_w=0., pictures={})
-    for key, names in _PARTS.items(): message.update(zip(names, told[key]))
+    message = dict(steering_angle=seat.control.steering, throttle=seat.control.throttle, speed=told['speed'],
+                   hit=seat.hit, time=seat.scene.time, activeNode=int(car.station), totalNodes=len(track.xy),
+                   cte=told['cte']*PER_M, gyro_w=0., pictures={})
+    for key, names in _PARTS.items():
+        message.update(zip(names, told[key]))
     for key, eye in seat.eyes.items():
         frame = see(seat, key)
         file = encode(frame, eye.encoding, eye.grey)
-        if key == 'image': seat.frame, seat.file = frame, file
+        if key == 'image':
+            seat.frame, seat.file = frame, file
         message['pictures'][key] = base64.b64encode(file)
-    if seat.lidar: message['lidar'] = cast(seat.lidar, *car.state[:3], _discs(seat))
+    if seat.lidar:
+        message['lidar'] = cast(seat.lidar, *car.state[:3], _discs(seat))
     seat.hit, seat.frames = 'none', seat.frames + 1
     return message
 
 # %% ../../nbs/sim/36_scene.ipynb #607224b3
-_PARTS = {key: [f'{key}_{a}' for a in 'xyz'] for key in ('pos', 'vel', 'accel', 'gyro')} | dict(car=['roll', 'pitch', 'yaw'])
+_PARTS = ({key: [f'{key}_{a}' for a in 'xyz'] for key in ('pos', 'vel', 'accel', 'gyro')}
+          | dict(car=['roll', 'pitch', 'yaw']))
 
 def _discs(seat):
     "All that a seat's lidar can meet."
-    cars = [(x + k*DISCS*c, y + k*DISCS*s, RADIUS, .14) for o in seat.scene.seats if o is not seat for x, y, yaw in [o.car.state[:3]] for s, c in [sincos(yaw)] for k in (-1, 0, 1)]
+    cars = [(x + k*DISCS*c, y + k*DISCS*s, RADIUS, .14) for o in seat.scene.seats if o is not seat
+            for x, y, yaw in [o.car.state[:3]] for s, c in [sincos(yaw)] for k in (-1, 0, 1)]
     return cars + [(x, y, .07, .23) for x, y in seat.scene.track.cones]
 
 # %% ../../nbs/sim/36_scene.ipynb #42d2f0b8
 def node(scene, index:int)->dict:
     "Where a node of the road is; EdgecarError when there is no such."
     xy, tangent = scene.track.xy, scene.track.tangent
-    if not 0 <= index < len(xy): raise EdgecarError(f'there is no node {index}', mend=f'ask for 0 to {len(xy) - 1}')
+    if not 0 <= index < len(xy):
+        raise EdgecarError(f'there is no node {index}', mend=f'ask for 0 to {len(xy) - 1}')
     q = turn(float(np.arctan2(tangent[index, 1], tangent[index, 0])))
-    return dict(index=index, pos_x=xy[index, 0]*PER_M, pos_y=0., pos_z=xy[index, 1]*PER_M, **dict(zip(('Qx', 'Qy', 'Qz', 'Qw'), q)))
+    return dict(index=index, pos_x=xy[index, 0]*PER_M, pos_y=0., pos_z=xy[index, 1]*PER_M,
+                **dict(zip(('Qx', 'Qy', 'Qz', 'Qw'), q)))
 
 # %% ../../nbs/sim/36_scene.ipynb #fa50052b
 def place(seat, message):
-    "Put a car where a message says, along the road if it does not say how; EdgecarError when it says nothing sensible."
+    """Put a car where a message says, along the road if it does not say how;
+    EdgecarError when it says nothing sensible."""
     x, y = (number(message, k, -800, 800)/PER_M for k in ('pos_x', 'pos_z'))
-    if quaternion := [number(message, k, -1, 1) for letter in 'xyzw' for k in (f'Q{letter}', f'q{letter}') if k in message]:
-        if len(quaternion) != 4: raise EdgecarError('a quaternion has four numbers', mend='send Qx, Qy, Qz and Qw, or none')
+    if quaternion := [number(message, k, -1, 1) for letter in 'xyzw'
+                      for k in (f'Q{letter}', f'q{letter}') if k in message]:
+        if len(quaternion) != 4:
+            raise EdgecarError('a quaternion has four numbers', mend='send Qx, Qy, Qz and Qw, or none')
         return seat.place(x, y, heading(*quaternion))
     seat.place(x, y, 0.)
     tx, ty = seat.car.track.tangent[int(seat.car.station)]

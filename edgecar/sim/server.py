@@ -42,25 +42,34 @@ class Limits:
 # %% ../../nbs/sim/37_server.ipynb #7e31e80f
 def loopback(host:str)->bool:
     "Whether only this machine can reach `host`."
-    try: return host == 'localhost' or ipaddress.ip_address(host).is_loopback
-    except ValueError: return False
+    try:
+        return host == 'localhost' or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 def permitted(host, token, anyone):
     "EdgecarError unless it is safe to listen there."
-    if token is not None and len(token) < 8: raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
+    if token is not None and len(token) < 8:
+        raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
     if not loopback(host) and token is None and not anyone:
-        raise EdgecarError(f'{host} lets others drive here', mend='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
+        raise EdgecarError(
+            f'{host} lets others drive here',
+            mend='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
 
 # %% ../../nbs/sim/37_server.ipynb #8f194e09
 def send(client, kind, **fields):
-    if not client.transport.is_closing(): client.transport.write(pack(kind, **fields))
+    if not client.transport.is_closing():
+        client.transport.write(pack(kind, **fields))
 
 def tell(client):
     "Send what happened, and what the car sees; nothing more to one that does not read."
-    if client.stuck: return client.seat.events.clear()
-    for kind, fields in client.seat.events: send(client, kind, **fields)
+    if client.stuck:
+        return client.seat.events.clear()
+    for kind, fields in client.seat.events:
+        send(client, kind, **fields)
     client.seat.events.clear()
-    try: send(client, 'telemetry', **telemetry(client.seat))
+    try:
+        send(client, 'telemetry', **telemetry(client.seat))
     except Exception:   # of one client, and no reason to fail the others
         log.exception('client: no picture could be taken')
         bye(client, 'no picture could be taken')
@@ -73,21 +82,27 @@ def seated(server, scene):
 def paced(server, scene):
     "Move a paced scene when nobody is waited for."
     clients = seated(server, scene)
-    if not scene.paced or not clients or not all(c.fresh or c.parked for c in clients) or not any(c.fresh for c in clients): return
+    if (not scene.paced or not clients
+        or not all(c.fresh or c.parked for c in clients) or not any(c.fresh for c in clients)):
+        return
     scene.step()
     for client in clients:
         client.fresh = False
-        if client.seat: tell(client)
+        if client.seat:
+            tell(client)
 
 # %% ../../nbs/sim/37_server.ipynb #44401aa8
 def leave(client):
     "Give up the car; those that waited for it need not."
-    if not client.seat: return
+    if not client.seat:
+        return
     seat, client.seat = client.seat, None
     scene = seat.scene
     scene.leave(seat)
-    if not scene.seats: client.server.scenes.pop(scene.name, None)
-    else: paced(client.server, scene)
+    if not scene.seats:
+        client.server.scenes.pop(scene.name, None)
+    else:
+        paced(client.server, scene)
 
 def bye(client, why):
     "End the connection; the car goes at once."
@@ -105,31 +120,40 @@ def load(client, name):
     client.seat, client.fresh, client.commanded = scene.join(), False, client.loop.time()
     send(client, 'scene_loaded')
     send(client, 'car_loaded')
-    if scene.paced: tell(client)
+    if scene.paced:
+        tell(client)
 
 def welcome(client):
-    if not client.server.scene: return send(client, 'scene_selection_ready', loaded='1')
-    if client.server.laps: send(client, 'need_car_config')
+    if not client.server.scene:
+        return send(client, 'scene_selection_ready', loaded='1')
+    if client.server.laps:
+        send(client, 'need_car_config')
     load(client, client.server.scene)
 
 # %% ../../nbs/sim/37_server.ipynb #e7915a5d
 def drive(client, message):
     "A command. When the scene is paced by its clients, it moves as soon as all have given theirs."
-    if not client.seat: return
-    client.seat.control, client.commanded, client.fresh, client.parked = Control.read(message), client.loop.time(), True, False
+    if not client.seat:
+        return
+    client.seat.control, client.commanded = Control.read(message), client.loop.time()
+    client.fresh, client.parked = True, False
     paced(client.server, client.seat.scene)
 
 def show(client):
     "A frame out of turn, for a paced client whose car was moved."
     client.commanded = client.loop.time()
-    if client.seat.scene.paced: tell(client)
+    if client.seat.scene.paced:
+        tell(client)
 
 # %% ../../nbs/sim/37_server.ipynb #af11ba2b
 def _verify(client, m):
-    if not hmac.compare_digest(str(m.get('private_key')).encode(errors='replace'), (client.server.token or '').encode()): raise EdgecarError('the token is another')
+    if not hmac.compare_digest(str(m.get('private_key')).encode(errors='replace'),
+                               (client.server.token or '').encode()):
+        raise EdgecarError('the token is another')
     first, client.verified = not client.verified, True
     send(client, 'verified')
-    if first: welcome(client)
+    if first:
+        welcome(client)
 
 def _exit(client, m):
     leave(client)
@@ -137,8 +161,10 @@ def _exit(client, m):
 
 def _quit(client, m):
     "The simulator ends, if nobody else is there."
-    if len(client.server.clients) == 1 and loopback(client.server.host): client.server.stopped.set()
-    else: bye(client, 'it wants to quit')
+    if len(client.server.clients) == 1 and loopback(client.server.host):
+        client.server.stopped.set()
+    else:
+        bye(client, 'it wants to quit')
 
 # %% ../../nbs/sim/37_server.ipynb #d379b2c0
 def _reset(client, m):
@@ -149,27 +175,38 @@ def _place(client, m):
     place(client.seat, m)
     show(client)
 
-def _body(client, m): client.seat.body = Body.read(m)
+def _body(client, m):
+    client.seat.body = Body.read(m)
 
-def _lidar(client, m): client.seat.lidar = Lidar.read(m)
+def _lidar(client, m):
+    client.seat.lidar = Lidar.read(m)
 
 # %% ../../nbs/sim/37_server.ipynb #92ae1f80
 def _mode(client, m):
     "Who drives alone may choose the clock."
-    if len(client.seat.scene.seats) > 1: return
+    if len(client.seat.scene.seats) > 1:
+        return
     paced = m.get('step_mode') == 'synchronous'
-    client.seat.scene.rate_hz = 1/number(m, 'time_step', .01, 1, 1/client.server.rate_hz) if paced else client.server.rate_hz
+    client.seat.scene.rate_hz = (1/number(m, 'time_step', .01, 1, 1/client.server.rate_hz)
+                                 if paced else client.server.rate_hz)
     client.seat.scene.paced, client.fresh = paced, False
 
 # %% ../../nbs/sim/37_server.ipynb #9d49d77f
-def _seated(does): return lambda client, m: does(client, m) if client.seat else None
+def _seated(does):
+    return lambda client, m: does(client, m) if client.seat else None
 
 ANSWERS = dict(
-    get_protocol_version=lambda client, m: send(client, 'protocol_version', version='2'), get_scene_names=lambda client, m: send(client, 'scene_names', scene_names=[*SCENES]),
-    load_scene=lambda client, m: client.server.scene or load(client, m.get('scene_name')), exit_scene=_exit, quit_app=_quit, verify=_verify, control=drive) | {k: _seated(does) for k, does in dict(
+    get_protocol_version=lambda client, m: send(client, 'protocol_version', version='2'),
+    get_scene_names=lambda client, m: send(client, 'scene_names', scene_names=[*SCENES]),
+    load_scene=lambda client, m: client.server.scene or load(client, m.get('scene_name')),
+    exit_scene=_exit, quit_app=_quit, verify=_verify, control=drive,
+) | {k: _seated(does) for k, does in dict(
     reset_car=_reset, set_position=_place, car_config=_body, lidar_config=_lidar, step_mode=_mode,
-    cam_config=lambda client, m: client.seat.look('image', Eye.read(m)), cam_config_b=lambda client, m: client.seat.look('image_b', Eye.read(m)),
-    node_position=lambda client, m: send(client, 'node_position', **node(client.seat.scene, int(number(m, 'index', -1, 1e6))))).items()}
+    cam_config=lambda client, m: client.seat.look('image', Eye.read(m)),
+    cam_config_b=lambda client, m: client.seat.look('image_b', Eye.read(m)),
+    node_position=lambda client, m: send(client, 'node_position',
+                                         **node(client.seat.scene, int(number(m, 'index', -1, 1e6)))),
+).items()}
 
 # %% ../../nbs/sim/37_server.ipynb #c41820bb
 COST = {'cam_config': 400, 'cam_config_b': 400, 'load_scene': 400}
@@ -181,12 +218,15 @@ def handle(client, raw):
         message = parse(raw)
         kind = message['msg_type']
         client.allowance -= COST.get(kind, 1)
-        if not client.verified and kind != 'verify': raise EdgecarError('it has not shown its token')
-        if does := ANSWERS.get(kind): does(client, message)
+        if not client.verified and kind != 'verify':
+            raise EdgecarError('it has not shown its token')
+        if does := ANSWERS.get(kind):
+            does(client, message)
     except EdgecarError as e:
         client.wrong += 1
         log.debug('client: %s', e)
-        if client.wrong > client.limits.wrong: bye(client, f'{client.wrong} messages made no sense, the last: {e}')
+        if client.wrong > client.limits.wrong:
+            bye(client, f'{client.wrong} messages made no sense, the last: {e}')
     except Exception:
         log.exception('client: a message was too much: %.200r', raw)
         bye(client, 'its message was too much')
@@ -195,8 +235,10 @@ def handle(client, raw):
 class Client(asyncio.Protocol):
     "A connection, with the `Seat` it drives."
     def __init__(self, server):
-        self.server, self.limits, self.seat, self.fresh, self.parked = server, server.limits, None, False, False
-        self.framer, self.waiting, self.wrong, self.stuck, self.verified = Framer(server.limits.message_bytes), deque(), 0, None, server.token is None
+        self.server, self.limits, self.seat = server, server.limits, None
+        self.framer, self.waiting = Framer(server.limits.message_bytes), deque()
+        self.fresh, self.parked, self.wrong, self.stuck = False, False, 0, None
+        self.verified = server.token is None
         self.later = None   # the rest of the work
 
     def connection_made(self, transport):
@@ -204,40 +246,49 @@ class Client(asyncio.Protocol):
         self.began = self.heard = self.commanded = self.filled = self.loop.time()
         self.allowance = self.limits.rate_hz/2
         transport.set_write_buffer_limits(self.limits.unread_bytes)
-        if len(self.server.clients) >= self.limits.clients: return bye(self, 'there is no room')
+        if len(self.server.clients) >= self.limits.clients:
+            return bye(self, 'there is no room')
         self.server.clients[self] = None
-        if self.verified: welcome(self)
+        if self.verified:
+            welcome(self)
 
     def connection_lost(self, error):
         self.waiting.clear()
         leave(self)
         self.server.clients.pop(self, None)
 
-    def pause_writing(self): self.stuck = self.loop.time()
+    def pause_writing(self):
+        self.stuck = self.loop.time()
 
     def resume_writing(self):
         self.stuck = None
         self.work()
 
     def data_received(self, data):
-        try: self.waiting.extend(self.framer.feed(data))
-        except EdgecarError as e: return bye(self, e)
+        try:
+            self.waiting.extend(self.framer.feed(data))
+        except EdgecarError as e:
+            return bye(self, e)
         self.work()
 
     def work(self):
         "Handle what waits, at most 5 ms at a time."
-        if self.later: self.later.cancel()
+        if self.later:
+            self.later.cancel()
         self.later, until = None, self.loop.time() + .005
         while self.waiting and not self.transport.is_closing():
             now = self.loop.time()
-            self.allowance = min(self.allowance + (now - self.filled)*self.limits.rate_hz, self.limits.rate_hz/2)
+            self.allowance = min(self.allowance + (now - self.filled)*self.limits.rate_hz,
+                                 self.limits.rate_hz/2)
             self.filled = now
-            if self.stuck: break
+            if self.stuck:
+                break
             if self.allowance < 0 or now > until:
                 self.later = self.loop.call_later(max(-self.allowance/self.limits.rate_hz, 0), self.work)
                 break
             handle(self, self.waiting.popleft())
-        if bool(self.waiting) == self.transport.is_reading(): (self.transport.pause_reading if self.waiting else self.transport.resume_reading)()
+        if bool(self.waiting) == self.transport.is_reading():
+            (self.transport.pause_reading if self.waiting else self.transport.resume_reading)()
 
 # %% ../../nbs/sim/37_server.ipynb #4af7c6a3
 class Server:
@@ -254,25 +305,32 @@ class Server:
         limits:Limits=Limits(),
     ):
         permitted(host, token, anyone)
-        if not 1 <= rate_hz <= 100: raise EdgecarError(f'rate_hz is {rate_hz}', mend='give 1 to 100')
-        if laps and not scene: raise EdgecarError('a race needs a scene', mend='name one')
-        self.host, self.port, self.pace, self.rate_hz, self.scene, self.laps, self.token, self.limits = host, port, paced, rate_hz, scene, laps, token, limits
+        if not 1 <= rate_hz <= 100:
+            raise EdgecarError(f'rate_hz is {rate_hz}', mend='give 1 to 100')
+        if laps and not scene:
+            raise EdgecarError('a race needs a scene', mend='name one')
+        self.host, self.port, self.pace, self.rate_hz = host, port, paced, rate_hz
+        self.scene, self.laps, self.token, self.limits = scene, laps, token, limits
         self.clients, self.scenes, self.stopped = {}, {}, asyncio.Event()
-        if scene: self.find(scene)
+        if scene:
+            self.find(scene)
 
     def find(self, name):
         "The scene of that name, a new one if there is none; EdgecarError when there cannot be."
-        return self.scenes.get(name) if isinstance(name, str) and name in self.scenes else Scene(name, self.rate_hz, self.laps, self.pace)
+        return (self.scenes.get(name) if isinstance(name, str) and name in self.scenes
+                else Scene(name, self.rate_hz, self.laps, self.pace))
 
 # %% ../../nbs/sim/37_server.ipynb #d3bbe233
 def real(server, scene, now):
     "Move one of them; a command that is old holds no longer."
     clients = seated(server, scene)
     for client in clients:
-        if now - client.commanded > server.limits.stale_s: client.seat.control = HALT
+        if now - client.commanded > server.limits.stale_s:
+            client.seat.control = HALT
     scene.step()
     for client in clients:
-        if client.seat: tell(client)
+        if client.seat:
+            tell(client)
 
 # %% ../../nbs/sim/37_server.ipynb #7b020b46
 async def keep_time(server:Server):
@@ -280,19 +338,26 @@ async def keep_time(server:Server):
     loop = asyncio.get_running_loop()
     due = loop.time()
     while True:
-        due = max(due + 1/server.rate_hz, loop.time() - 1/server.rate_hz)   # what was missed is not made up for
+        # what was missed is not made up for
+        due = max(due + 1/server.rate_hz, loop.time() - 1/server.rate_hz)
         await asyncio.sleep(due - loop.time() - .0015)
         scenes = [s for s in server.scenes.values() if not s.paced]
-        if scenes: time.sleep(max(due - loop.time(), 0))
-        for scene in scenes: real(server, scene, loop.time())
+        if scenes:
+            time.sleep(max(due - loop.time(), 0))
+        for scene in scenes:
+            real(server, scene, loop.time())
 
 # %% ../../nbs/sim/37_server.ipynb #1ed39533
 def _overdue(client, now, limits):
     "What a client has failed to do in time, or None."
-    if client.stuck and now - client.stuck > limits.partial_s: return 'it does not read'
-    if client.framer.rest.strip() and now - client.heard > limits.partial_s: return 'its message has no end'
-    if not client.verified and now - client.began > limits.partial_s: return 'it has shown no token'
-    if limits.idle_s and now - client.heard > limits.idle_s: return 'it says nothing'
+    if client.stuck and now - client.stuck > limits.partial_s:
+        return 'it does not read'
+    if client.framer.rest.strip() and now - client.heard > limits.partial_s:
+        return 'its message has no end'
+    if not client.verified and now - client.began > limits.partial_s:
+        return 'it has shown no token'
+    if limits.idle_s and now - client.heard > limits.idle_s:
+        return 'it says nothing'
 
 # %% ../../nbs/sim/37_server.ipynb #104a3694
 async def keep_house(server:Server):
@@ -302,31 +367,41 @@ async def keep_house(server:Server):
     while True:
         await asyncio.sleep(min(.25, limits.partial_s/4, limits.patience_s/4, limits.ping_s))
         now = loop.time()
-        if pinging := now - ping >= limits.ping_s: ping = now
+        if pinging := now - ping >= limits.ping_s:
+            ping = now
         for client in [*server.clients]:
-            if why := _overdue(client, now, limits): bye(client, why)
-            if pinging and client.seat and not client.stuck: send(client, 'ping')
-            if client.seat and client.seat.scene.paced and not client.fresh and now - client.commanded > limits.patience_s:
+            if why := _overdue(client, now, limits):
+                bye(client, why)
+            if pinging and client.seat and not client.stuck:
+                send(client, 'ping')
+            if (client.seat and client.seat.scene.paced and not client.fresh
+                and now - client.commanded > limits.patience_s):
                 client.parked, client.seat.control = True, HALT
                 paced(server, client.seat.scene)
 
 # %% ../../nbs/sim/37_server.ipynb #2bd72b83
 async def start(server:Server):
     "Listen; EdgecarError when the port is taken."
-    warm = Scene(server.scene or 'donkey')   # compile, or load what was compiled, before somebody waits for it
+    # compile, or load what was compiled, before somebody waits for it
+    warm = Scene(server.scene or 'donkey')
     for seat in [warm.join(), warm.join()]:
         warm.step()
         telemetry(seat)
     server.loop = asyncio.get_running_loop()
-    try: server.listener = await server.loop.create_server(lambda: Client(server), server.host, server.port)
-    except OSError as e: raise EdgecarError(f'cannot listen on {server.host}:{server.port} ({e.strerror})', mend='choose another port (--port), or end what listens there') from None
+    try:
+        server.listener = await server.loop.create_server(lambda: Client(server), server.host, server.port)
+    except OSError as e:
+        raise EdgecarError(f'cannot listen on {server.host}:{server.port} ({e.strerror})',
+                           mend='choose another port (--port), or end what listens there') from None
     server.port = server.listener.sockets[0].getsockname()[1]
     server.tasks = [asyncio.create_task(keep_time(server)), asyncio.create_task(keep_house(server))]
 
 async def close(server:Server):
-    for task in server.tasks: task.cancel()
+    for task in server.tasks:
+        task.cancel()
     server.listener.close()
-    for client in [*server.clients]: bye(client, 'the simulator ends')
+    for client in [*server.clients]:
+        bye(client, 'the simulator ends')
     await asyncio.gather(*server.tasks, return_exceptions=True)
 
 # %% ../../nbs/sim/37_server.ipynb #8b658395
@@ -335,18 +410,23 @@ def running(server:Server):
     "Run a server in another thread; what goes wrong at its start is raised here."
     ready, failed = threading.Event(), []
     async def main():
-        try: await start(server)
-        except Exception as e: return failed.append(e)
-        finally: ready.set()
+        try:
+            await start(server)
+        except Exception as e:
+            return failed.append(e)
+        finally:
+            ready.set()
         await server.stopped.wait()
         await close(server)
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
     ready.wait()
     try:
-        if failed: raise failed[0]
+        if failed:
+            raise failed[0]
         yield server
     finally:
         if not failed:
-            with contextlib.suppress(RuntimeError): server.loop.call_soon_threadsafe(server.stopped.set)
+            with contextlib.suppress(RuntimeError):
+                server.loop.call_soon_threadsafe(server.stopped.set)
         thread.join()

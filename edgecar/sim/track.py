@@ -35,7 +35,8 @@ def _spline(
 STEP = .025   # m between stations, about
 
 def _stations(points):
-    "Positions (n, 2), unit tangents (n, 2), curvature (n,) 1/m at equal steps along the curve, and its length in m."
+    """Positions (n, 2), unit tangents (n, 2), curvature (n,) 1/m at equal steps along the curve,
+    and its length in m."""
     fine = np.arange(64 * len(points) + 1) / 64
     p = _spline(points, fine)[0]
     d = p[1:] - p[:-1]
@@ -64,22 +65,31 @@ def _pairs(value, what):
     "`value` as (n, 2) float64; EdgecarError when it is anything else."
     mend = f'write {what} as [[x, y], [x, y], ...] in metres'
     rows = value.tolist() if isinstance(value, np.ndarray) else value
-    if not isinstance(rows, (list, tuple)): raise EdgecarError(f'{what} is {rows!r}', mend=mend)
+    if not isinstance(rows, (list, tuple)):
+        raise EdgecarError(f'{what} is {rows!r}', mend=mend)
     for i, row in enumerate(rows):
-        good = isinstance(row, (list, tuple)) and len(row) == 2 and all(type(v) in (int, float) and abs(v) <= 100 for v in row)   # NaN is not <= 100
-        if not good: raise EdgecarError(f'{what}[{i}] is {row!r}', mend=mend + ', each within 100 m of the origin')
+        good = (isinstance(row, (list, tuple)) and len(row) == 2
+                and all(type(v) in (int, float) and abs(v) <= 100 for v in row))   # NaN is not <= 100
+        if not good:
+            raise EdgecarError(f'{what}[{i}] is {row!r}', mend=mend + ', each within 100 m of the origin')
     return np.array(rows, np.float64).reshape(-1, 2)
 
 # %% ../../nbs/sim/21_track.ipynb #a65dcb81
 def _polygon(points):
     "The points without a last one that repeats the first; EdgecarError when they do not go once round."
-    if len(points) and (points[0] == points[-1]).all(): points = points[:-1]
-    if len(points) < 4: raise EdgecarError(f'has {len(points)} different points', mend='give at least 4 that go once round')
+    if len(points) and (points[0] == points[-1]).all():
+        points = points[:-1]
+    if len(points) < 4:
+        raise EdgecarError(f'has {len(points)} different points', mend='give at least 4 that go once round')
     d = np.roll(points, -1, axis=0) - points
     gaps = np.sqrt(d[:, 0]*d[:, 0] + d[:, 1]*d[:, 1])
-    if (i := int(gaps.argmin())) >= 0 and gaps[i] < .01: raise EdgecarError(f'points[{i}] and the next lie {gaps[i]:.3f} m apart', mend='leave one of them out')
+    if (i := int(gaps.argmin())) >= 0 and gaps[i] < .01:
+        raise EdgecarError(f'points[{i}] and the next lie {gaps[i]:.3f} m apart',
+                           mend='leave one of them out')
     if gaps[-1] > 3 * gaps[:-1].max():
-        raise EdgecarError(f'is open: its last point lies {gaps[-1]:.1f} m from its first, all others at most {gaps[:-1].max():.1f} m apart', mend='add the points that lead back to the start')
+        raise EdgecarError(f'is open: its last point lies {gaps[-1]:.1f} m from its first, '
+                           f'all others at most {gaps[:-1].max():.1f} m apart',
+                           mend='add the points that lead back to the start')
     return points
 
 # %% ../../nbs/sim/21_track.ipynb #7a6f82d1
@@ -87,31 +97,43 @@ def _polygon(points):
 class Track:
     "A closed road; EdgecarError when it crosses itself, is open, too wide for its bends, or no numbers."
     name:str
-    points:np.ndarray            # (k, 2) m: what draws the middle line to itself, k >= 4, in the direction of driving
+    points:np.ndarray            # (k, 2) m, k >= 4, as driven: what draws the middle line to itself
     width_m:float                # from white edge to white edge, .2..5
     cones:np.ndarray = ()        # (c, 2) m: where cones stand
     direction:int = 1            # -1: driven against the order in which its file gives the points
-    xy:np.ndarray = field(init=False, repr=False)         # (n, 2) float64 m: stations, equally spaced; after the last comes the first
-    tangent:np.ndarray = field(init=False, repr=False)    # (n, 2) float64: the direction of driving there, of length 1
+    # (n, 2) float64 m: stations, equally spaced; after the last comes the first
+    xy:np.ndarray = field(init=False, repr=False)
+    tangent:np.ndarray = field(init=False, repr=False)    # (n, 2) float64: direction of driving, length 1
     curvature:np.ndarray = field(init=False, repr=False)  # (n,) float64 1/m, positive in a left bend
     length_m:float = field(init=False)
     step_m:float = field(init=False)                      # between stations
 
     def __post_init__(self):
-        if not isinstance(self.name, str): raise EdgecarError(f'name is {self.name!r}', mend='put it in quotes')
-        if type(self.width_m) not in (int, float) or not .2 <= self.width_m <= 5: raise EdgecarError(f'width_m is {self.width_m!r}', mend='give the width of the road in metres, .2 to 5')
+        if not isinstance(self.name, str):
+            raise EdgecarError(f'name is {self.name!r}', mend='put it in quotes')
+        if type(self.width_m) not in (int, float) or not .2 <= self.width_m <= 5:
+            raise EdgecarError(f'width_m is {self.width_m!r}',
+                               mend='give the width of the road in metres, .2 to 5')
         points = _polygon(_pairs(self.points, 'points'))
         xy, tangent, curvature, length = _stations(points)
-        if length > 200: raise EdgecarError(f'is {length:.0f} m long', mend='keep it under 200 m; are the points in metres?')
+        if length > 200:
+            raise EdgecarError(f'is {length:.0f} m long',
+                               mend='keep it under 200 m; are the points in metres?')
         step = length / len(xy)
-        self.__dict__.update(points=points, cones=_pairs(self.cones, 'cones'), xy=xy, tangent=tangent, curvature=curvature, length_m=length, step_m=step)
+        self.__dict__.update(points=points, cones=_pairs(self.cones, 'cones'), xy=xy, tangent=tangent,
+                             curvature=curvature, length_m=length, step_m=step)
         tight = int(np.abs(curvature).argmax())
         radius = 1 / max(abs(curvature[tight]), 1e-9)
         at = lambda p: f'near ({p[0]:.1f}, {p[1]:.1f})'
         if not radius > self.width_m / 2:
-            raise EdgecarError(f'has a bend of radius {radius:.2f} m {at(xy[tight])}, and its road is {self.width_m} m wide', mend='move the points there further apart, or make the road narrower')
+            raise EdgecarError(
+                f'has a bend of radius {radius:.2f} m {at(xy[tight])}, and its road is {self.width_m} m wide',
+                mend='move the points there further apart, or make the road narrower')
         gap, where = _meeting(xy, step, PI/2 * self.width_m)
-        if gap < self.width_m: raise EdgecarError(f'meets itself {at(where)}: two pieces of a road {self.width_m} m wide lie {gap:.2f} m apart', mend='move the points there further apart, or make the road narrower')
+        if gap < self.width_m:
+            raise EdgecarError(
+                f'meets itself {at(where)}: two pieces of a road {self.width_m} m wide lie {gap:.2f} m apart',
+                mend='move the points there further apart, or make the road narrower')
 
     def reverse(self):
         "The same road, driven the other way from the same start."
@@ -146,7 +168,8 @@ def locate(
     best, s, right, station = np.inf, 0., 0., 0
     for i in range(n):
         dx, dy = x - xy[i, 0], y - xy[i, 1]
-        if dx*dx + dy*dy > within: continue
+        if dx*dx + dy*dy > within:
+            continue
         j = i + 1 if i + 1 < n else 0
         ax, ay = xy[j, 0] - xy[i, 0], xy[j, 1] - xy[i, 1]
         t = min(max((dx*ax + dy*ay) / (ax*ax + ay*ay), 0.), 1.)
@@ -160,7 +183,8 @@ def locate(
 # %% ../../nbs/sim/21_track.ipynb #3888f004
 @kernel
 def travelled(length, before, after):
-    "Metres along a closed line of this length from s `before` to s `after`, the short way; backwards is negative."
+    """Metres along a closed line of this length from s `before` to s `after`, the short way;
+    backwards is negative."""
     d = after - before
     return d - length * np.floor(d / length + .5)
 
@@ -173,23 +197,31 @@ def read(
     "A track from a file; EdgecarError, naming file and value, when it is no valid track."
     file = files('edgecar.sim')/'tracks'/f'{track}.toml' if track in TRACKS else Path(track)
     try:
-        with file.open('rb') as f: fields = tomllib.load(f)
-    except OSError as e: raise EdgecarError(e.strerror, file, f'name a .toml file or one of {", ".join(TRACKS)}') from None
-    except ValueError as e: raise EdgecarError(f'is not TOML ({e})', file, 'see `edgecar/sim/tracks/oval.toml`') from None
+        with file.open('rb') as f:
+            fields = tomllib.load(f)
+    except OSError as e:
+        raise EdgecarError(e.strerror, file, f'name a .toml file or one of {", ".join(TRACKS)}') from None
+    except ValueError as e:
+        raise EdgecarError(f'is not TOML ({e})', file, 'see `edgecar/sim/tracks/oval.toml`') from None
     try:
-        if unknown := sorted(set(fields) - {'name', 'width_m', 'points', 'cones'}): raise EdgecarError(f'has the unknown key {unknown[0]!r}', mend='use name, width_m, points, cones')
-        if missing := sorted({'width_m', 'points'} - set(fields)): raise EdgecarError(f'has no {missing[0]}', mend='add it')
+        if unknown := sorted(set(fields) - {'name', 'width_m', 'points', 'cones'}):
+            raise EdgecarError(f'has the unknown key {unknown[0]!r}', mend='use name, width_m, points, cones')
+        if missing := sorted({'width_m', 'points'} - set(fields)):
+            raise EdgecarError(f'has no {missing[0]}', mend='add it')
         return Track(**{'name': Path(file.name).stem} | fields)
-    except EdgecarError as e: raise EdgecarError(e.what, file, e.mend) from None
+    except EdgecarError as e:
+        raise EdgecarError(e.what, file, e.mend) from None
 
 # %% ../../nbs/sim/21_track.ipynb #8103c011
 def _shore(squares):
     "The corners (k, 2) that one meets going once round the outside of unit squares, counter-clockwise."
     corners = (0, 0), (1, 0), (1, 1), (0, 1)
-    edges = {((x + a, y + b), (x + c, y + d)) for x, y in squares for (a, b), (c, d) in zip(corners, corners[1:] + corners[:1])}
+    edges = {((x + a, y + b), (x + c, y + d)) for x, y in squares
+             for (a, b), (c, d) in zip(corners, corners[1:] + corners[:1])}
     following = {a: b for a, b in edges if (b, a) not in edges}
     path = [min(following)]
-    while (p := following[path[-1]]) != path[0]: path.append(p)
+    while (p := following[path[-1]]) != path[0]:
+        path.append(p)
     return path
 
 # %% ../../nbs/sim/21_track.ipynb #743f50f5
@@ -199,8 +231,10 @@ def _island(g, few=3, many=13):
     for _ in range(few + int(g.integers(many - few))):
         x, y = squares[int(g.integers(len(squares)))]
         dx, dy = ((1, 0), (0, 1), (-1, 0), (0, -1))[int(g.integers(4))]
-        if (x + dx, y + dy) not in squares: squares.append((x + dx, y + dy))
-    lone = any((x + 1, y + s) in squares and (x + 1, y) not in squares and (x, y + s) not in squares for x, y in squares for s in (-1, 1))
+        if (x + dx, y + dy) not in squares:
+            squares.append((x + dx, y + dy))
+    lone = any((x + 1, y + s) in squares and (x + 1, y) not in squares and (x, y + s) not in squares
+               for x, y in squares for s in (-1, 1))
     return _island(g, few, many) if lone else squares
 
 def _line(g, *squares):
@@ -208,8 +242,10 @@ def _line(g, *squares):
     p = np.array(_shore(_island(g, *squares)), np.float64)
     p = (p + .3 * (g.random(p.shape) - .5)) * (1.3 + .8 * g.random(2))
     p = np.stack([p, (p + np.roll(p, -1, axis=0)) / 2], 1).reshape(-1, 2)
-    for _ in range(3): p = (np.roll(p, 1, axis=0) + 2*p + np.roll(p, -1, axis=0)) / 4
-    if g.random() < .5: p = p[::-1]
+    for _ in range(3):
+        p = (np.roll(p, 1, axis=0) + 2*p + np.roll(p, -1, axis=0)) / 4
+    if g.random() < .5:
+        p = p[::-1]
     bend = np.abs(np.roll(p, 1, axis=0) - 2*p + np.roll(p, -1, axis=0))
     bend = sum(np.roll(bend[:, 0] + bend[:, 1], j) for j in range(-2, 3))
     p = np.roll(p, -int(bend.argmin()), axis=0)
@@ -222,7 +258,8 @@ def _cones(track, g):
     for _ in range(int(g.integers(9))):
         side, i = 1 - 2 * int(g.integers(2)), int(g.integers(len(track.xy)))
         x, y = track.beside(side * (track.width_m / 2 + .15 + .5 * g.random()))[i].tolist()
-        if abs(locate(track.xy, track.step_m, x, y)[1]) >= track.width_m / 2 + .1: cones.append([x, y])
+        if abs(locate(track.xy, track.step_m, x, y)[1]) >= track.width_m / 2 + .1:
+            cones.append([x, y])
     return cones
 
 # %% ../../nbs/sim/21_track.ipynb #0a4d9fdf
@@ -233,28 +270,37 @@ def generate(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # 12..30 m long, inside 9 m x 7 m, a road .7...1 m wide, no bend tighter than .6 m
     "A random valid track, the same on every machine; EdgecarError when `seed` is no whole number >= 0."
-    if not isinstance(seed, (int, np.integer)) or seed < 0: raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
     for trial in itertools.count():
         g = rng(int(seed), trial)
-        try: track = Track(f'track {seed}', _line(g), .7 + .01 * int(g.integers(31)))
-        except EdgecarError: continue
+        try:
+            track = Track(f'track {seed}', _line(g), .7 + .01 * int(g.integers(31)))
+        except EdgecarError:
+            continue
         size = track.xy.max(0) - track.xy.min(0) + track.width_m
-        if 12 <= track.length_m <= 30 and (size <= [9, 7]).all() and np.abs(track.curvature).max() <= 1/.6: return replace(track, cones=_cones(track, g))
+        if 12 <= track.length_m <= 30 and (size <= [9, 7]).all() and np.abs(track.curvature).max() <= 1/.6:
+            return replace(track, cones=_cones(track, g))
 
 # %% ../../nbs/sim/21_track.ipynb #07c53cdb
 def generate_long(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # 25 m and more, inside 10 m x 10 m, else as `generate`
     "A random long track, the same on every machine; EdgecarError when `seed` is no whole number >= 0."
-    if not isinstance(seed, (int, np.integer)) or seed < 0: raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
     for trial in itertools.count():
         g = rng(int(seed), trial, 1)
         line = _line(g, 5, 15)
-        if np.hypot(*(np.roll(line, -1, 0) - line).T).sum() < 24 or (np.ptp(line, 0) > 9).any(): continue
-        try: track = Track(f'long track {seed}', line, .7 + .01 * int(g.integers(31)))
-        except EdgecarError: continue
+        if np.hypot(*(np.roll(line, -1, 0) - line).T).sum() < 24 or (np.ptp(line, 0) > 9).any():
+            continue
+        try:
+            track = Track(f'long track {seed}', line, .7 + .01 * int(g.integers(31)))
+        except EdgecarError:
+            continue
         size = track.xy.max(0) - track.xy.min(0) + track.width_m
-        if track.length_m >= 25 and (size <= 10).all() and np.abs(track.curvature).max() <= 1/.6: return replace(track, cones=_cones(track, g))
+        if track.length_m >= 25 and (size <= 10).all() and np.abs(track.curvature).max() <= 1/.6:
+            return replace(track, cones=_cones(track, g))
 
 # %% ../../nbs/sim/21_track.ipynb #dab8c714
 def gallery(
@@ -268,12 +314,14 @@ def gallery(
     for ax, t in zip(fig.subplots(rows, columns, squeeze=False).flat, tracks):
         edges = [np.vstack([e, e[:1]]) for e in (t.beside(-t.width_m / 2), t.beside(t.width_m / 2))]
         ax.fill(*np.vstack([edges[0], edges[1][::-1]]).T, color='#4d5156', lw=0)
-        for e in edges: ax.plot(*e.T, color='#bdc1c6', lw=1)
+        for e in edges:
+            ax.plot(*e.T, color='#bdc1c6', lw=1)
         ax.plot(*t.xy.T, color='#f9ab00', lw=1, ls=(0, (4, 3)))
         ax.plot(*np.transpose([e[0] for e in edges]), color='white', lw=2.5)
         ax.arrow(*t.xy[0], *(.7 * t.tangent[0]), color='white', width=.06, zorder=3)
         ax.plot(*t.cones.T, '^', color='#e8710a', ms=3)
         ax.set(xlim=(-4.6, 4.6), ylim=(-3.6, 3.6), aspect='equal', xticks=[], yticks=[])
         ax.set_title(f'{t.name}: {t.length_m:.0f} m, R {1 / np.abs(t.curvature).max():.2f} m', fontsize=8)
-    for ax in fig.axes[len(tracks):]: ax.remove()
+    for ax in fig.axes[len(tracks):]:
+        ax.remove()
     return fig

@@ -22,30 +22,38 @@ from ..core import EdgecarError
 from .env import Twin
 
 # %% ../../nbs/sim/29_vector.ipynb #df831a43
-RESULTS = dict(reward=1, terminated=1, truncated=1, pos=3, cte=1, speed=1, forward_vel=1, hit=1, gyro=3, accel=3, vel=3, car=3, last_lap_time=1, lap_count=1, progress=1)   # numbers a car
+RESULTS = dict(reward=1, terminated=1, truncated=1, pos=3, cte=1, speed=1, forward_vel=1, hit=1, gyro=3,
+               accel=3, vel=3, car=3, last_lap_time=1, lap_count=1, progress=1)   # numbers a car
 SETS = 4   # of frames; the last is lent to nobody
 
 # %% ../../nbs/sim/29_vector.ipynb #1526509b
 class Shared:
-    "Arrays in a file, the same in every process that maps it: commands (n, 2), results (n, 25) and sets of frames (n, h, w, 3)."
+    """Arrays in a file, the same in every process that maps it:
+    commands (n, 2), results (n, 25) and sets of frames (n, h, w, 3)."""
     def __init__(self, fd, shape):
         n, self.shape = shape[0], shape
         ends = np.cumsum([n*2*8, n*sum(RESULTS.values())*8] + [int(np.prod(shape))]*SETS).tolist()
-        if os.fstat(fd).st_size < ends[-1]: os.ftruncate(fd, ends[-1])
+        if os.fstat(fd).st_size < ends[-1]:
+            os.ftruncate(fd, ends[-1])
         memory = mmap.mmap(fd, ends[-1])
-        commands, results, *self.sets = [np.frombuffer(memory, np.uint8, b - a, a) for a, b in zip([0, *ends], ends)]
-        self.commands, self.results = commands.view(np.float64).reshape(n, 2), results.view(np.float64).reshape(n, -1)
+        commands, results, *self.sets = [np.frombuffer(memory, np.uint8, b - a, a)
+                                         for a, b in zip([0, *ends], ends)]
+        self.commands = commands.view(np.float64).reshape(n, 2)
+        self.results = results.view(np.float64).reshape(n, -1)
 
-    def frames(self, k:int): return self.sets[k].reshape(self.shape)
+    def frames(self, k:int):
+        return self.sets[k].reshape(self.shape)
 
     def free(self)->int:
-        "A set of which nobody here holds a frame any more: every view of it counts as one that holds it. The last if there is none."
+        """A set of which nobody here holds a frame any more: every view of it counts as one that holds it.
+        The last if there is none."""
         return next((k for k in range(SETS - 1) if sys.getrefcount(self.sets[k]) == 2), SETS - 1)
 
 # %% ../../nbs/sim/29_vector.ipynb #7b5c96b7
 def _nameless():
     "The number of a new file without a name: in memory where the system can do that."
-    return os.memfd_create('twins') if hasattr(os, 'memfd_create') else os.dup(tempfile.TemporaryFile().fileno())
+    return (os.memfd_create('twins') if hasattr(os, 'memfd_create')
+            else os.dup(tempfile.TemporaryFile().fileno()))
 
 # %% ../../nbs/sim/29_vector.ipynb #bf243189
 class Share:
@@ -56,13 +64,15 @@ class Share:
 
     def reset(self, shared, frames, seeds, options):
         "Begin with all of them."
-        for i, car in enumerate(self.cars): self._begin(i, shared, frames, seeds[i], options)
+        for i, car in enumerate(self.cars):
+            self._begin(i, shared, frames, seeds[i], options)
 
     def step(self, shared, frames):
         "Drive all of them one step."
         for i, car in enumerate(self.cars):
             n = self.start + i
-            if self.over[i]: self._begin(i, shared, frames)
+            if self.over[i]:
+                self._begin(i, shared, frames)
             else:
                 _, reward, end, cut, info = car.step(shared.commands[n], frames[n])
                 self.steps[i] += 1
@@ -73,18 +83,21 @@ class Share:
     def ready(self):
         "Draw what the cars whose episode is over will begin with: for the time in which others still drive."
         for car, over in zip(self.cars, self.over):
-            if over: car._ready({})
+            if over:
+                car._ready({})
 
     def _begin(self, i, shared, frames, seed=None, options=None):
         n, self.over[i], self.steps[i] = self.start + i, False, 0
-        shared.results[n] = numbers(0., False, False, self.cars[i].reset(seed=seed, options=options, out=frames[n])[1])
+        shared.results[n] = numbers(0., False, False,
+                                    self.cars[i].reset(seed=seed, options=options, out=frames[n])[1])
 
 # %% ../../nbs/sim/29_vector.ipynb #4dd43f49
 def numbers(reward, end, cut, info):
     "What a step gave, in the order of `RESULTS`."
     i, hit = info, info['hit']
-    return (reward, end, cut, *i['pos'], i['cte'], i['speed'], i['forward_vel'], -1 if hit == 'none' else int(hit[5:]), *i['gyro'], *i['accel'], *i['vel'], *i['car'],
-        i['last_lap_time'], i['lap_count'], i['progress'])
+    return (reward, end, cut, *i['pos'], i['cte'], i['speed'], i['forward_vel'],
+            -1 if hit == 'none' else int(hit[5:]), *i['gyro'], *i['accel'], *i['vel'], *i['car'],
+            i['last_lap_time'], i['lap_count'], i['progress'])
 
 # %% ../../nbs/sim/29_vector.ipynb #9a3fcc91
 def infos(results):
@@ -105,10 +118,13 @@ def serve():
     shared, share, write = Shared(fd, shape), Share(*share), sys.stdout.buffer
     while what := read.read(2):
         try:
-            if what[:1] == b's': share.step(shared, shared.frames(what[1]))
-            else: share.reset(shared, shared.frames(what[1]), *pickle.load(read))
+            if what[:1] == b's':
+                share.step(shared, shared.frames(what[1]))
+            else:
+                share.reset(shared, shared.frames(what[1]), *pickle.load(read))
             write.write(b'.')
-        except Exception as e: write.write(b'!' + pickle.dumps(e))
+        except Exception as e:
+            write.write(b'!' + pickle.dumps(e))
         write.flush()
         share.ready()
 
@@ -117,31 +133,50 @@ class Worker:
     "Another process with a share of the cars."
     def __init__(self, fd, frames, start, count, *rest):
         self.mine = slice(start, start + count)
-        code = 'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); from edgecar.sim.vector import serve; serve()'   # ctrl-C is for the first process
-        self.process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd])
+        code = ('import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); '
+                'from edgecar.sim.vector import serve; serve()')   # ctrl-C is for the first process
+        self.process = subprocess.Popen([sys.executable, '-c', code],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd])
         self.say(pickle.dumps((fd, frames, start, count, *rest)))
 
     def say(self, words):
         try:
             self.process.stdin.write(words)
             self.process.stdin.flush()
-        except BrokenPipeError: self.wait()
+        except BrokenPipeError:
+            self.wait()
 
     def wait(self):
         "Until it has done what it was told; raises what went wrong there."
         said = self.process.stdout.read(1)
-        if said == b'.': return
-        raise pickle.load(self.process.stdout) if said else EdgecarError(f'a process of the twins ended with code {self.process.wait()}', mend='close them and begin again')
+        if said == b'.':
+            return
+        raise pickle.load(self.process.stdout) if said else EdgecarError(
+            f'a process of the twins ended with code {self.process.wait()}',
+            mend='close them and begin again')
 
     def close(self):
-        try: self.process.stdin.close()
-        except BrokenPipeError: pass
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
         self.process.wait()
         self.process.stdout.close()
 
+# %% ../../nbs/sim/29_vector.ipynb #83c5e2fa
+def _seeds(seed, n):
+    "One for each of `n` cars: a whole number counts up."
+    seeds = ([None]*n if seed is None
+             else [seed + i for i in range(n)] if isinstance(seed, int) else list(seed))
+    if len(seeds) != n:
+        raise EdgecarError(f'there are {len(seeds)} seeds for {n} cars',
+                           mend='give one for each, or a whole number')
+    return seeds
+
 # %% ../../nbs/sim/29_vector.ipynb #8ad06bd3
 class Twins(VectorEnv):
-    "`num_envs` cars, each alone on its track: `gymnasium.make_vec('edgecar/Twin-v0', n, vectorization_mode='vector_entry_point')`. Spaces, rewards and infos are those of `Twin`."
+    """`num_envs` cars, each alone on its track: `gymnasium.make_vec('edgecar/Twin-v0', n,
+    vectorization_mode='vector_entry_point')`. Spaces, rewards and infos are those of `Twin`."""
     metadata = {**Twin.metadata, 'autoreset_mode': AutoresetMode.NEXT_STEP}
 
     def __init__(self,
@@ -150,10 +185,13 @@ class Twins(VectorEnv):
         max_episode_steps:int=None,
         **settings,           # of each `Twin`
     ):
-        if num_envs < 1: raise EdgecarError(f'num_envs is {num_envs}', mend='give 1 or more')
+        if num_envs < 1:
+            raise EdgecarError(f'num_envs is {num_envs}', mend='give 1 or more')
         model = Twin(**settings)
-        self.num_envs, self.render_mode, self.single_action_space, self.single_observation_space = num_envs, model.render_mode, model.action_space, model.observation_space
-        self.action_space, self.observation_space = (batch_space(s, num_envs) for s in (model.action_space, model.observation_space))
+        self.num_envs, self.render_mode = num_envs, model.render_mode
+        self.single_action_space, self.single_observation_space = model.action_space, model.observation_space
+        self.action_space, self.observation_space = (batch_space(s, num_envs)
+                                                     for s in (model.action_space, model.observation_space))
         workers = min(workers or os.cpu_count() or 1, num_envs)
         starts = [num_envs*w//workers for w in range(workers + 1)]
         shares = [(a, b - a, max_episode_steps, settings) for a, b in zip(starts, starts[1:])]
@@ -164,17 +202,19 @@ class Twins(VectorEnv):
     def _all(self, what, told, mine):
         "Have every process do its part: the frames."
         frames = self.shared.frames(k := self.shared.free())
-        for w, words in zip(self.workers, told): w.say(what + bytes([k]) + words)
-        try: mine(self.shared, frames), self.share.ready()
+        for w, words in zip(self.workers, told):
+            w.say(what + bytes([k]) + words)
+        try:
+            mine(self.shared, frames), self.share.ready()
         finally:
-            for w in self.workers: w.wait()
+            for w in self.workers:
+                w.wait()
         self.frames = frames if k < SETS - 1 else frames.copy()
         return self.frames
 
     def reset(self, *, seed=None, options=None):
         "Begin everywhere: (observations, infos). A whole number gives car i the seed + i."
-        seeds = [None]*self.num_envs if seed is None else [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
-        if len(seeds) != self.num_envs: raise EdgecarError(f'there are {len(seeds)} seeds for {self.num_envs} cars', mend='give one for each, or a whole number')
+        seeds = _seeds(seed, self.num_envs)
         told = [pickle.dumps((seeds[w.mine], options)) for w in self.workers]
         frames = self._all(b'r', told, lambda *to: self.share.reset(*to, seeds, options))
         return frames, infos(self.shared.results)[1]
@@ -183,16 +223,20 @@ class Twins(VectorEnv):
         "Drive all: (observations, rewards, terminations, truncations, infos)."
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs, 2) or not (np.abs(actions) <= 1).all():
-            raise EdgecarError(f'the actions are {actions!r}', mend=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
+            raise EdgecarError(
+                f'the actions are {actions!r}',
+                mend=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
         self.shared.commands[:] = actions
         frames = self._all(b's', [b'']*len(self.workers), self.share.step)
         found, said = infos(self.shared.results)
         return frames, found['reward'], found['terminated'] > 0, found['truncated'] > 0, said
 
     def render(self):
-        "The cars' last frames, for `render_mode` 'camera'; maps are drawn by `edgecar.sim.env.draw_map` from the places in `info`."
+        """The cars' last frames, for `render_mode` 'camera';
+        maps are drawn by `edgecar.sim.env.draw_map` from the places in `info`."""
         return tuple(self.frames) if self.render_mode == 'camera' else None
 
     def close_extras(self, **kwargs):
-        for w in self.workers: w.close()
+        for w in self.workers:
+            w.close()
         os.close(self.fd)

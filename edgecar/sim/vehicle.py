@@ -17,10 +17,12 @@ from ..core import EdgecarError
 from .exact import kernel, sincos
 
 # %% ../../nbs/sim/22_vehicle.ipynb #c3c3e888
-def _number(value, low, high, spread): return field(default=value, metadata=dict(low=low, high=high, spread=spread))
+def _number(value, low, high, spread):
+    return field(default=value, metadata=dict(low=low, high=high, spread=spread))
 
 @cache
-def _ranges(cls): return [(f.name, *f.metadata.values()) for f in fields(cls)]   # name, low, high, spread
+def _ranges(cls):
+    return [(f.name, *f.metadata.values()) for f in fields(cls)]   # name, low, high, spread
 
 # %% ../../nbs/sim/22_vehicle.ipynb #62c3e2ca
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Vehicle:
     wheelbase_m:float = _number(.26, .08, 1, .04)
     front_share:float = _number(.48, .3, .7, .05)       # of the weight, on the front axle
     grip:float = _number(.9, .2, 2, .25)                # friction of rubber on this floor
-    slide_front:float = _number(.26, .05, .8, .2)       # tangent of the slip angle from which the tyres only slide
+    slide_front:float = _number(.26, .05, .8, .2)       # slip angle's tangent from which the tyres only slide
     slide_rear:float = _number(.20, .05, .8, .2)        # less than in front: the car understeers
     max_steer_rad:float = _number(.40, .1, .8, .08)     # of the front wheels, at steering -1 or 1
     steer_lag_s:float = _number(.06, 0, 1, .4)          # time constant of the servo
@@ -56,10 +58,12 @@ class Vehicle:
         around=None,   # Vehicle that is varied; the default one if None
     ):                 # Vehicle
         "Another car of the same kind; EdgecarError when `amount` is out of range."
-        if not 0 <= amount <= 2: raise EdgecarError(f'amount is {amount!r}', 'vehicle', 'give a number from 0 to 2')
+        if not 0 <= amount <= 2:
+            raise EdgecarError(f'amount is {amount!r}', 'vehicle', 'give a number from 0 to 2')
         around, ranges = around or cls(), _ranges(cls)
         drawn = g.random(len(ranges)).tolist()
-        return cls(*(min(max(getattr(around, name) * (1 + amount * spread * (2 * r - 1)), low), high) for (name, low, high, spread), r in zip(ranges, drawn)))
+        return cls(*(min(max(getattr(around, name) * (1 + amount * spread * (2 * r - 1)), low), high)
+                     for (name, low, high, spread), r in zip(ranges, drawn)))
 
     def array(self):
         "The car as the kernels take it: (16,) float64."
@@ -72,7 +76,8 @@ DELAY_MAX = 80  # sub-steps that a command may be under way
 X, Y, YAW = 0, 1, 2     # m, m, rad: of the centre of mass, counter-clockwise from x
 VX, VY, RATE = 3, 4, 5  # m/s forward, m/s to the left, rad/s
 STEER, DRIVE = 6, 7     # what the servo holds, rad, positive is left; what the motor does, -1..1
-AX, AY = 8, 9           # m/s2 forward and to the left: what an accelerometer on board shows, the mean of the last `advance`
+# m/s2 forward and to the left: what an accelerometer on board shows, the mean of the last `advance`
+AX, AY = 8, 9
 TIME = 10               # s since the row was zero
 HELD = 11               # 1: the brake is held, and the car will not reverse
 _RING = 12              # from here: steering and throttle of the last DELAY_MAX sub-steps
@@ -81,7 +86,8 @@ N_STATE = _RING + 2 * DELAY_MAX
 # %% ../../nbs/sim/22_vehicle.ipynb #ecd76bea
 DT = 1 / RATE_HZ
 LOCK, SERVO, LATE, MOTOR = 0, 1, 2, 3       # rad; share a sub-step; sub-steps; share a sub-step
-PULL, TOP, BRAKE, ROLL, AIR = 4, 5, 6, 7, 8  # m/s a sub-step, m/s, m/s a sub-step, m/s a sub-step, s/m a sub-step
+# m/s a sub-step, m/s, m/s a sub-step, m/s a sub-step, s/m a sub-step
+PULL, TOP, BRAKE, ROLL, AIR = 4, 5, 6, 7, 8
 GRIP, SHARE = 9, 10                         # m/s a sub-step; share of the weight in front
 FRONT, REAR, TURN = 11, 12, 13              # m from the centre of mass to the axles; mass by inertia, 1/m2
 SLIDE_FRONT, SLIDE_REAR = 14, 15            # tangents
@@ -91,10 +97,11 @@ def _vector(v):
     "What `Vehicle.array` gives."
     dv = DT / v.mass_kg
     grip = v.grip * 9.81 * DT
-    return np.array([v.max_steer_rad, DT / (v.steer_lag_s + DT), int(v.delay_s * RATE_HZ + .5), DT / (v.drive_lag_s + DT),
-        min(v.pull_n * dv, .9 * grip), v.top_mps, v.brake_n * dv, v.rolling_n * dv, v.air_ns2pm2 * dv,
-        grip, v.front_share, v.wheelbase_m * (1 - v.front_share), v.wheelbase_m * v.front_share, v.mass_kg / v.inertia_kgm2,
-        v.slide_front, v.slide_rear], np.float64)
+    return np.array(
+        [v.max_steer_rad, DT / (v.steer_lag_s + DT), int(v.delay_s * RATE_HZ + .5), DT / (v.drive_lag_s + DT),
+         min(v.pull_n * dv, .9 * grip), v.top_mps, v.brake_n * dv, v.rolling_n * dv, v.air_ns2pm2 * dv,
+         grip, v.front_share, v.wheelbase_m * (1 - v.front_share), v.wheelbase_m * v.front_share,
+         v.mass_kg / v.inertia_kgm2, v.slide_front, v.slide_rear], np.float64)
 
 # %% ../../nbs/sim/22_vehicle.ipynb #69692fbe
 @kernel
@@ -109,7 +116,8 @@ def _tyre(
     if slip < limit:
         stick = 1 - slip / limit
         push = most * (1 - stick * stick * stick)
-    if push > slip / light: push = slip / light
+    if push > slip / light:
+        push = slip / light
     return -push if across > 0 else push
 
 # %% ../../nbs/sim/22_vehicle.ipynb #42472898
@@ -125,7 +133,8 @@ def _motor(
 ):          # what drives, positive is forward, and what resists, >= 0: m/s in this sub-step
     "The push along the car, before grip limits it."
     resist = param[ROLL] + param[AIR] * v * v
-    if drive < 0 and (held > 0 or v > _CREEP) or drive > 0 and v < -_CREEP: return 0., resist + param[BRAKE] * abs(drive)
+    if drive < 0 and (held > 0 or v > _CREEP) or drive > 0 and v < -_CREEP:
+        return 0., resist + param[BRAKE] * abs(drive)
     pull = param[PULL] * (drive - v / param[TOP])
     return pull if pull * drive > 0 else 0., resist
 
@@ -146,8 +155,10 @@ def advance(
         now, then = _RING + 2 * (k % DELAY_MAX), _RING + 2 * ((k + DELAY_MAX - int(param[LATE])) % DELAY_MAX)
         row[now], row[now + 1] = steering, throttle
         drive = row[then + 1]
-        if drive >= 0: row[HELD] = 0
-        elif row[VX] > _CREEP: row[HELD] = 1
+        if drive >= 0:
+            row[HELD] = 0
+        elif row[VX] > _CREEP:
+            row[HELD] = 1
         row[STEER] -= param[SERVO] * (param[LOCK] * row[then] + row[STEER])
         row[DRIVE] += param[MOTOR] * (drive - row[DRIVE])
         row[TIME] = (k + 1) / RATE_HZ
@@ -155,16 +166,19 @@ def advance(
         vx, vy, rate = row[VX], row[VY], row[RATE]
         pull, resist = _motor(param, row[DRIVE], vx, row[HELD])
         used = (abs(pull) + resist) / param[GRIP]
-        if used > .95: resist, used = .95 * param[GRIP] - abs(pull), .95
+        if used > .95:
+            resist, used = .95 * param[GRIP] - abs(pull), .95
         vx += pull
         vx = vx - resist if vx > resist else vx + resist if vx < -resist else 0.
         most = param[GRIP] * np.sqrt(1 - used * used)
 
         s, c = sincos(row[STEER])
         side = vy + front * rate
-        push = _tyre(side * c - vx * s, vx * c + side * s, most * param[SHARE], param[SLIDE_FRONT], 1 + front * c * front * c * turn)
+        push = _tyre(side * c - vx * s, vx * c + side * s, most * param[SHARE],
+                     param[SLIDE_FRONT], 1 + front * c * front * c * turn)
         vx, vy, rate = vx - push * s, vy + push * c, rate + push * c * front * turn
-        push = _tyre(vy - rear * rate, vx, most * (1 - param[SHARE]), param[SLIDE_REAR], 1 + rear * rear * turn)
+        push = _tyre(vy - rear * rate, vx, most * (1 - param[SHARE]),
+                     param[SLIDE_REAR], 1 + rear * rear * turn)
         vy, rate = vy + push, rate - push * rear * turn
         ax, ay = ax + (vx - row[VX]), ay + (vy - row[VY])
 
@@ -175,4 +189,5 @@ def advance(
         q = rate * (DT / 2)
         c, s = (1 - q*q) / (1 + q*q), 2*q / (1 + q*q)
         row[VX], row[VY], row[RATE] = vx * c + vy * s, vy * c - vx * s, rate
-    if steps > 0: row[AX], row[AY] = ax * RATE_HZ / steps, ay * RATE_HZ / steps
+    if steps > 0:
+        row[AX], row[AY] = ax * RATE_HZ / steps, ay * RATE_HZ / steps

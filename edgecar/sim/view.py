@@ -29,15 +29,17 @@ def road(track)->dict:
     "The edges of a track and its cones, each a list of [x, y] in m."
     half = track.width_m/2
     plain = lambda xy: np.round(xy, 2).tolist()
-    return dict(left=plain(track.beside(-half)[::3]), right=plain(track.beside(half)[::3]), cones=plain(track.cones))
+    return dict(left=plain(track.beside(-half)[::3]),
+                right=plain(track.beside(half)[::3]), cones=plain(track.cones))
 
 # %% ../../nbs/sim/40_view.ipynb #a78c674a
 def car(seat, fps)->dict:
     "Where a car is, and how it does."
     x, y, yaw, vx, vy = seat.car.state[:5]
     course = seat.car.course
-    return dict(id=name(seat), name=seat.body.name, x=round(x, 3), y=round(y, 3), yaw=round(yaw, 3), speed=round((vx*vx + vy*vy)**.5, 3), cte=round(seat.car.cte, 3),
-        lap=course.lap_count, last=round(course.last_lap_time, 3), fps=round(fps, 1), out=seat.out)
+    return dict(id=name(seat), name=seat.body.name, x=round(x, 3), y=round(y, 3), yaw=round(yaw, 3),
+                speed=round((vx*vx + vy*vy)**.5, 3), cte=round(seat.car.cte, 3),
+                lap=course.lap_count, last=round(course.last_lap_time, 3), fps=round(fps, 1), out=seat.out)
 
 def name(seat):
     "What the page calls a car."
@@ -53,7 +55,8 @@ def state(
     "What is told to one viewer."
     seats = [s for scene in scenes for s in scene.seats]
     seat = next((s for s in seats if name(s) == chosen), seats[0] if seats else None)
-    told = dict(scenes={scene.name: [car(s, speeds.get(s, 0.)) for s in scene.seats] for scene in scenes}, roads={s.name: road(s.track) for s in scenes if s.name not in known})
+    told = dict(scenes={scene.name: [car(s, speeds.get(s, 0.)) for s in scene.seats] for scene in scenes},
+                roads={s.name: road(s.track) for s in scenes if s.name not in known})
     if seat and seat.frame is not None:
         file = seat.file if seat.eyes['image'].encoding == 'JPG' else encode(seat.frame)
         told.update(chosen=name(seat), image=base64.b64encode(file).decode())
@@ -66,11 +69,15 @@ class Guarded:
 
     def prepare(self):
         view, host = self.settings['view'], self.request.host_name
-        if view.token and self.secret and not secrets.compare_digest(self.get_query_argument('token', '').encode(), view.token.encode()): raise tornado.web.HTTPError(403, 'no token')
-        if not (view.token or view.anyone or loopback(host)): raise tornado.web.HTTPError(403, 'a foreign name')
+        if view.token and self.secret and not secrets.compare_digest(
+            self.get_query_argument('token', '').encode(), view.token.encode()):
+            raise tornado.web.HTTPError(403, 'no token')
+        if not (view.token or view.anyone or loopback(host)):
+            raise tornado.web.HTTPError(403, 'a foreign name')
 
     def set_default_headers(self):
-        self.set_header('Content-Security-Policy', "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
+        self.set_header('Content-Security-Policy',
+                        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
         self.set_header('X-Content-Type-Options', 'nosniff')
         self.set_header('Cache-Control', 'no-store')
 
@@ -91,22 +98,29 @@ class Feed(Guarded, tornado.websocket.WebSocketHandler):
 
     def open(self):
         self.view, self.chosen, self.known, self.sent = self.settings['view'], None, set(), None
-        if len(self.view.feeds) >= self.view.viewers: return self.close(1013, 'too many look on')
+        if len(self.view.feeds) >= self.view.viewers:
+            return self.close(1013, 'too many look on')
         self.view.feeds.add(self)
 
-    def on_close(self): self.settings['view'].feeds.discard(self)
+    def on_close(self):
+        self.settings['view'].feeds.discard(self)
 
     def on_message(self, message):
-        try: chosen = json.loads(message)['car']
-        except (ValueError, KeyError, TypeError, RecursionError): return self.close(1003, 'what?')
+        try:
+            chosen = json.loads(message)['car']
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return self.close(1003, 'what?')
         self.chosen = chosen if isinstance(chosen, str) else None
 
     def tell(self, told):
         "Send a state; one that has not been taken yet is not followed by another."
         self.known |= told['roads'].keys()
-        try: self.sent = asyncio.ensure_future(self.write_message(json.dumps(told)))
-        except tornado.websocket.WebSocketClosedError: return
-        self.sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())   # it has gone meanwhile
+        try:
+            self.sent = asyncio.ensure_future(self.write_message(json.dumps(told)))
+        except tornado.websocket.WebSocketClosedError:
+            return
+        # it has gone meanwhile
+        self.sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
 
 # %% ../../nbs/sim/40_view.ipynb #94ad3f00
 class View:
@@ -120,24 +134,33 @@ class View:
         rate_hz:float=10.,     # states a second
     ):
         permitted(host, token, anyone)
-        self.server, self.host, self.port, self.token, self.anyone, self.viewers, self.rate_hz, self.feeds = server, host, port, token, anyone, viewers, rate_hz, set()
+        self.server, self.host, self.port, self.token = server, host, port, token
+        self.anyone, self.viewers, self.rate_hz, self.feeds = anyone, viewers, rate_hz, set()
 
     @property
-    def url(self): return f'http://{self.host}:{self.port}/' + (f'?token={quote(self.token)}' if self.token else '')
+    def url(self):
+        return f'http://{self.host}:{self.port}/' + (f'?token={quote(self.token)}' if self.token else '')
 
     async def start(self):
         "Listen; EdgecarError when the port is taken."
-        app = tornado.web.Application([(r'/(|view\.js|view\.css)', Page), (r'/ws', Feed)], view=self, websocket_max_message_size=1024, websocket_ping_interval=20, log_function=lambda handler: None)
-        self.http = tornado.httpserver.HTTPServer(app, max_header_size=8192, max_body_size=0, idle_connection_timeout=60)
-        try: sockets = tornado.netutil.bind_sockets(self.port, self.host)
-        except OSError as e: raise EdgecarError(f'cannot listen on {self.host}:{self.port} ({e.strerror})', mend='choose another port (--page-port), or end what listens there') from None
+        app = tornado.web.Application([(r'/(|view\.js|view\.css)', Page), (r'/ws', Feed)], view=self,
+                                      websocket_max_message_size=1024,
+                                      websocket_ping_interval=20, log_function=lambda handler: None)
+        self.http = tornado.httpserver.HTTPServer(app, max_header_size=8192,
+                                                  max_body_size=0, idle_connection_timeout=60)
+        try:
+            sockets = tornado.netutil.bind_sockets(self.port, self.host)
+        except OSError as e:
+            raise EdgecarError(f'cannot listen on {self.host}:{self.port} ({e.strerror})',
+                               mend='choose another port (--page-port), or end what listens there') from None
         self.http.add_sockets(sockets)
         self.port, self.task = sockets[0].getsockname()[1], asyncio.create_task(broadcast(self))
 
     async def close(self):
         self.task.cancel()
         self.http.stop()
-        for feed in [*self.feeds]: feed.close()
+        for feed in [*self.feeds]:
+            feed.close()
         await self.http.close_all_connections()
 
 # %% ../../nbs/sim/40_view.ipynb #3591d0c2
@@ -152,16 +175,23 @@ async def broadcast(view):
         smooth = {s: .8*counted[s][1] + .2*v if s in counted else v for s, v in speeds.items()}
         counted, then = {s: (n, smooth[s]) for s, n in frames.items()}, now
         for feed in [*view.feeds]:
-            if not feed.sent or feed.sent.done(): feed.tell(state(scenes, feed.chosen, feed.known, smooth))
+            if not feed.sent or feed.sent.done():
+                feed.tell(state(scenes, feed.chosen, feed.known, smooth))
 
 # %% ../../nbs/sim/40_view.ipynb #cb604511
 async def serve(server:Server, view:View=None, say=print):
     "Run a simulator, and its page, until it is told to stop."
     await start(server)
-    if view: await view.start()
-    for number in (signal.SIGINT, signal.SIGTERM): server.loop.add_signal_handler(number, server.stopped.set)
-    say(f'simulator: {server.host}:{server.port}, ' + ('paced by commands' if server.pace else f'{server.rate_hz:g} Hz') + (f', {server.scene}' if server.scene else ''))
-    if view: say(f'page: {view.url}')
+    if view:
+        await view.start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        server.loop.add_signal_handler(number, server.stopped.set)
+    say(f'simulator: {server.host}:{server.port}, '
+        + ('paced by commands' if server.pace else f'{server.rate_hz:g} Hz')
+        + (f', {server.scene}' if server.scene else ''))
+    if view:
+        say(f'page: {view.url}')
     await server.stopped.wait()
-    if view: await view.close()
+    if view:
+        await view.close()
     await close(server)
