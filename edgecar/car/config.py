@@ -16,47 +16,67 @@ from urllib.parse import urlencode
 from ..core import EdgecarError
 
 # %% ../../nbs/car/50_config.ipynb #1f146915
-OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.USub: operator.neg, ast.UAdd: operator.pos}
+OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+              ast.FloorDiv: operator.floordiv, ast.USub: operator.neg, ast.UAdd: operator.pos}
 
 def number(x):
-    if isinstance(x, bool) or not isinstance(x, (int, float)) or abs(x) > 1e12: raise ValueError('no number')
+    if isinstance(x, bool) or not isinstance(x, (int, float)) or abs(x) > 1e12:
+        raise ValueError('no number')
     return x
 
 # %% ../../nbs/car/50_config.ipynb #cefbd906
 def value(node:ast.AST, names:dict):
     "What an expression says; ValueError when that would have to be run to know."
-    if isinstance(node, ast.Constant): return node.value
-    if isinstance(node, ast.Name) and node.id in names: return names[node.id]
-    if isinstance(node, (ast.List, ast.Tuple)): return [value(n, names) for n in node.elts]
-    if isinstance(node, ast.Dict) and None not in node.keys: return {value(k, names): value(v, names) for k, v in zip(node.keys, node.values)}
-    if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATIONS: return OPERATIONS[type(node.op)](number(value(node.operand, names)))
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS: return OPERATIONS[type(node.op)](number(value(node.left, names)), number(value(node.right, names)))
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name) and node.id in names:
+        return names[node.id]
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [value(n, names) for n in node.elts]
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {value(k, names): value(v, names) for k, v in zip(node.keys, node.values)}
+    if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATIONS:
+        return OPERATIONS[type(node.op)](number(value(node.operand, names)))
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
+        return OPERATIONS[type(node.op)](number(value(node.left, names)), number(value(node.right, names)))
     raise ValueError('not a value')
 
 # %% ../../nbs/car/50_config.ipynb #d6aaf0da
 def read(path)->tuple:   # values by name, what is no value: (line, text)
     "What a myconfig.py says; EdgecarError when it cannot be read."
-    try: text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as e: raise EdgecarError('cannot be read', path, getattr(e, 'strerror', None) or 'is it a text?') from None
-    try: statements = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e: raise EdgecarError(f'is not Python ({getattr(e, "msg", None) or e})', f'{path}:{getattr(e, "lineno", "") or 1}') from None
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as e:
+        raise EdgecarError('cannot be read', path, getattr(e, 'strerror', None) or 'is it a text?') from None
+    try:
+        statements = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        raise EdgecarError(f'is not Python ({getattr(e, "msg", None) or e})',
+                           f'{path}:{getattr(e, "lineno", "") or 1}') from None
     names, unread = {}, []
     for s in statements:
-        try: _assign(s, names)
-        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError): unread.append((s.lineno, text.splitlines()[s.lineno - 1].strip()[:60]))
+        try:
+            _assign(s, names)
+        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
+            unread.append((s.lineno, text.splitlines()[s.lineno - 1].strip()[:60]))
     return {k: v for k, v in names.items() if k.isupper()}, unread
 
 # %% ../../nbs/car/50_config.ipynb #800f2421
 def _assign(s, names):
     "Do what an assignment says; an error when it is none, or its value is none."
-    if isinstance(s, (ast.Import, ast.ImportFrom, ast.Pass)) or isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant): return   # nothing is said
-    if not isinstance(s, ast.Assign): raise ValueError('no assignment')
+    if (isinstance(s, (ast.Import, ast.ImportFrom, ast.Pass))
+            or isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)):
+        return   # nothing is said
+    if not isinstance(s, ast.Assign):
+        raise ValueError('no assignment')
     for target in s.targets:
         if isinstance(target, ast.Name):
             names.pop(target.id, None)   # what it was is over, also when what it is cannot be known
             names[target.id] = value(s.value, names)
-        elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name): names[target.value.id][value(target.slice, names)] = value(s.value, names)
-        else: raise ValueError('no name')
+        elif isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+            names[target.value.id][value(target.slice, names)] = value(s.value, names)
+        else:
+            raise ValueError('no name')
 
 # %% ../../nbs/car/50_config.ipynb #a541e2dd
 @dataclass
@@ -65,24 +85,32 @@ class Settings:
     values:dict
     where:object=None
 
-    def __post_init__(self): self.asked = set()
+    def __post_init__(self):
+        self.asked = set()
 
     def get(self, name, default=None, kind=object, low=None, high=None):
         "A value; EdgecarError when it is of another kind, or out of its range."
         self.asked.add(name)
         found = self.values.get(name, default)
-        if found is default: return found
-        if kind is not object and (isinstance(found, bool) != (kind is bool) or not isinstance(found, (int, float) if kind is float else kind)): self.refuse(name, found, f'it should be a {kind.__name__}')
-        if low is not None and not low <= found <= high: self.refuse(name, found, f'it should be in {low}..{high}')
+        if found is default:
+            return found
+        if kind is not object and (isinstance(found, bool) != (kind is bool)
+                                   or not isinstance(found, (int, float) if kind is float else kind)):
+            self.refuse(name, found, f'it should be a {kind.__name__}')
+        if low is not None and not low <= found <= high:
+            self.refuse(name, found, f'it should be in {low}..{high}')
         return found
 
-    def refuse(self, name, found, mend): raise EdgecarError(f'{name} = {found!r} is not supported', self.where, mend)
+    def refuse(self, name, found, mend):
+        raise EdgecarError(f'{name} = {found!r} is not supported', self.where, mend)
 
     def one_of(self, name, known):
         "A value out of a few, by what it means; the first when nothing is said."
         found = self.get(name, next(iter(known)))
-        try: return known[found]
-        except (KeyError, TypeError): self.refuse(name, found, f'there is {", ".join(map(str, known))}')
+        try:
+            return known[found]
+        except (KeyError, TypeError):
+            self.refuse(name, found, f'there is {", ".join(map(str, known))}')
 
 # %% ../../nbs/car/50_config.ipynb #97df2934
 def spec(kind, path, **options):
@@ -97,7 +125,8 @@ def camera(s:Settings)->str:
     s.one_of('IMAGE_DEPTH', {3: None})
     flip = 'v'*s.get('CAMERA_VFLIP', False, bool) + 'h'*s.get('CAMERA_HFLIP', False, bool)
     size = dict(width=s.get('IMAGE_W', None, int, 16, 4096), height=s.get('IMAGE_H', None, int, 16, 4096))
-    return spec('v4l2', f"/dev/video{s.get('CAMERA_INDEX', 0, int, 0, 255)}", **size, hz=s.get('CAMERA_FRAMERATE', None, float, 1, 240), flip=flip or None)
+    return spec('v4l2', f"/dev/video{s.get('CAMERA_INDEX', 0, int, 0, 255)}", **size,
+                hz=s.get('CAMERA_FRAMERATE', None, float, 1, 240), flip=flip or None)
 
 # %% ../../nbs/car/50_config.ipynb #18488fbb
 def pin(s:Settings, name, text)->tuple:   # bus, address, channel
@@ -106,19 +135,27 @@ def pin(s:Settings, name, text)->tuple:   # bus, address, channel
     try:
         bus_address, channel = rest.split('.')
         bus, address = bus_address.split(':')
-        if kind == 'PCA9685': return int(bus), int(address, 16), int(channel)
-    except ValueError: pass
+        if kind == 'PCA9685':
+            return int(bus), int(address, 16), int(channel)
+    except ValueError:
+        pass
     s.refuse(name, text, 'there is PCA9685.BUS:ADDRESS.CHANNEL')
 
 # %% ../../nbs/car/50_config.ipynb #ad362335
-PULSES = dict(left='STEERING_LEFT_PWM', right='STEERING_RIGHT_PWM', forward='THROTTLE_FORWARD_PWM', stopped='THROTTLE_STOPPED_PWM', reverse='THROTTLE_REVERSE_PWM')
+PULSES = dict(left='STEERING_LEFT_PWM', right='STEERING_RIGHT_PWM', forward='THROTTLE_FORWARD_PWM',
+              stopped='THROTTLE_STOPPED_PWM', reverse='THROTTLE_REVERSE_PWM')
 
 def pins(s:Settings, group:Settings)->list:
     "Bus, address and channel of steering and of throttle."
-    bus, address = s.get('PCA9685_I2C_BUSNUM', None, int, 0, 255), s.get('PCA9685_I2C_ADDR', 0x40, int, 3, 0x77)
-    channels = dict(STEERING=s.get('STEERING_CHANNEL', 1, int, 0, 15), THROTTLE=s.get('THROTTLE_CHANNEL', 0, int, 0, 15))
-    both = [pin(s, name, group.get(name)) if (name := f'PWM_{side}_PIN') in group.values else (1 if bus is None else bus, address, channel) for side, channel in channels.items()]
-    if both[0][:2] != both[1][:2]: s.refuse('PWM_STEERING_PIN', group.get('PWM_STEERING_PIN'), 'steering and throttle on one PCA9685')
+    bus, address = (s.get('PCA9685_I2C_BUSNUM', None, int, 0, 255),
+                    s.get('PCA9685_I2C_ADDR', 0x40, int, 3, 0x77))
+    channels = dict(STEERING=s.get('STEERING_CHANNEL', 1, int, 0, 15),
+                    THROTTLE=s.get('THROTTLE_CHANNEL', 0, int, 0, 15))
+    both = [pin(s, name, group.get(name)) if (name := f'PWM_{side}_PIN') in group.values
+            else (1 if bus is None else bus, address, channel)
+            for side, channel in channels.items()]
+    if both[0][:2] != both[1][:2]:
+        s.refuse('PWM_STEERING_PIN', group.get('PWM_STEERING_PIN'), 'steering and throttle on one PCA9685')
     return both
 
 # %% ../../nbs/car/50_config.ipynb #e25040aa
@@ -127,34 +164,45 @@ def actuator(s:Settings)->str:
     new = s.one_of('DRIVE_TRAIN_TYPE', dict(PWM_STEERING_THROTTLE=True, I2C_SERVO=False, SERVO_ESC=False))
     group = Settings(s.get('PWM_STEERING_THROTTLE', {}, dict) if new else {}, s.where)
     for name in ('PWM_STEERING_INVERTED', 'PWM_THROTTLE_INVERTED'):
-        if group.get(name, False, bool): s.refuse(name, True, 'exchange the two pulses instead, if it is the direction that is wrong')
+        if group.get(name, False, bool):
+            s.refuse(name, True, 'exchange the two pulses instead, if it is the direction that is wrong')
     (bus, address, steering), (*_, throttle) = pins(s, group)
-    scale = dict(STEERING=group.get('PWM_STEERING_SCALE', 1., float), THROTTLE=group.get('PWM_THROTTLE_SCALE', 1., float))
+    scale = dict(STEERING=group.get('PWM_STEERING_SCALE', 1., float),
+                 THROTTLE=group.get('PWM_THROTTLE_SCALE', 1., float))
     ticks = {k: group.get(name, s.get(name, None, int, 1, 4095), int, 1, 4095) for k, name in PULSES.items()}
-    return spec('pca9685', f'/dev/i2c-{bus}', address=hex(address), steering=steering, throttle=throttle, **{k: t and int(t*scale[PULSES[k].partition('_')[0]]) for k, t in ticks.items()})
+    return spec('pca9685', f'/dev/i2c-{bus}', address=hex(address), steering=steering, throttle=throttle,
+                **{k: t and int(t*scale[PULSES[k].partition('_')[0]]) for k, t in ticks.items()})
 
 # %% ../../nbs/car/50_config.ipynb #5769a27e
 def gamepad(s:Settings):
     "Its name; None without one."
-    if not s.get('USE_JOYSTICK_AS_DEFAULT', False, bool): return None
+    if not s.get('USE_JOYSTICK_AS_DEFAULT', False, bool):
+        return None
     s.one_of('JOYSTICK_THROTTLE_DIR', {-1.: None})
-    return spec('js', s.get('JOYSTICK_DEVICE_FILE', '/dev/input/js0', str), layout=s.one_of('CONTROLLER_TYPE', dict(xbox='xbox', ps4='ps4')), deadzone=s.get('JOYSTICK_DEADZONE', .01, float, 0, 1),
-        scale=s.get('JOYSTICK_STEERING_SCALE', 1., float, 0, 10))
+    return spec('js', s.get('JOYSTICK_DEVICE_FILE', '/dev/input/js0', str),
+                layout=s.one_of('CONTROLLER_TYPE', dict(xbox='xbox', ps4='ps4')),
+                deadzone=s.get('JOYSTICK_DEADZONE', .01, float, 0, 1),
+                scale=s.get('JOYSTICK_STEERING_SCALE', 1., float, 0, 10))
 
 # %% ../../nbs/car/50_config.ipynb #5134b167
 def imu(s:Settings):
     "Its name; None without one."
-    if not s.get('HAVE_IMU', False, bool): return None
+    if not s.get('HAVE_IMU', False, bool):
+        return None
     s.one_of('IMU_SENSOR', dict(mpu6050=None))
     return spec('mpu6050', '/dev/i2c-1', address=hex(s.get('IMU_ADDRESS', 0x68, int, 3, 0x77)))
 
 # %% ../../nbs/car/50_config.ipynb #4a2c7e58
-ODD = dict(generated_roads='generated_road', avc_sparkfun='sparkfun_avc', roboracingleague_track='roboracingleague_1', minimonaco_track='mini_monaco', warren_track='warren', thunderhill_track='thunderhill', circuit_launch_track='circuit_launch')
+ODD = dict(generated_roads='generated_road', avc_sparkfun='sparkfun_avc',
+           roboracingleague_track='roboracingleague_1', minimonaco_track='mini_monaco', warren_track='warren',
+           thunderhill_track='thunderhill', circuit_launch_track='circuit_launch')
 
 def scene(s:Settings):
     "The simulator's scene; None without one."
-    if not s.get('DONKEY_GYM', False, bool): return None
-    name = s.get('DONKEY_GYM_ENV_NAME', 'donkey-generated-track-v0', str).removeprefix('donkey-').removesuffix('-v0').replace('-', '_')
+    if not s.get('DONKEY_GYM', False, bool):
+        return None
+    name = (s.get('DONKEY_GYM_ENV_NAME', 'donkey-generated-track-v0', str).removeprefix('donkey-')
+            .removesuffix('-v0').replace('-', '_'))
     return ODD.get(name, name)
 
 # %% ../../nbs/car/50_config.ipynb #30c90e77
@@ -162,14 +210,21 @@ def changes(
     path,             # a myconfig.py
     car:bool=True,    # with its hardware; else what a twin can use
 )->tuple:             # what differs: fields of a profile, and what was passed over, a line each
-    "What a myconfig.py changes; EdgecarError when it cannot be read, or describes a car that is not supported."
+    """What a myconfig.py changes;
+    EdgecarError when it cannot be read, or describes a car that is not supported."""
     values, unread = read(path)
     s = Settings(values, path)
-    heeded = dict(rate_hz=s.get('DRIVE_LOOP_HZ', None, float, 1, 200), mode=s.one_of('WEB_INIT_MODE', {None: None, 'user': 'user', 'local_angle': 'local_angle', 'local': 'local'}), gamepad=gamepad(s),
-        limit=s.get('JOYSTICK_MAX_THROTTLE', None, float, 0, 1))
-    record = dict(auto=s.get('AUTO_RECORD_ON_THROTTLE', None, bool), pilots=s.get('RECORD_DURING_AI', None, bool))
+    heeded = dict(rate_hz=s.get('DRIVE_LOOP_HZ', None, float, 1, 200),
+                  mode=s.one_of('WEB_INIT_MODE',
+                                {None: None, 'user': 'user', 'local_angle': 'local_angle', 'local': 'local'}),
+                  gamepad=gamepad(s), limit=s.get('JOYSTICK_MAX_THROTTLE', None, float, 0, 1))
+    record = dict(auto=s.get('AUTO_RECORD_ON_THROTTLE', None, bool),
+                  pilots=s.get('RECORD_DURING_AI', None, bool))
     heeded['record'] = {k: v for k, v in record.items() if v is not None} or None
-    heeded |= dict(camera=camera(s), actuator=actuator(s), imu=imu(s)) if car else dict(host=s.get('SIM_HOST', None, str), scene=scene(s))
+    heeded |= (dict(camera=camera(s), actuator=actuator(s), imu=imu(s)) if car
+               else dict(host=s.get('SIM_HOST', None, str), scene=scene(s)))
     port = s.get('WEB_CONTROL_PORT', None, int, 0, 65535)
-    over = [f"passed over: {' '.join(n for n in values if n not in s.asked) or 'nothing'}"] + [f'line {line} is not read: {text}' for line, text in unread]
-    return {k: v for k, v in heeded.items() if v is not None} | (dict(page=dict(port=port)) if port is not None else {}), over
+    over = ([f"passed over: {' '.join(n for n in values if n not in s.asked) or 'nothing'}"]
+            + [f'line {line} is not read: {text}' for line, text in unread])
+    page = dict(page=dict(port=port)) if port is not None else {}
+    return {k: v for k, v in heeded.items() if v is not None} | page, over

@@ -34,33 +34,47 @@ class Clock:
     "The first part, and the vehicle's profiler: starts each turn when it is due."
     def __init__(self, rate_hz, keep=1000):
         self.period_s, self.due, self.begun, self.missed, self.turns = 1/rate_hz, None, None, 0, 0
-        self.moments, self.overheads, self.took = deque(maxlen=keep), deque(maxlen=keep), {}   # s; ms beside inference; part -> s in this turn
+        self.moments, self.overheads = deque(maxlen=keep), deque(maxlen=keep)   # s; ms beside inference
+        self.took = {}                                                          # part -> s in this turn
 
     def run(self, inferred_ms=None):
         now = time.perf_counter()
-        if self.due is None: self.due = now
+        if self.due is None:
+            self.due = now
         else:
-            inference_s = min(sum(s for part, s in self.took.items() if isinstance(part, Copilot)), (inferred_ms or 0)/1e3)
+            pilot_s = sum(s for part, s in self.took.items() if isinstance(part, Copilot))
+            inference_s = min(pilot_s, (inferred_ms or 0)/1e3)
             self.overheads.append((now - self.begun - inference_s)*1e3)
             self.due += self.period_s
-            if now > self.due: self.missed, self.due = self.missed + 1, now
+            if now > self.due:
+                self.missed, self.due = self.missed + 1, now
             time.sleep(max(self.due - now - 2e-4, 0))
-            while time.perf_counter() < self.due: pass
+            while time.perf_counter() < self.due:
+                pass
         self.begun = time.perf_counter()
         self.moments.append(self.begun)
         self.turns += 1
 
-    def profile_part(self, part): pass
-    def on_part_start(self, part): self.started = time.perf_counter()
-    def on_part_finished(self, part): self.took[part] = time.perf_counter() - self.started
-    def report(self): pass
+    def profile_part(self, part):
+        pass
+
+    def on_part_start(self, part):
+        self.started = time.perf_counter()
+
+    def on_part_finished(self, part):
+        self.took[part] = time.perf_counter() - self.started
+
+    def report(self):
+        pass
 
 # %% ../../nbs/car/58_drive.ipynb #2754a216
 class TwinCamera:
     "Pictures and telemetry from a simulator, ours or Unity's; EdgecarError when there is none."
     def __init__(self, owner, host='127.0.0.1', port=9091, scene='donkey', token=None):
         from edgecar.sim.client import Simulator
-        self.owner, self.sim, self.seen, self.over = owner, Simulator(host, port, scene, token=token), (None, 0., {}), False
+        self.owner = owner
+        self.sim = Simulator(host, port, scene, token=token)
+        self.seen, self.over = (None, 0., {}), False
         self._connect()
 
     def _connect(self):
@@ -79,16 +93,20 @@ class TwinCamera:
 
     def update(self):
         while not self.over:
-            try: self._read() if self.sim.line else self._connect()
+            try:
+                self._read() if self.sim.line else self._connect()
             except (EdgecarError, OSError, ValueError) as e:
                 log.info('camera: %s', e)
-                if self.sim.line: self.sim.line.socket.close()
+                if self.sim.line:
+                    self.sim.line.socket.close()
                 self.sim.line = None
                 time.sleep(.1)
 
-    def run_threaded(self): return self.seen
+    def run_threaded(self):
+        return self.seen
 
-    def shutdown(self): self.over = True
+    def shutdown(self):
+        self.over = True
 
 # %% ../../nbs/car/58_drive.ipynb #77db9e25
 class ReplayCamera:
@@ -100,8 +118,10 @@ class ReplayCamera:
         if tub:
             recording = load(named_tubs([tub]), size, bar=False)
             self.frames = recording.frames
-            for line in recording.fitted(): log.info('camera: %s', line)
-        else: self.frames = np.random.default_rng(0).integers(0, 255, (50, *size, 3), np.uint8)
+            for line in recording.fitted():
+                log.info('camera: %s', line)
+        else:
+            self.frames = np.random.default_rng(0).integers(0, 255, (50, *size, 3), np.uint8)
 
     def run(self):
         n = int((time.monotonic() - self.began)*self.rate_hz)
@@ -112,14 +132,17 @@ class Mix:
     "A part: whose steering and throttle, and whose causes."
     def run(self, mode, user_angle, user_throttle, pilot_angle, pilot_throttle, pilot_causes, limit):
         own, limit = (user_angle or 0.), 1. if limit is None else limit
-        if mode == 'user': return own, (user_throttle or 0.)*limit, ()
-        if mode == 'local_angle': return pilot_angle, (user_throttle or 0.)*limit, pilot_causes
+        if mode == 'user':
+            return own, (user_throttle or 0.)*limit, ()
+        if mode == 'local_angle':
+            return pilot_angle, (user_throttle or 0.)*limit, pilot_causes
         return pilot_angle, min(max(pilot_throttle, -limit), limit), pilot_causes
 
 # %% ../../nbs/car/58_drive.ipynb #372e85fc
 class Panel:
     "A part: buttons of the page, and stops from elsewhere; gives the throttle limit."
-    def __init__(self, owner, garage, stops, book, limit=1.): self.owner, self.garage, self.stops, self.book, self.limit = owner, garage, stops, book, limit
+    def __init__(self, owner, garage, stops, book, limit=1.):
+        self.owner, self.garage, self.stops, self.book, self.limit = owner, garage, stops, book, limit
 
     def run(self, buttons):
         pressed = {k: v for k, v in (buttons or {}).items() if v is not False and v is not None}
@@ -127,16 +150,20 @@ class Panel:
             self.owner.say('stop', cause=source)
             log.warning('stopped: %s', source)
         for do in ('release', 'arm'):
-            if do in pressed and 'estop' not in pressed: self.owner.say(do)
-        if 'model' in pressed: self.garage.choose(pressed['model'])
+            if do in pressed and 'estop' not in pressed:
+                self.owner.say(do)
+        if 'model' in pressed:
+            self.garage.choose(pressed['model'])
         self.limit = pressed.get('throttle_limit', self.limit)
         return self.limit
 
 # %% ../../nbs/car/58_drive.ipynb #a17f7a10
 def place(info, road)->dict:
     "Where the car is, for the map; empty when nobody knows."
-    if 'car' not in info: return {}
-    return dict(road=road, x=round(info['pos'][0], 3), y=round(info['pos'][2], 3), yaw=round(float(np.deg2rad(90 - info['car'][2])), 3))
+    if 'car' not in info:
+        return {}
+    return dict(road=road, x=round(info['pos'][0], 3), y=round(info['pos'][2], 3),
+                yaw=round(float(np.deg2rad(90 - info['car'][2])), 3))
 
 # %% ../../nbs/car/58_drive.ipynb #7fda45cb
 def find_road(scene):
@@ -144,33 +171,50 @@ def find_road(scene):
     from edgecar.sim.env import find_track
     from edgecar.sim.protocol import track_name
     from edgecar.sim.view import road
-    try: return road(find_track(track_name(scene)))
-    except EdgecarError: return None
+    try:
+        return road(find_track(track_name(scene)))
+    except EdgecarError:
+        return None
 
 # %% ../../nbs/car/58_drive.ipynb #50e673e6
 class Status:
     "A part: what is the case, for the page and for whoever asks."
     def __init__(self, clock, copilot, garage, book, road=None, recorder=None):
-        self.clock, self.copilot, self.garage, self.book, self.road, self.recorder, self.figures = clock, copilot, garage, book, road, recorder, {}
+        self.clock, self.copilot, self.garage = clock, copilot, garage
+        self.book, self.road, self.recorder = book, road, recorder
+        self.figures = {}
 
     def measure(self):
         "Percentiles, now and then: they cost more than all the rest."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
             p50, p99 = np.percentile(self.clock.overheads, (50, 99))
-            self.figures = dict(loop_hz=round(1/max(np.median(np.diff(list(self.clock.moments)[-100:])), 1e-6), 1), loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
+            period_s = np.median(np.diff(list(self.clock.moments)[-100:]))
+            self.figures = dict(loop_hz=round(1/max(period_s, 1e-6), 1),
+                                loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
-    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0, told=None, latency=None):
+    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0,
+            told=None, latency=None):
         counts, pilot, info = dict(self.book.counts), self.copilot.pilot, info or {}
-        for cause, n in (owner or {}).get('counts', {}).items(): counts[cause] = counts.get(cause, 0) + n
+        for cause, n in (owner or {}).get('counts', {}).items():
+            counts[cause] = counts.get(cause, 0) + n
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
-        known = {k: v for k, v in dict(speed_m_s=info.get('speed'), cte_m=info.get('cte'), laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time')).items() if v is not None}
+        seen = dict(speed_m_s=info.get('speed'), cte_m=info.get('cte'),
+                    laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
+        known = {k: v for k, v in seen.items() if v is not None}
         told = told or {}
         known |= dict(upload_waiting=told['waiting'], upload_error=told['error']) if told else {}
         known |= dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
-        return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'], stopped=[*owner['stopped'], *causes, *owner['causes']], angle=owner['out'][0], throttle=owner['out'][1], faults=counts, throttle_limit=limit, inference_ms=inference_ms, mode=mode,
-            frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None, models=[*self.garage.models], map=place(info, self.road), owner_ms=owner.get('age_ms'), why={c: self.book.last.get(c) or CAUSES.get(c, '') for c in counts}, **known, **(latency or {}), frame_fit=self.copilot.fit.text,
-            model=dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate) if pilot else {})
+        model = dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate)
+        return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'],
+                    stopped=[*owner['stopped'], *causes, *owner['causes']],
+                    angle=owner['out'][0], throttle=owner['out'][1], faults=counts,
+                    throttle_limit=limit, inference_ms=inference_ms, mode=mode,
+                    frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None,
+                    models=[*self.garage.models], map=place(info, self.road), owner_ms=owner.get('age_ms'),
+                    why={c: self.book.last.get(c) or CAUSES.get(c, '') for c in counts},
+                    **known, **(latency or {}), frame_fit=self.copilot.fit.text,
+                    model=model if pilot else {})
 
 # %% ../../nbs/car/58_drive.ipynb #df653e84
 @dataclass(frozen=True)
@@ -199,7 +243,9 @@ class Profile:
     bounds:Bounds=Bounds()
 
 # %% ../../nbs/car/58_drive.ipynb #9f32fc93
-PROFILES = dict(twin=Profile('twin', 'twin'), car=Profile('hardware', 'pca9685:', 'js:', attended=True, strict=True, limit=.5), mock=Profile(), replay=Profile('replay'))
+PROFILES = dict(twin=Profile('twin', 'twin'),
+                car=Profile('hardware', 'pca9685:', 'js:', attended=True, strict=True, limit=.5),
+                mock=Profile(), replay=Profile('replay'))
 
 # %% ../../nbs/car/58_drive.ipynb #f17645ff
 def find_camera(
@@ -208,9 +254,11 @@ def find_camera(
     size=(120, 160),   # (height, width) of pictures that need not come from a camera: what the pilot wants
 ):
     "The camera of a profile; EdgecarError when it cannot be had."
-    if profile.camera == 'twin': return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
+    if profile.camera == 'twin':
+        return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
     if profile.camera in ('mock', 'replay'):
-        if profile.camera == 'replay' and not profile.tub: raise EdgecarError('no recording is named', mend='--tub DIR')
+        if profile.camera == 'replay' and not profile.tub:
+            raise EdgecarError('no recording is named', mend='--tub DIR')
         return ReplayCamera(profile.tub, size=size)
     return hardware.camera(profile.camera)
 
@@ -220,15 +268,18 @@ def heed(
     path,         # a myconfig.py
     say=print,    # told what is passed over
 )->Profile:
-    "A profile as an owner has it; EdgecarError when the file cannot be read, or describes another kind of car."
+    """A profile as an owner has it;
+    EdgecarError when the file cannot be read, or describes another kind of car."""
     found, over = changes(path, car=name == 'car')
-    for line in over: say(f'{path}: {line}')
+    for line in over:
+        say(f'{path}: {line}')
     return replace(PROFILES[name], **found)
 
 # %% ../../nbs/car/58_drive.ipynb #17ff945c
 class Given:
     "A part: since when the car was given what, as the actuator's process has reported it by now."
-    def __init__(self, owner): self.owner = owner
+    def __init__(self, owner):
+        self.owner = owner
 
     def run(self)->tuple:
         self.owner.hear()
@@ -236,12 +287,14 @@ class Given:
 
 class Speed:
     "A part: the speed, m/s, where the camera knows it."
-    def run(self, info): return (info or {}).get('speed')
+    def run(self, info):
+        return (info or {}).get('speed')
 
 # %% ../../nbs/car/58_drive.ipynb #41ea91ad
 class Alive:
     "A part: ends the drive when there is no owner any more."
-    def __init__(self, vehicle): self.vehicle = vehicle
+    def __init__(self, vehicle):
+        self.vehicle = vehicle
 
     def run(self, owner):
         if not owner['alive']:
@@ -249,7 +302,8 @@ class Alive:
             self.vehicle.on = False
 
 # %% ../../nbs/car/58_drive.ipynb #f90be6bd
-IMU = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'gyr_z'))   # channels, in the order that DonkeyCar's imu model wants
+# channels, in the order that DonkeyCar's imu model wants
+IMU = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'gyr_z'))
 
 def vehicle():
     "DonkeyCar's vehicle."
@@ -263,40 +317,61 @@ def compose(p:Profile):
     "A vehicle of a profile; EdgecarError when a part cannot be had."
     V, clock, book, stops, copilot = vehicle(), Clock(p.rate_hz), Book(), Stops(), Copilot(bounds=p.bounds)
     V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
-    limits, notes = Limits(**p.record), lambda: {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''), 'camera': p.camera}
+    limits = Limits(**p.record)
+    notes = lambda: {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''),
+                     'camera': p.camera}
     V.recorder = recorder = Recorder(limits, notes)
-    V.garage = garage = Garage(copilot, p.models, p.manifest, p.strict, book.note, has=('imu',) if p.imu else ())
-    if p.models and not garage.change(Path(p.models[0]).name): raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
-    pads, imu = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else [], p.imu and hardware.imu(p.imu)
+    has = ('imu',) if p.imu else ()
+    V.garage = garage = Garage(copilot, p.models, p.manifest, p.strict, book.note, has=has)
+    if p.models and not garage.change(Path(p.models[0]).name):
+        raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
+    pads = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
+    imu = p.imu and hardware.imu(p.imu)
     V.page = page = Page(**{'mode': p.mode, 'metrics': health.metrics, 'ready': health.ready, **p.page})
     V.owner = owner = Owner(p.actuator)
-    try: camera = find_camera(p, owner, getattr(copilot.pilot, 'size', (120, 160)))
-    except BaseException: owner.shutdown(); page.shutdown(); raise
+    try:
+        camera = find_camera(p, owner, getattr(copilot.pilot, 'size', (120, 160)))
+    except BaseException:
+        owner.shutdown()
+        page.shutdown()
+        raise
     V.add(clock, inputs=['pilot/ms'], outputs=['turn'])
     V.add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
     V.add(page, inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording', 'status'],
-        outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
-    for pad in pads: V.add(pad, inputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons', 'throttle_limit'],
-        outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
-    if imu: V.add(imu, outputs=[*IMU, 'imu/temp'], threaded=True)
+          outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+    for pad in pads:
+        V.add(pad, inputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons',
+                           'throttle_limit'],
+              outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+    if imu:
+        V.add(imu, outputs=[*IMU, 'imu/temp'], threaded=True)
     V.add(Panel(owner, garage, stops, book, p.limit), inputs=['web/buttons'], outputs=['throttle_limit'])
     V.add(Given(owner), outputs=['given'])
-    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given', *(IMU if imu else ())], outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
-    V.add(Mix(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit'], outputs=['angle', 'throttle', 'mix/causes'])
+    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given', *(IMU if imu else ())],
+          outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
+    V.add(Mix(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle',
+                         'pilot/causes', 'throttle_limit'],
+          outputs=['angle', 'throttle', 'mix/causes'])
     V.add(Speed(), inputs=['cam/info'], outputs=['speed'])
     V.add(Eyes(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
     V.add(Link([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
     V.add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
     V.add(owner, inputs=['angle', 'throttle', 'causes', 'pilot/frame_s'], outputs=['owner'])
     V.add(copilot.latency, inputs=['owner'], outputs=['latency'])
-    if p.remote: V.add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
+    if p.remote:
+        V.add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
     V.add(Status(clock, copilot, garage, book, find_road(p.scene) if p.camera == 'twin' else None, recorder),
-        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode', 'recording', 'tub/num_records', 'upload', 'latency'], outputs=['status'])
+          inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
+                  'recording', 'tub/num_records', 'upload', 'latency'],
+          outputs=['status'])
     V.add(health.Journal(), inputs=['status'])
     V.add(Alive(V), inputs=['owner'])
-    V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode', 'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'throttle_limit', 'causes', 'owner',
-        'recording', 'web/buttons'], outputs=['tub/num_records', 'recording'], threaded=True)
-    if p.arm: page.wheel.buttons['arm'] = True   # in the first turn: who is armed and hears nothing, is disarmed
+    V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode',
+                            'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes',
+                            'throttle_limit', 'causes', 'owner', 'recording', 'web/buttons'],
+          outputs=['tub/num_records', 'recording'], threaded=True)
+    if p.arm:
+        page.wheel.buttons['arm'] = True   # in the first turn: who is armed and hears nothing, is disarmed
     return V
 
 # %% ../../nbs/car/58_drive.ipynb #f3c94472
@@ -304,15 +379,21 @@ def go(V, say=print, turns=None)->dict:
     "Run a composed vehicle until somebody ends it: its last status; EdgecarError when a part fails."
     sys.setswitchinterval(.0005)
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, lambda *_: setattr(V, 'on', False))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(V, 'on', False))
         signal.signal(signal.SIGUSR1, lambda *_: V.stops.push('signal'))
-    if sys.stdin and sys.stdin.isatty(): threading.Thread(target=V.stops.listen, daemon=True).start()
+    if sys.stdin and sys.stdin.isatty():
+        threading.Thread(target=V.stops.listen, daemon=True).start()
     say(f'{V.page.url}   (Enter: stop)')
-    if V.start(rate_hz=1e9, max_loop_count=turns) is None: raise EdgecarError('a part has failed', mend='see above')
-    if not V.mem['owner']['alive']: raise EdgecarError("the actuator's process has ended", mend='look at the car: its last pulse may hold')
+    if V.start(rate_hz=1e9, max_loop_count=turns) is None:
+        raise EdgecarError('a part has failed', mend='see above')
+    if not V.mem['owner']['alive']:
+        raise EdgecarError("the actuator's process has ended",
+                           mend='look at the car: its last pulse may hold')
     return V.mem['status']
 
 def drive(profile:Profile, say=print, turns=None)->dict:
     "Drive; EdgecarError when a part cannot be had, or fails."
-    if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'): raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
+    if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'):
+        raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
     return go(compose(profile), say, turns)

@@ -29,11 +29,16 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/car/53_guard.ipynb #ea97a620
 CAUSES = dict(
-    frame='no new picture', delayed='the pictures come too late', frozen='the same picture again and again', black='the picture is black', white='the picture is white', picture='this is no picture',
-    link='nobody is at the wheel', pilot='there is no pilot', slow='the pilot is late', hung='the pilot hangs', nan='the pilot says what is no number',
-    range='the pilot says more than there is', exception='the pilot fails', digest='a model is not the one that was released', model='a model cannot be read',
-    silent='no command reached the actuator in time', late='a command came too late', nonsense='a command made no sense', bus='the bus to the actuator fails',
-    page='a stop on the page', keyboard='a stop in the terminal', gamepad='a stop on the gamepad', signal='a stop by a signal', owner="the actuator's process has ended")
+    frame='no new picture', delayed='the pictures come too late', frozen='the same picture again and again',
+    black='the picture is black', white='the picture is white', picture='this is no picture',
+    link='nobody is at the wheel', pilot='there is no pilot', slow='the pilot is late',
+    hung='the pilot hangs', nan='the pilot says what is no number', range='the pilot says more than there is',
+    exception='the pilot fails', digest='a model is not the one that was released',
+    model='a model cannot be read', silent='no command reached the actuator in time',
+    late='a command came too late', nonsense='a command made no sense', bus='the bus to the actuator fails',
+    page='a stop on the page', keyboard='a stop in the terminal', gamepad='a stop on the gamepad',
+    signal='a stop by a signal', owner="the actuator's process has ended"
+)
 
 # %% ../../nbs/car/53_guard.ipynb #5cf4e0f4
 @dataclass(frozen=True)
@@ -65,18 +70,21 @@ class Eyes:
     "Causes in a picture, (h, w, 3) or (h, w) uint8, and in the time when it was taken and when it came."
     def __init__(self, bounds=Bounds(), clock=time.monotonic):
         self.bounds, self.clock, self.delays = bounds, clock, LatencyWindow(3., clock=clock)
-        self.sum, self.seen_s, self.came_s, self.fresh_s = None, 0., 0., 0.   # of the newest picture; when the last new one was due
+        # of the newest picture; when the last new one was due
+        self.sum, self.seen_s, self.came_s, self.fresh_s = None, 0., 0., 0.
         self.fresh, self.frozen, self.delayed = False, False, False
 
     @property
-    def usual_s(self): return min(usual_s(self.delays, self.bounds.steady_s), self.bounds.delay_s)
+    def usual_s(self):
+        return min(usual_s(self.delays, self.bounds.steady_s), self.bounds.delay_s)
 
     def _take(self, frame, seen_s, now):
         "Note a picture that has just come."
         self.delays.add([(seen_s, now)])
         was, self.sum = self.sum, zlib.crc32(np.ascontiguousarray(frame))
         self.seen_s, self.came_s, self.fresh = seen_s, now, was != self.sum
-        if self.fresh: self.fresh_s, self.frozen = min(now, seen_s + self.usual_s), False
+        if self.fresh:
+            self.fresh_s, self.frozen = min(now, seen_s + self.usual_s), False
 
     def _old(self, now)->tuple:
         "Whether the newest picture is too old, and why."
@@ -89,15 +97,21 @@ class Eyes:
         "Whether the camera stands still, and not the car."
         if speed_m_s is not None and abs(speed_m_s) < self.bounds.standing_m_s:
             self.fresh_s = max(self.fresh_s, now - self.bounds.frozen_s/2)
-        elif not self.fresh and now - self.fresh_s > self.bounds.frozen_s: self.frozen = True
+        elif not self.fresh and now - self.fresh_s > self.bounds.frozen_s:
+            self.frozen = True
         return ('frozen',)*self.frozen
 
     def run(self, frame, seen_s, speed_m_s=None)->tuple:
         now = self.clock()
-        if frame is None: return 'frame',
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size: return 'picture',
-        if seen_s != self.seen_s: self._take(frame, seen_s, now)
-        if old := self._old(now): return old
+        if frame is None:
+            return 'frame',
+        if (not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim not in (2, 3)
+                or not frame.size):
+            return 'picture',
+        if seen_s != self.seen_s:
+            self._take(frame, seen_s, now)
+        if old := self._old(now):
+            return old
         mean = frame[::8, ::8].mean()
         dark, bright = mean < self.bounds.dark, mean > self.bounds.bright
         return *self._still(now, speed_m_s), *['black']*bool(dark), *['white']*bool(bright)
@@ -106,10 +120,12 @@ class Eyes:
 class Link:
     "Whether a driver is there."
     def __init__(self, sources, attended=True, bounds=Bounds(), clock=time.monotonic):
-        self.sources, self.attended, self.bounds, self.clock = sources, attended, bounds, clock   # objects with seen_s, s
+        # sources: objects with seen_s, s
+        self.sources, self.attended, self.bounds, self.clock = sources, attended, bounds, clock
 
     def run(self, mode)->tuple:
-        if mode != 'user' and not self.attended: return ()
+        if mode != 'user' and not self.attended:
+            return ()
         return () if any(self.clock() - s.seen_s <= self.bounds.link_s for s in self.sources) else ('link',)
 
 # %% ../../nbs/car/53_guard.ipynb #804f755d
@@ -119,14 +135,17 @@ def answer_bound_s(
     inside:bool,     # whether the whole is within what was examined
 )->float:
     "How long an answer may take."
-    if not inside: return bounds.answer_s
+    if not inside:
+        return bounds.answer_s
     return max(bounds.answer_s, min(usual_s + bounds.steady_s, bounds.slow_answer_s))
 
 # %% ../../nbs/car/53_guard.ipynb #43a68827
 def faults(steering, throttle)->tuple:
     "Causes in what a pilot says."
-    try: good = math.isfinite(steering) and math.isfinite(throttle)
-    except TypeError: return 'exception',
+    try:
+        good = math.isfinite(steering) and math.isfinite(throttle)
+    except TypeError:
+        return 'exception',
     return ('nan',) if not good else ('range',) if max(abs(steering), abs(throttle)) > 1 else ()
 
 # %% ../../nbs/car/53_guard.ipynb #9d4a6aa1
@@ -185,7 +204,8 @@ def with_answer(
 ):
     "What the car was given, and the answer that it will be given next, if a pilot steers it now."
     steers = mode != 'user' and not answer.causes and given and tuple(given[-1][1:]) != (0., 0.)
-    if not steers or answer.said_s <= given[-1][0]: return given
+    if not steers or answer.said_s <= given[-1][0]:
+        return given
     return *given, (answer.said_s, answer.steering, answer.throttle)
 
 # %% ../../nbs/car/53_guard.ipynb #ae50ee1d
@@ -213,25 +233,30 @@ def infer(
 
 # %% ../../nbs/car/53_guard.ipynb #5b63fab4
 def fly(copilot, pilot, turn):
-    "Answer picture after picture, until another pilot is put in; what it remembers by itself begins when it begins to drive."
+    """Answer picture after picture, until another pilot is put in;
+    what it remembers by itself begins when it begins to drive."""
     forget, fit = getattr(pilot, 'reset', lambda: None), copilot.fit
     forget()
     while True:
         with copilot.news:
             copilot.news.wait_for(lambda: copilot.turn != turn or copilot.asked)
-            if copilot.turn != turn: return
+            if copilot.turn != turn:
+                return
             (frame, seen_s, mode, imu), copilot.asked = copilot.asked, None
             began = copilot.since_s = time.monotonic()
         try:
-            if mode == 'user': forget()
+            if mode == 'user':
+                forget()
             brief(pilot, seen_s, with_answer(copilot.given, copilot.answer, mode), copilot.latency)
             steering, throttle = infer(pilot, frame, imu, fit)
             answer = seen_s, float(steering), float(throttle), faults(steering, throttle)
         except Exception as e:
-            if copilot.answer.causes != ('exception',): log.warning('pilot: %s: %s', type(e).__name__, str(e)[:200])
+            if copilot.answer.causes != ('exception',):
+                log.warning('pilot: %s: %s', type(e).__name__, str(e)[:200])
             answer = seen_s, 0., 0., ('exception',)
         with copilot.news:
-            if copilot.turn != turn: return
+            if copilot.turn != turn:
+                return
             now = time.monotonic()
             copilot.answer = Answer(answer[0], now - began, *answer[1:], said_s=now)
             copilot.since_s = now if copilot.asked else math.inf
@@ -241,9 +266,13 @@ def fly(copilot, pilot, turn):
 class Copilot:
     "A part: the pilot in its thread; steering, throttle, causes, ms and frame_s of the newest answer."
     def __init__(self, pilot=None, bounds=Bounds(), patience_s=.005):
-        self.bounds, self.patience_s, self.news, self.turn, self.pilot = bounds, patience_s, threading.Condition(), 0, None
-        self.latency, self.times = Latency(), LatencyWindow()   # from a frame to its command; that answers take
-        self.said_s, self.given = 0., ()   # when the newest answer was said; since when the car was given what: replaced whole, read by the pilot's thread
+        self.bounds, self.patience_s = bounds, patience_s
+        self.news = threading.Condition()
+        self.turn, self.pilot = 0, None
+        self.latency = Latency()        # from a frame to its command
+        self.times = LatencyWindow()    # that answers take
+        self.said_s = 0.   # when the newest answer was said
+        self.given = ()    # since when the car was given what: replaced whole, read by the pilot's thread
         self.take(pilot)
 
     def take(self, pilot, examined_ms=None):
@@ -252,10 +281,12 @@ class Copilot:
             self.fit = FrameFit(getattr(pilot, 'size', None))
             self.latency.expect(examined_ms)
             self.times.clear()
-            self.turn, self.pilot, self.asked, self.asked_s, self.answer = self.turn + 1, pilot, None, 0., Answer()
+            self.turn, self.pilot, self.asked = self.turn + 1, pilot, None
+            self.asked_s, self.answer = 0., Answer()
             self.since_s = math.inf   # that an answer is waited for
             self.news.notify_all()
-            if pilot: threading.Thread(target=fly, args=(self, pilot, self.turn), daemon=True, name='pilot').start()
+            if pilot:
+                threading.Thread(target=fly, args=(self, pilot, self.turn), daemon=True, name='pilot').start()
 
     def _late(self, answer, late_s)->tuple:
         "Whether the answer took too long, or the next does."
@@ -263,11 +294,14 @@ class Copilot:
             self.said_s = answer.said_s
             self.times.add([(answer.said_s - answer.took_s, answer.said_s)])
         bound_s = answer_bound_s(self.bounds, usual_s(self.times, self.bounds.steady_s), self.latency.inside)
-        return ('hung',) if late_s > self.bounds.hung_s else ('slow',) if max(late_s, answer.took_s) > bound_s else ()
+        if late_s > self.bounds.hung_s:
+            return ('hung',)
+        return ('slow',) if max(late_s, answer.took_s) > bound_s else ()
 
     def run(self, frame, seen_s, mode=None, given=(), *imu):
         self.given = given or ()
-        if self.pilot is None: return 0., 0., ('pilot',), None, None
+        if self.pilot is None:
+            return 0., 0., ('pilot',), None, None
         with self.news:
             if frame is not None and seen_s != self.asked_s:
                 self.since_s = min(self.since_s, time.monotonic())
@@ -276,18 +310,23 @@ class Copilot:
                 self.news.wait_for(lambda: self.answer.seen_s == seen_s, self.patience_s)
             answer, late_s = self.answer, time.monotonic() - self.since_s
         causes = self._late(answer, late_s) or answer.causes
-        return *((0., 0.) if causes else (answer.steering, answer.throttle)), causes, answer.took_s*1e3, answer.seen_s or None
+        steering, throttle = (0., 0.) if causes else (answer.steering, answer.throttle)
+        return steering, throttle, causes, answer.took_s*1e3, answer.seen_s or None
 
-    def shutdown(self): self.take(None)
+    def shutdown(self):
+        self.take(None)
 
 # %% ../../nbs/car/53_guard.ipynb #0c8f9fff
 def released(path, manifest=None):
-    "The digest that a model must have, or None when nobody says so; EdgecarError when the manifest is no manifest."
+    """The digest that a model must have, or None when nobody says so;
+    EdgecarError when the manifest is no manifest."""
     beside = Path(path).parent/'manifest.json'
-    if not manifest and not beside.is_file(): return None
+    if not manifest and not beside.is_file():
+        return None
     pilot = found.get('pilot') if isinstance(found := read_json(manifest or beside), dict) else None
     digest = pilot.get('sha256') if isinstance(pilot, dict) else pilot
-    if not isinstance(digest, str) or len(digest) != 64: raise EdgecarError('names no pilot', manifest or beside, 'it is made together with a release')
+    if not isinstance(digest, str) or len(digest) != 64:
+        raise EdgecarError('names no pilot', manifest or beside, 'it is made together with a release')
     return digest
 
 # %% ../../nbs/car/53_guard.ipynb #4c1dc09c
@@ -295,20 +334,29 @@ def load(path, manifest=None, strict=False):
     "A `Pilot`; EdgecarError when it is not the one of the manifest, or (strict) there is no manifest."
     from edgecar.pilot.runtime import Pilot
     wanted = released(path, manifest)
-    if strict and (wanted is None or evidence(path, manifest).get('gate') == 'not passed'): raise EdgecarError('nothing says that it has passed the gate', path, 'give its manifest (--manifest), or take the model of a release')
-    try: found = sha256(path)
-    except OSError as e: raise EdgecarError(e.strerror, path) from None
-    if wanted not in (None, found): raise EdgecarError(f'is {found[:12]}, not the released {wanted[:12]}', path, 'take the model and the manifest of one release')
+    if strict and (wanted is None or evidence(path, manifest).get('gate') == 'not passed'):
+        raise EdgecarError('nothing says that it has passed the gate', path,
+                           'give its manifest (--manifest), or take the model of a release')
+    try:
+        found = sha256(path)
+    except OSError as e:
+        raise EdgecarError(e.strerror, path) from None
+    if wanted not in (None, found):
+        raise EdgecarError(f'is {found[:12]}, not the released {wanted[:12]}', path,
+                           'take the model and the manifest of one release')
     pilot = Pilot(path)
-    if pilot.digest != found: raise EdgecarError('was exchanged while it was read', path)
+    if pilot.digest != found:
+        raise EdgecarError('was exchanged while it was read', path)
     return pilot
 
 # %% ../../nbs/car/53_guard.ipynb #c987060e
 def gate_section(path, manifest=None):
     "What the gate wrote about a model, in its manifest or in a file of its own; None where there is none."
     file = Path(manifest) if manifest else Path(path).parent/'manifest.json'
-    try: found = read_json(file)
-    except EdgecarError: return None
+    try:
+        found = read_json(file)
+    except EdgecarError:
+        return None
     return found.get('gate', found) if isinstance(found, dict) else {}
 
 def examined(path, manifest=None):
@@ -318,27 +366,41 @@ def examined(path, manifest=None):
 
 def evidence(path, manifest=None)->dict:
     "What the gate found, for people, as the manifest has it; nothing without one."
-    if (gate := gate_section(path, manifest)) is None: return {}
-    rules = [r for r in gate.get('rules', []) if isinstance(r, dict) and {'rule', 'found', 'bound', 'kind'} <= r.keys()] if isinstance(gate, dict) and isinstance(gate.get('rules', []), list) else []
+    if (gate := gate_section(path, manifest)) is None:
+        return {}
+    listed = isinstance(gate, dict) and isinstance(gate.get('rules', []), list)
+    rules = [r for r in (gate.get('rules', []) if listed else [])
+             if isinstance(r, dict) and {'rule', 'found', 'bound', 'kind'} <= r.keys()]
     kept = gate.get('passed', bool(rules)) is True if isinstance(gate, dict) else False
-    return dict(gate='passed' if kept else 'not passed', **{str(r['rule']): f"{r['found']:.4g} ({'≤' if r['kind'] == 'most' else '≥'} {r['bound']:.4g})" for r in rules if all(isinstance(r[k], (int, float)) for k in ('found', 'bound'))})
+    found = {str(r['rule']): f"{r['found']:.4g} ({'≤' if r['kind'] == 'most' else '≥'} {r['bound']:.4g})"
+             for r in rules if all(isinstance(r[k], (int, float)) for k in ('found', 'bound'))}
+    return dict(gate='passed' if kept else 'not passed', **found)
 
 # %% ../../nbs/car/53_guard.ipynb #6f8a8ba7
 class Garage:
     "The models to choose from; `choose` puts one into the copilot."
-    def __init__(self, copilot, models, manifest=None, strict=False, note=lambda cause, why: None, load=load, has=()):
-        self.copilot, self.models, self.manifest, self.strict, self.note, self.load = copilot, {Path(m).name: m for m in models}, manifest, strict, note, load
-        self.chosen, self.gate, self.has = None, {}, has   # the name of what drives; what the gate found; what the car has beside a camera
+    def __init__(self, copilot, models, manifest=None, strict=False, note=lambda cause, why: None, load=load,
+                 has=()):
+        self.copilot, self.models = copilot, {Path(m).name: m for m in models}
+        self.manifest, self.strict, self.note, self.load = manifest, strict, note, load
+        self.chosen, self.gate = None, {}   # the name of what drives; what the gate found
+        self.has = has                      # what the car has beside a camera
 
-    def choose(self, name): threading.Thread(target=self.change, args=(name,), daemon=True, name='garage').start()
+    def choose(self, name):
+        threading.Thread(target=self.change, args=(name,), daemon=True, name='garage').start()
 
     def change(self, name)->bool:
         try:
-            if name not in self.models: raise EdgecarError('there is no such model', name)
+            if name not in self.models:
+                raise EdgecarError('there is no such model', name)
             pilot = self.load(self.models[name], self.manifest, self.strict)
             examined_ms = examined(self.models[name], self.manifest)
-            if lacks := set(getattr(pilot, 'needs', ())) - set(self.has): raise EdgecarError(f'needs {", ".join(lacks)}, which this car has not', name, 'choose another pilot')
-            pilot(np.zeros((*pilot.size, 3), np.uint8), **{what: np.zeros(6) for what in getattr(pilot, 'needs', ())})   # the first call takes longer
+            if lacks := set(getattr(pilot, 'needs', ())) - set(self.has):
+                raise EdgecarError(f'needs {", ".join(lacks)}, which this car has not', name,
+                                   'choose another pilot')
+            # the first call takes longer
+            pilot(np.zeros((*pilot.size, 3), np.uint8),
+                  **{what: np.zeros(6) for what in getattr(pilot, 'needs', ())})
         except Exception as e:
             self.note('digest' if 'released' in str(e) or 'gate' in str(e) else 'model', str(e))
             return False
@@ -350,13 +412,16 @@ class Garage:
 # %% ../../nbs/car/53_guard.ipynb #9e67e900
 class Stops:
     "E-stops that came since the last turn."
-    def __init__(self): self.pushed = set()
+    def __init__(self):
+        self.pushed = set()
 
-    def push(self, source): self.pushed = self.pushed | {source}
+    def push(self, source):
+        self.pushed = self.pushed | {source}
 
     def listen(self, lines=None):
         "Push for every line that is typed; for a thread."
-        for _ in lines or sys.stdin: self.push('keyboard')
+        for _ in lines or sys.stdin:
+            self.push('keyboard')
 
     def run(self)->tuple:
         pushed, self.pushed = self.pushed, set()
@@ -365,7 +430,8 @@ class Stops:
 # %% ../../nbs/car/53_guard.ipynb #072ea3a4
 class Book:
     "A part: causes of all guards in, those that hold out; `counts` since the start."
-    def __init__(self, clock=time.monotonic): self.clock, self.counts, self.began, self.last = clock, {}, {}, {}
+    def __init__(self, clock=time.monotonic):
+        self.clock, self.counts, self.began, self.last = clock, {}, {}, {}
 
     def note(self, cause, why=''):
         "Count something that does not last."
@@ -378,5 +444,7 @@ class Book:
         for cause in [c for c in causes if c not in self.began]:
             self.began[cause] = self.clock()
             self.note(cause)
-        for cause in [c for c in self.began if c not in causes]: log.info('fault %s: over after %.2f s', cause, self.clock() - self.began.pop(cause), extra=dict(cause=cause))
+        for cause in [c for c in self.began if c not in causes]:
+            log.info('fault %s: over after %.2f s', cause, self.clock() - self.began.pop(cause),
+                     extra=dict(cause=cause))
         return causes

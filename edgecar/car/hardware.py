@@ -32,7 +32,8 @@ def take_apart(
     "Where a thing is, and its options; ValueError when one is unknown, or no number where it should be."
     place, _, query = spec.partition(':')[2].partition('?')
     given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
-    if unknown := given.keys() - defaults.keys(): raise ValueError(f'{spec}: no option is called {min(unknown)!r}; there are {", ".join(defaults)}')
+    if unknown := given.keys() - defaults.keys():
+        raise ValueError(f'{spec}: no option is called {min(unknown)!r}; there are {", ".join(defaults)}')
     read = lambda text, default: int(text, 0) if isinstance(default, int) else type(default)(text)
     return place or path, {k: read(given[k], v) if k in given else v for k, v in defaults.items()}
 
@@ -48,18 +49,24 @@ class I2C:
     ):
         self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            for what, value in ((TIMEOUT, 1), (RETRIES, 0), (SLAVE, address)): fcntl.ioctl(self.file, what, value)
-        except OSError: self.close(); raise
+            for what, value in ((TIMEOUT, 1), (RETRIES, 0), (SLAVE, address)):
+                fcntl.ioctl(self.file, what, value)
+        except OSError:
+            self.close()
+            raise
 
     def write(self, *data):
-        if os.write(self.file, bytes(data)) != len(data): raise OSError('the bus took only a part')
+        if os.write(self.file, bytes(data)) != len(data):
+            raise OSError('the bus took only a part')
 
     def read(self, register, n=1)->bytes:
         self.write(register)
-        if len(data := os.read(self.file, n)) != n: raise OSError('the bus gave only a part')
+        if len(data := os.read(self.file, n)) != n:
+            raise OSError('the bus gave only a part')
         return data
 
-    def close(self): os.close(self.file)
+    def close(self):
+        os.close(self.file)
 
 # %% ../../nbs/car/52_hardware.ipynb #5f810c5e
 MODE1, MODE2, LED0, PRESCALE = 0x00, 0x01, 0x06, 0xfe
@@ -73,14 +80,18 @@ class PCA9685:
         hz:float=60.,   # pulses a second, 24..1526
     ):
         self.bus, self.prescale = bus, round(25e6/4096/hz) - 1
-        if not 3 <= self.prescale <= 255: raise ValueError(f'{hz} pulses a second cannot be had')
+        if not 3 <= self.prescale <= 255:
+            raise ValueError(f'{hz} pulses a second cannot be had')
 
-    def awake(self): return self.bus.read(MODE1)[0] & 0x7f == AUTO and self.bus.read(PRESCALE)[0] == self.prescale
+    def awake(self):
+        return self.bus.read(MODE1)[0] & 0x7f == AUTO and self.bus.read(PRESCALE)[0] == self.prescale
 
     def wake(self):
         "Set it up, unless it is."
-        if self.awake(): return
-        self.bus.write(MODE1, AUTO | SLEEP)   # whatever pulses it made end here, and go on with what is written next
+        if self.awake():
+            return
+        # whatever pulses it made end here, and go on with what is written next
+        self.bus.write(MODE1, AUTO | SLEEP)
         self.bus.write(PRESCALE, self.prescale)
         self.bus.write(MODE2, TOTEM)
         self.bus.write(MODE1, AUTO)
@@ -88,41 +99,60 @@ class PCA9685:
 
     def pulse(self, channel, ticks):
         "Pulses of so many of 4096 ticks."
-        if self.bus.read(MODE1)[0] & 0x7f != AUTO: raise OSError('the PCA9685 has lost its settings: look at its power')
+        if self.bus.read(MODE1)[0] & 0x7f != AUTO:
+            raise OSError('the PCA9685 has lost its settings: look at its power')
         self.bus.write(LED0 + 4*channel, 0, 0, ticks & 255, ticks >> 8)
 
-    def off(self, channel): self.bus.write(LED0 + 4*channel, 0, 0, 0, 0x10)
+    def off(self, channel):
+        self.bus.write(LED0 + 4*channel, 0, 0, 0, 0x10)
 
 # %% ../../nbs/car/52_hardware.ipynb #9ed454da
 class Car:
-    "A steering servo and a speed controller; OSError when the bus fails, ValueError when the numbers make no car."
-    def __init__(self, bus, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370, reverse=220, hz=60.):
-        if steering == throttle or not all(0 <= c < 16 for c in (steering, throttle)): raise ValueError(f'channels {steering} and {throttle} make no car')
-        if not all(0 < t < 4096 for t in (left, right, forward, stopped, reverse)): raise ValueError('a pulse has 1..4095 ticks')
-        if not (forward < stopped < reverse or forward > stopped > reverse): raise ValueError(f'to stand ({stopped}) is not between forward ({forward}) and reverse ({reverse})')
-        self.chip, self.channels, self.sides, self.speeds = PCA9685(bus, hz), (steering, throttle), (left, right), (reverse, stopped, forward)
+    """A steering servo and a speed controller;
+    OSError when the bus fails, ValueError when the numbers make no car."""
+    def __init__(self, bus, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370,
+                 reverse=220, hz=60.):
+        if steering == throttle or not all(0 <= c < 16 for c in (steering, throttle)):
+            raise ValueError(f'channels {steering} and {throttle} make no car')
+        if not all(0 < t < 4096 for t in (left, right, forward, stopped, reverse)):
+            raise ValueError('a pulse has 1..4095 ticks')
+        if not (forward < stopped < reverse or forward > stopped > reverse):
+            raise ValueError(f'to stand ({stopped}) is not between forward ({forward}) '
+                             f'and reverse ({reverse})')
+        self.chip = PCA9685(bus, hz)
+        self.channels = (steering, throttle)
+        self.sides = (left, right)
+        self.speeds = (reverse, stopped, forward)
 
     def pulses(self, steering, throttle):
         "Ticks of both."
         (left, right), (reverse, stopped, forward) = self.sides, self.speeds
-        return int(left + (steering + 1)/2*(right - left)), int(stopped + throttle*(forward - stopped) if throttle > 0 else reverse + (throttle + 1)*(stopped - reverse))
+        return (int(left + (steering + 1)/2*(right - left)),
+                int(stopped + throttle*(forward - stopped) if throttle > 0
+                    else reverse + (throttle + 1)*(stopped - reverse)))
 
     def write(self, steering, throttle):
-        for channel, ticks in zip(self.channels[::-1], self.pulses(steering, throttle)[::-1]): self.chip.pulse(channel, ticks)
+        for channel, ticks in zip(self.channels[::-1], self.pulses(steering, throttle)[::-1]):
+            self.chip.pulse(channel, ticks)
 
     def neutral(self):
         self.chip.wake()
         self.write(0., 0.)
 
-    def close(self): self.chip.bus.close()
+    def close(self):
+        self.chip.bus.close()
 
 # %% ../../nbs/car/52_hardware.ipynb #e7910beb
 def actuator(
-    spec:str,   # pca9685:[/dev/i2c-1][?address=0x40&steering=1&throttle=0&left=460&right=290&forward=500&stopped=370&reverse=220&hz=60]
+    # pca9685:[/dev/i2c-1][?address=0x40&steering=1&throttle=0&left=460&right=290
+    # &forward=500&stopped=370&reverse=220&hz=60]
+    spec:str,
 ):
     "The actuator of a stock car; ValueError when there is no such thing, OSError when there is no such bus."
-    if spec.partition(':')[0] != 'pca9685': raise ValueError(f'no actuator is called {spec!r}')
-    path, options = take_apart(spec, '/dev/i2c-1', address=0x40, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370, reverse=220, hz=60.)
+    if spec.partition(':')[0] != 'pca9685':
+        raise ValueError(f'no actuator is called {spec!r}')
+    path, options = take_apart(spec, '/dev/i2c-1', address=0x40, steering=1, throttle=0, left=460, right=290,
+                               forward=500, stopped=370, reverse=220, hz=60.)
     return Car(I2C(path, options.pop('address')), **options)
 
 # %% ../../nbs/car/52_hardware.ipynb #674b5f71
@@ -139,26 +169,37 @@ def calibrate(
     chip.wake()
     try:
         for line in map(str.strip, lines):
-            if line in ('q', 'quit'): break
-            if line in PULSES and ticks: named[PULSES[line]] = ticks
-            elif not line: ticks = chip.off(channel)
+            if line in ('q', 'quit'):
+                break
+            if line in PULSES and ticks:
+                named[PULSES[line]] = ticks
+            elif not line:
+                ticks = chip.off(channel)
             elif line in ('+', '-') and ticks or line.isdecimal():
                 wanted = int(line) if line.isdecimal() else ticks + (5 if line == '+' else -5)
-                if low <= wanted <= high: chip.pulse(channel, ticks := wanted)
-                else: say(f'{wanted} is not in {low}..{high}')
-            else: say(f'a number in {low}..{high}, + or -, {", ".join(PULSES)} for what it is; Enter: off, q: end')
+                if low <= wanted <= high:
+                    chip.pulse(channel, ticks := wanted)
+                else:
+                    say(f'{wanted} is not in {low}..{high}')
+            else:
+                say(f'a number in {low}..{high}, + or -, {", ".join(PULSES)} for what it is; '
+                    'Enter: off, q: end')
             say(f'channel {channel}: {ticks or "off"}')
-    finally: chip.off(channel)
+    finally:
+        chip.off(channel)
     return named
 
 # %% ../../nbs/car/52_hardware.ipynb #850f58b2
-SET_FORMAT, REQUEST, QUERY, QUEUE, TAKE, START, SET_RATE = 0xc0d05605, 0xc0145608, 0xc0585609, 0xc058560f, 0xc0585611, 0x40045612, 0xc0cc5616
+SET_FORMAT, REQUEST, QUERY = 0xc0d05605, 0xc0145608, 0xc0585609
+QUEUE, TAKE, START = 0xc058560f, 0xc0585611, 0x40045612
+SET_RATE = 0xc0cc5616
 CAPTURE = MMAP = 1
 DAMAGED, MONOTONIC = 0x40, 0x2000   # flags of a buffer
 
 # %% ../../nbs/car/52_hardware.ipynb #926bd678
 def buffer(index=0)->bytearray:
-    "A v4l2_buffer: index, type, bytes used, flags; seconds, microseconds at 24; memory at 60, offset at 64, length at 72."
+    """A v4l2_buffer: index, type, bytes used, flags;
+    seconds, microseconds at 24; memory at 60, offset at 64, length at 72."""
     b = bytearray(88)
     struct.pack_into('=II', b, 0, index, CAPTURE)
     struct.pack_into('=I', b, 60, MMAP)
@@ -171,12 +212,16 @@ class Video:
         self.maps, self.file = [], os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._choose(width, height, hz)
-            for n in range(struct.unpack_from('=I', self._ask(REQUEST, bytearray(struct.pack('=III8x', buffers, CAPTURE, MMAP))))[0]):
+            got = self._ask(REQUEST, bytearray(struct.pack('=III8x', buffers, CAPTURE, MMAP)))
+            for n in range(struct.unpack_from('=I', got)[0]):
                 told = self._ask(QUERY, buffer(n))
-                self.maps.append(mmap.mmap(self.file, struct.unpack_from('=I', told, 72)[0], offset=struct.unpack_from('=I', told, 64)[0]))
+                self.maps.append(mmap.mmap(self.file, struct.unpack_from('=I', told, 72)[0],
+                                           offset=struct.unpack_from('=I', told, 64)[0]))
                 self._ask(QUEUE, buffer(n))
             self._ask(START, bytearray(struct.pack('=I', CAPTURE)))
-        except BaseException: self.close(); raise
+        except BaseException:
+            self.close()
+            raise
 
     def _ask(self, request, struct_):
         fcntl.ioctl(self.file, request, struct_)
@@ -184,26 +229,36 @@ class Video:
 
     def _choose(self, width, height, hz):
         for kind in (b'YUYV', b'MJPG'):   # as they are, or as JPEGs
-            told = self._ask(SET_FORMAT, bytearray(struct.pack('=I4xII4sI', CAPTURE, width, height, kind, 0)) + bytearray(184))
+            wish = bytearray(struct.pack('=I4xII4sI', CAPTURE, width, height, kind, 0))
+            told = self._ask(SET_FORMAT, wish + bytearray(184))
             self.width, self.height, self.kind, _, self.stride = struct.unpack_from('=II4sII', told, 8)
-            if self.kind == kind: break
-        else: raise OSError(f'it gives {self.kind.decode(errors="replace")}, neither YUYV nor MJPG')
-        with contextlib.suppress(OSError): self._ask(SET_RATE, bytearray(struct.pack('=III2I', CAPTURE, 0, 0, 1000, round(hz*1000))) + bytearray(184))
+            if self.kind == kind:
+                break
+        else:
+            raise OSError(f'it gives {self.kind.decode(errors="replace")}, neither YUYV nor MJPG')
+        with contextlib.suppress(OSError):
+            wish = bytearray(struct.pack('=III2I', CAPTURE, 0, 0, 1000, round(hz*1000)))
+            self._ask(SET_RATE, wish + bytearray(184))
 
     def read(self, wait_s=.1):
         "The newest picture's bytes and its moment, s; None when none came."
         newest = None
         if select.select([self.file], [], [], wait_s)[0]:
             for _ in self.maps:
-                try: told = self._ask(TAKE, buffer())
-                except BlockingIOError: break
+                try:
+                    told = self._ask(TAKE, buffer())
+                except BlockingIOError:
+                    break
                 index, _, used, flags, seconds, micros = struct.unpack_from('=4I8xqq', told)
-                if not flags & DAMAGED: newest = self.maps[index][:used], min(seconds + micros/1e6 if flags & MONOTONIC else 1e99, time.monotonic())   # never of the future
+                if not flags & DAMAGED:
+                    moment = seconds + micros/1e6 if flags & MONOTONIC else 1e99
+                    newest = self.maps[index][:used], min(moment, time.monotonic())   # never of the future
                 self._ask(QUEUE, buffer(index))
         return newest
 
     def close(self):
-        for m in self.maps: m.close()
+        for m in self.maps:
+            m.close()
         os.close(self.file)
 
 # %% ../../nbs/car/52_hardware.ipynb #6d6876b2
@@ -217,9 +272,12 @@ def colours(
     if video.kind == b'MJPG':
         frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         return None if frame is None else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-    if len(data) < video.stride*video.height: return None
-    rows = np.frombuffer(data, np.uint8, video.stride*video.height).reshape(video.height, video.stride)[:, :2*video.width]
-    return cv2.cvtColor(np.ascontiguousarray(rows).reshape(video.height, video.width, 2), cv2.COLOR_YUV2RGB_YUYV)
+    if len(data) < video.stride*video.height:
+        return None
+    rows = (np.frombuffer(data, np.uint8, video.stride*video.height)
+            .reshape(video.height, video.stride)[:, :2*video.width])
+    return cv2.cvtColor(np.ascontiguousarray(rows).reshape(video.height, video.width, 2),
+                        cv2.COLOR_YUV2RGB_YUYV)
 
 # %% ../../nbs/car/52_hardware.ipynb #97d3b3ea
 def shape(
@@ -236,14 +294,21 @@ def shape(
 
 # %% ../../nbs/car/52_hardware.ipynb #61c370ad
 class Camera:
-    "A part: the newest picture, its moment and what else is known (nothing); EdgecarError when there is no camera."
+    """A part: the newest picture, its moment and what else is known (nothing);
+    EdgecarError when there is no camera."""
     def __init__(self, path='/dev/video0', width=160, height=120, hz=30., flip=''):
-        self.open, self.size, self.flip, self.seen, self.over = lambda: Video(path, width, height, hz), (width, height), flip, (None, 0., {}), False
+        self.open = lambda: Video(path, width, height, hz)
+        self.size, self.flip, self.seen = (width, height), flip, (None, 0., {})
+        self.over = False
         self.found = None   # height and width of what the camera gives
-        try: self.video = self.open()
+        try:
+            self.video = self.open()
         except OSError as e:
             from edgecar.core import EdgecarError
-            raise EdgecarError(f'the camera cannot be had ({e.strerror or e})', path, 'is it plugged in, may this user read it (group video), does another program have it? a CSI camera of a Pi wants `libcamerify edgecar drive ...`') from None
+            raise EdgecarError(f'the camera cannot be had ({e.strerror or e})', path,
+                               'is it plugged in, may this user read it (group video), '
+                               'does another program have it? a CSI camera of '
+                               'a Pi wants `libcamerify edgecar drive ...`') from None
 
     def _look(self):
         self.video = self.video or self.open()
@@ -260,17 +325,22 @@ class Camera:
 
     def update(self):
         while not self.over:
-            try: self._look()
+            try:
+                self._look()
             except OSError as e:
                 log.info('camera: %s', e)
-                if self.video: self.video.close()
+                if self.video:
+                    self.video.close()
                 self.video = None
                 time.sleep(.2)
-        if self.video: self.video.close()
+        if self.video:
+            self.video.close()
 
-    def run_threaded(self): return self.seen
+    def run_threaded(self):
+        return self.seen
 
-    def shutdown(self): self.over = True
+    def shutdown(self):
+        self.over = True
 
 # %% ../../nbs/car/52_hardware.ipynb #49e8101a
 def camera(
@@ -278,42 +348,58 @@ def camera(
 ):
     "The camera of a car; EdgecarError when there is none."
     from edgecar.core import EdgecarError
-    if name.partition(':')[0] not in ('hardware', 'v4l2'): raise EdgecarError(f'no camera is called {name!r}', mend='v4l2:/dev/video0, twin, mock or replay')
-    try: path, options = take_apart(name, '/dev/video0', width=160, height=120, hz=30., flip='')
-    except ValueError as e: raise EdgecarError(str(e)) from None
+    if name.partition(':')[0] not in ('hardware', 'v4l2'):
+        raise EdgecarError(f'no camera is called {name!r}', mend='v4l2:/dev/video0, twin, mock or replay')
+    try:
+        path, options = take_apart(name, '/dev/video0', width=160, height=120, hz=30., flip='')
+    except ValueError as e:
+        raise EdgecarError(str(e)) from None
     return Camera(path, **options)
 
 # %% ../../nbs/car/52_hardware.ipynb #1fa723c0
-EVENT, AXES, BUTTONS = struct.Struct('=IhBB'), 0x80406a32, 0x84006a34   # linux/joystick.h: js_event, JSIOCGAXMAP, JSIOCGBTNMAP
-STEER, GAS = 0, 4                                                       # ABS_X, ABS_RY
-XPAD = [0, 1, 2, 3, 4, 5, 16, 17], [0x130, 0x131, 0x133, 0x134, 0x136, 0x137, 0x13a, 0x13b, 0x13c, 0x13d, 0x13e]   # when the kernel does not say
-LAYOUTS = dict(
-    xbox={0x130: 'mode', 0x131: 'recording', 0x133: 'erase', 0x134: 'stop', 0x136: 'slower', 0x137: 'faster', 0x13a: 'release', 0x13b: 'arm', 0x13c: 'stop'},
-    ps4={0x130: 'stop', 0x131: 'recording', 0x133: 'erase', 0x136: 'faster', 0x137: 'slower', 0x13a: 'mode', 0x13b: 'arm', 0x13c: 'stop', 0x134: 'release'})
+# linux/joystick.h: js_event, JSIOCGAXMAP, JSIOCGBTNMAP
+EVENT, AXES, BUTTONS = struct.Struct('=IhBB'), 0x80406a32, 0x84006a34
+STEER, GAS = 0, 4   # ABS_X, ABS_RY
+# when the kernel does not say
+XPAD = ([0, 1, 2, 3, 4, 5, 16, 17],
+        [0x130, 0x131, 0x133, 0x134, 0x136, 0x137, 0x13a, 0x13b, 0x13c, 0x13d, 0x13e])
+LAYOUTS = dict(xbox={0x130: 'mode', 0x131: 'recording', 0x133: 'erase', 0x134: 'stop', 0x136: 'slower',
+                     0x137: 'faster', 0x13a: 'release', 0x13b: 'arm', 0x13c: 'stop'},
+               ps4={0x130: 'stop', 0x131: 'recording', 0x133: 'erase', 0x136: 'faster', 0x137: 'slower',
+                    0x13a: 'mode', 0x13b: 'arm', 0x13c: 'stop', 0x134: 'release'})
 
 # %% ../../nbs/car/52_hardware.ipynb #448ac166
 def numbering(file)->tuple:
     "The kernel's names of a pad's axes and buttons, by number."
     try:
         axes, buttons = bytearray(64), bytearray(1024)
-        for what, names in ((AXES, axes), (BUTTONS, buttons)): fcntl.ioctl(file, what, names)
+        for what, names in ((AXES, axes), (BUTTONS, buttons)):
+            fcntl.ioctl(file, what, names)
         return list(axes), list(struct.unpack('=512H', buttons))
-    except OSError: return XPAD
+    except OSError:
+        return XPAD
 
 # %% ../../nbs/car/52_hardware.ipynb #7505eb66
 class Pad:
     "What a gamepad has said."
-    def __init__(self, path='/dev/input/js0', stop=lambda: None, layout='xbox', deadzone=.05, scale=1., most=1., quiet_s=1., clock=time.monotonic):
-        self.path, self.stop, self.layout, self.deadzone, self.scale, self.most, self.quiet_s, self.clock = path, stop, LAYOUTS[layout], deadzone, scale, most, quiet_s, clock
+    def __init__(self, path='/dev/input/js0', stop=lambda: None, layout='xbox', deadzone=.05, scale=1.,
+                 most=1., quiet_s=1., clock=time.monotonic):
+        self.path, self.stop, self.layout = path, stop, LAYOUTS[layout]
+        self.deadzone, self.scale, self.most = deadzone, scale, most
+        self.quiet_s, self.clock = quiet_s, clock
         self.lock, self.over = threading.Lock(), False
         self.lose()
 
-    def lose(self): self.sticks, self.pushed, self.touched, self.alive_s, self.event_s = {}, [], False, 0., 0.
+    def lose(self):
+        self.sticks, self.pushed, self.touched, self.alive_s, self.event_s = {}, [], False, 0., 0.
 
     @property
     def seen_s(self):
         "When it was there last, 0 when nobody has touched it."
-        return 0. if not self.touched else self.event_s if self.command()[1] and self.alive_s - self.event_s > self.quiet_s else self.alive_s
+        if not self.touched:
+            return 0.
+        held_quietly = self.command()[1] and self.alive_s - self.event_s > self.quiet_s
+        return self.event_s if held_quietly else self.alive_s
 
     def command(self):
         steer, gas = ((x := self.sticks.get(axis, 0.))*(abs(x) > self.deadzone) for axis in (STEER, GAS))
@@ -322,12 +408,16 @@ class Pad:
     def hear(self, event, axes, buttons):
         "Take in eight bytes."
         _, value, kind, number = EVENT.unpack(event)
-        if not kind & 0x80: self.touched, self.event_s = True, self.clock()
-        if kind & 0x7f == 2 and number < len(axes): self.sticks[axes[number]] = max(value/32767, -1.)
+        if not kind & 0x80:
+            self.touched, self.event_s = True, self.clock()
+        if kind & 0x7f == 2 and number < len(axes):
+            self.sticks[axes[number]] = max(value/32767, -1.)
         if kind == 1 and value and number < len(buttons) and (do := self.layout.get(buttons[number])):
-            if do == 'stop': self.stop()
+            if do == 'stop':
+                self.stop()
             else:
-                with self.lock: self.pushed.append(do)
+                with self.lock:
+                    self.pushed.append(do)
 
 # %% ../../nbs/car/52_hardware.ipynb #3f50172e
 def listen(pad):
@@ -337,36 +427,50 @@ def listen(pad):
         names = numbering(file)
         while not pad.over:
             if select.select([file], [], [], .03)[0]:
-                if not (events := os.read(file, 64*EVENT.size)): raise OSError('it is gone')
-                for event in range(0, len(events) - 7, 8): pad.hear(events[event:event + 8], *names)
+                if not (events := os.read(file, 64*EVENT.size)):
+                    raise OSError('it is gone')
+                for event in range(0, len(events) - 7, 8):
+                    pad.hear(events[event:event + 8], *names)
             pad.alive_s = pad.clock()
-    finally: os.close(file)
+    finally:
+        os.close(file)
 
 # %% ../../nbs/car/52_hardware.ipynb #fbabe3b7
 class Gamepad(Pad):
-    "A part: angle, throttle, mode, recording and buttons of the page, and the throttle's limit, in; what is left of them out."
+    """A part: angle, throttle, mode, recording and buttons of the page, and the throttle's limit, in;
+    what is left of them out."""
     hold_s = .15   # that a command holds without a heartbeat
 
     def update(self):
         while not self.over:
-            with contextlib.suppress(OSError): listen(self)
-            if self.touched: log.warning('gamepad: %s is gone', self.path)
+            with contextlib.suppress(OSError):
+                listen(self)
+            if self.touched:
+                log.warning('gamepad: %s is gone', self.path)
             self.lose()
             time.sleep(.1)
 
     def run_threaded(self, angle, throttle, mode, recording, buttons, limit):
         own = self.command() if self.clock() - self.seen_s <= self.hold_s else (0., 0.)
-        with self.lock: pushed, self.pushed = self.pushed, []
-        if max(map(abs, own)) > .1 or not (angle or throttle): angle, throttle = own   # a stick that drifts a little is no hand
+        with self.lock:
+            pushed, self.pushed = self.pushed, []
+        if max(map(abs, own)) > .1 or not (angle or throttle):
+            angle, throttle = own   # a stick that drifts a little is no hand
         modes, limit, asked = ('user', 'local_angle', 'local'), 1. if limit is None else limit, {}
         for do in pushed:
-            if do == 'mode': mode = modes[(modes.index(mode) + 1) % 3] if mode in modes else 'user'
-            elif do == 'recording': recording = not recording
-            elif do in ('slower', 'faster'): asked['throttle_limit'] = limit = min(max(round(limit + (.05 if do == 'faster' else -.05), 2), 0.), 1.)
-            else: asked[do] = 100 if do == 'erase' else True
+            if do == 'mode':
+                mode = modes[(modes.index(mode) + 1) % 3] if mode in modes else 'user'
+            elif do == 'recording':
+                recording = not recording
+            elif do in ('slower', 'faster'):
+                step = .05 if do == 'faster' else -.05
+                asked['throttle_limit'] = limit = min(max(round(limit + step, 2), 0.), 1.)
+            else:
+                asked[do] = 100 if do == 'erase' else True
         return angle, throttle, mode, recording, {**(buttons or {}), **asked}
 
-    def shutdown(self): self.over = True
+    def shutdown(self):
+        self.over = True
 
 # %% ../../nbs/car/52_hardware.ipynb #12a879a5
 def gamepad(
@@ -375,22 +479,30 @@ def gamepad(
 ):
     "The gamepad of a car, which may come later; EdgecarError when there is no such kind."
     from edgecar.core import EdgecarError
-    try: path, options = take_apart(spec, '/dev/input/js0', layout='xbox', deadzone=.05, scale=1., most=1.)
-    except ValueError as e: raise EdgecarError(str(e)) from None
-    if spec.partition(':')[0] != 'js' or options['layout'] not in LAYOUTS: raise EdgecarError(f'no gamepad is called {spec!r}', mend=f"js:/dev/input/js0?layout={' or '.join(LAYOUTS)}")
+    try:
+        path, options = take_apart(spec, '/dev/input/js0', layout='xbox', deadzone=.05, scale=1., most=1.)
+    except ValueError as e:
+        raise EdgecarError(str(e)) from None
+    if spec.partition(':')[0] != 'js' or options['layout'] not in LAYOUTS:
+        raise EdgecarError(f'no gamepad is called {spec!r}',
+                           mend=f"js:/dev/input/js0?layout={' or '.join(LAYOUTS)}")
     return Gamepad(path, stop, **options)
 
 # %% ../../nbs/car/52_hardware.ipynb #9b4fd665
 class IMU:
-    "A part: acceleration x, y, z, m/s^2, rate of turn x, y, z, deg/s, temperature, C; OSError when no MPU6050 answers."
+    """A part: acceleration x, y, z, m/s^2, rate of turn x, y, z, deg/s, temperature, C;
+    OSError when no MPU6050 answers."""
     def __init__(self, bus, hz=60.):
         self.bus, self.hz, self.told, self.over = bus, hz, (None,)*7, False
-        if bus.read(0x75) != b'\x68': raise OSError('no MPU6050 answers')
+        if bus.read(0x75) != b'\x68':
+            raise OSError('no MPU6050 answers')
         bus.write(0x6b, 0)
 
     def run(self):
-        try: ax, ay, az, celsius, gx, gy, gz = struct.unpack('>7h', self.bus.read(0x3b, 14))
-        except OSError: return (None,)*7
+        try:
+            ax, ay, az, celsius, gx, gy, gz = struct.unpack('>7h', self.bus.read(0x3b, 14))
+        except OSError:
+            return (None,)*7
         return *(a/16384*9.80665 for a in (ax, ay, az)), *(g/131 for g in (gx, gy, gz)), celsius/340 + 36.53
 
     def update(self):
@@ -398,9 +510,11 @@ class IMU:
             self.told = self.run()
             time.sleep(1/self.hz)
 
-    def run_threaded(self): return self.told
+    def run_threaded(self):
+        return self.told
 
-    def shutdown(self): self.over = True
+    def shutdown(self):
+        self.over = True
 
 # %% ../../nbs/car/52_hardware.ipynb #355f991f
 def imu(spec:str):   # mpu6050:[/dev/i2c-1][?address=0x68]
@@ -409,4 +523,6 @@ def imu(spec:str):   # mpu6050:[/dev/i2c-1][?address=0x68]
     try:
         path, options = take_apart(spec, '/dev/i2c-1', address=0x68)
         return IMU(I2C(path, **options))
-    except (OSError, ValueError) as e: raise EdgecarError(f'the IMU cannot be had ({getattr(e, "strerror", None) or e})', spec, 'is it wired, may this user open the bus (group i2c)?') from None
+    except (OSError, ValueError) as e:
+        raise EdgecarError(f'the IMU cannot be had ({getattr(e, "strerror", None) or e})', spec,
+                           'is it wired, may this user open the bus (group i2c)?') from None

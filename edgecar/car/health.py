@@ -18,16 +18,22 @@ from .guard import CAUSES
 def ready(status:dict)->tuple:   # bool, why not
     "Whether it could drive, as a probe wants to know it."
     age_ms, owner_ms = status.get('frame_age_ms'), status.get('owner_ms')
-    if age_ms is None or age_ms > 1000: return False, 'no camera'
-    if status.get('models') and not status.get('model'): return False, 'no pilot'
-    if owner_ms is None or owner_ms > 1000: return False, 'the owner of the actuator does not answer'
+    if age_ms is None or age_ms > 1000:
+        return False, 'no camera'
+    if status.get('models') and not status.get('model'):
+        return False, 'no pilot'
+    if owner_ms is None or owner_ms > 1000:
+        return False, 'the owner of the actuator does not answer'
     return True, ''
 
 # %% ../../nbs/car/55_health.ipynb #b7db9a7f
 def line(name, value, /, **labels):
     "A sample; None gives none."
     quoted = lambda x: '"' + str(x).replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n') + '"'
-    return [] if value is None else [f'edgecar_{name}' + ('{' + ','.join(f'{k}={quoted(v)}' for k, v in labels.items()) + '}' if labels else '') + f' {float(value):.10g}']
+    if value is None:
+        return []
+    known = '{' + ','.join(f'{k}={quoted(v)}' for k, v in labels.items()) + '}' if labels else ''
+    return [f'edgecar_{name}{known} {float(value):.10g}']
 
 def family(name, kind, about, *samples):
     "A name's samples, with what they are; nothing without samples."
@@ -36,15 +42,26 @@ def family(name, kind, about, *samples):
 
 # %% ../../nbs/car/55_health.ipynb #165f202b
 FACTS = [   # name, kind, about, key of the status, times what
-    ('loop_turns_total', 'counter', 'Turns of the loop.', 'turns', 1), ('loop_missed_total', 'counter', 'Turns that had not ended when the next was due.', 'missed', 1),
-    ('loop_rate_hertz', 'gauge', 'Turns a second.', 'loop_hz', 1), ('inference_seconds', 'gauge', 'What the newest answer of the pilot took.', 'inference_ms', 1e-3),
-    ('frame_age_seconds', 'gauge', 'Since the newest picture was taken.', 'frame_age_ms', 1e-3), ('owner_age_seconds', 'gauge', 'Since the owner of the actuator last answered.', 'owner_ms', 1e-3),
-    ('latency_outside_examined', 'gauge', 'Whether the latency is above all that the pilot was examined at.', 'latency_outside', 1),
-    ('armed', 'gauge', 'Whether commands reach the wheels.', 'armed', 1), ('throttle_limit_ratio', 'gauge', 'Largest throttle, of 1.', 'throttle_limit', 1), ('laps', 'gauge', 'Laps, where somebody counts them.', 'laps', 1),
-    ('speed_metres_per_second', 'gauge', 'Speed, where it is known.', 'speed_m_s', 1), ('recording', 'gauge', 'Whether it records.', 'recording', 1),
-    ('recorded_records', 'gauge', 'Live records of this drive.', 'records', 1), ('recording_dropped_total', 'counter', 'Records that were lost because the disk was slow.', 'dropped', 1),
-    ('recording_failed', 'gauge', 'Whether the recording was stopped by a fault.', 'recording_failed', 1), ('recording_disk_left_bytes', 'gauge', 'That may still be recorded.', 'disk_left_mb', 1e6),
-    ('recording_removed_tubs_total', 'counter', 'Tubs that were removed here, being in the remote.', 'removed', 1), ('upload_waiting_tubs', 'gauge', 'Tubs that the remote does not have.', 'upload_waiting', 1)]
+    ('loop_turns_total', 'counter', 'Turns of the loop.', 'turns', 1),
+    ('loop_missed_total', 'counter', 'Turns that had not ended when the next was due.', 'missed', 1),
+    ('loop_rate_hertz', 'gauge', 'Turns a second.', 'loop_hz', 1),
+    ('inference_seconds', 'gauge', 'What the newest answer of the pilot took.', 'inference_ms', 1e-3),
+    ('frame_age_seconds', 'gauge', 'Since the newest picture was taken.', 'frame_age_ms', 1e-3),
+    ('owner_age_seconds', 'gauge', 'Since the owner of the actuator last answered.', 'owner_ms', 1e-3),
+    ('latency_outside_examined', 'gauge', 'Whether the latency is above all that the pilot was examined at.',
+     'latency_outside', 1),
+    ('armed', 'gauge', 'Whether commands reach the wheels.', 'armed', 1),
+    ('throttle_limit_ratio', 'gauge', 'Largest throttle, of 1.', 'throttle_limit', 1),
+    ('laps', 'gauge', 'Laps, where somebody counts them.', 'laps', 1),
+    ('speed_metres_per_second', 'gauge', 'Speed, where it is known.', 'speed_m_s', 1),
+    ('recording', 'gauge', 'Whether it records.', 'recording', 1),
+    ('recorded_records', 'gauge', 'Live records of this drive.', 'records', 1),
+    ('recording_dropped_total', 'counter', 'Records that were lost because the disk was slow.', 'dropped', 1),
+    ('recording_failed', 'gauge', 'Whether the recording was stopped by a fault.', 'recording_failed', 1),
+    ('recording_disk_left_bytes', 'gauge', 'That may still be recorded.', 'disk_left_mb', 1e6),
+    ('recording_removed_tubs_total', 'counter', 'Tubs that were removed here, being in the remote.',
+     'removed', 1),
+    ('upload_waiting_tubs', 'gauge', 'Tubs that the remote does not have.', 'upload_waiting', 1)]
 
 # %% ../../nbs/car/55_health.ipynb #24f72427
 LATENCY = 'frame_to_actuator_seconds'
@@ -58,40 +75,57 @@ def latency_families(status:dict)->list:
         line(LATENCY, seconds(status.get('latency_p95_ms')), quantile='0.95'),
         line(f'{LATENCY}_sum', status.get('latency_sum_s')),
         line(f'{LATENCY}_count', status.get('latency_count'))]
-    bounds = [line('latency_examined_seconds', seconds(ms), bound=b) for b, ms in (('low', low), ('high', high))]
-    return [
-        family(LATENCY, 'summary', 'From a frame to the write of its command, in the last seconds.', *samples),
-        family('latency_examined_seconds', 'gauge', 'Latency that the pilot was examined at.', *bounds)]
+    bounds = [line('latency_examined_seconds', seconds(ms), bound=b)
+              for b, ms in (('low', low), ('high', high))]
+    return [family(LATENCY, 'summary', 'From a frame to the write of its command, in the last seconds.',
+                   *samples),
+            family('latency_examined_seconds', 'gauge', 'Latency that the pilot was examined at.', *bounds)]
 
 # %% ../../nbs/car/55_health.ipynb #986bcc6f
 def metrics(status:dict)->str:
     "The status for Prometheus."
-    faults, stopped, model = status.get('faults') or {}, set(status.get('stopped') or ()), status.get('model') or {}
+    faults, stopped = status.get('faults') or {}, set(status.get('stopped') or ())
+    model = status.get('model') or {}
     rows = [family('build_info', 'gauge', 'What runs.', line('build_info', 1, version=version('edgecar')))]
-    rows += [family(name, kind, about, line(name, None if status.get(key) is None else float(status[key])*by)) for name, kind, about, key, by in FACTS]
+    rows += [family(name, kind, about, line(name, None if status.get(key) is None else float(status[key])*by))
+             for name, kind, about, key, by in FACTS]
     rows += latency_families(status)
-    rows.append(family('loop_turn_seconds', 'summary', 'Work of a turn beside inference, over the last thousand.', *(line('loop_turn_seconds', status[key]/1e3, quantile=q) for key, q in (('loop_p50_ms', '0.5'), ('loop_p99_ms', '0.99')) if status.get(key) is not None)))
+    rows.append(family('loop_turn_seconds', 'summary',
+                       'Work of a turn beside inference, over the last thousand.',
+                       *(line('loop_turn_seconds', status[key]/1e3, quantile=q)
+                         for key, q in (('loop_p50_ms', '0.5'), ('loop_p99_ms', '0.99'))
+                         if status.get(key) is not None)))
     causes = [*CAUSES, *sorted(faults.keys() - CAUSES.keys())]
-    rows.append(family('faults_total', 'counter', 'How often something was a reason not to drive.', *(line('faults_total', faults.get(c, 0), cause=c) for c in causes)))
-    rows.append(family('stopped', 'gauge', 'What is a reason not to drive now.', *(line('stopped', c in stopped, cause=c) for c in causes)))
-    rows.append(family('mode', 'gauge', 'Who drives.', *(line('mode', m == status.get('mode'), mode=m) for m in ('user', 'local_angle', 'local'))))
-    if model: rows.append(family('pilot_info', 'gauge', 'The model that drives.', line('pilot_info', 1, name=model.get('name', ''), sha256=model.get('digest', ''), gate=(model.get('gate') or {}).get('gate', ''))))
+    rows.append(family('faults_total', 'counter', 'How often something was a reason not to drive.',
+                       *(line('faults_total', faults.get(c, 0), cause=c) for c in causes)))
+    rows.append(family('stopped', 'gauge', 'What is a reason not to drive now.',
+                       *(line('stopped', c in stopped, cause=c) for c in causes)))
+    rows.append(family('mode', 'gauge', 'Who drives.',
+                       *(line('mode', m == status.get('mode'), mode=m)
+                         for m in ('user', 'local_angle', 'local'))))
+    if model:
+        rows.append(family('pilot_info', 'gauge', 'The model that drives.',
+                           line('pilot_info', 1, name=model.get('name', ''), sha256=model.get('digest', ''),
+                                gate=(model.get('gate') or {}).get('gate', ''))))
     return '\n'.join(row for some in rows for row in some) + '\n'
 
 # %% ../../nbs/car/55_health.ipynb #ff599e3e
 class Json(logging.Formatter):
     "A log record as a line of JSON."
     def format(self, record):
-        moment = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec='milliseconds').replace('+00:00', 'Z')
+        moment = (datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec='milliseconds')
+                  .replace('+00:00', 'Z'))
         said = dict(time=moment, level=record.levelname.lower(), room=record.name, event=record.getMessage())
         said |= {k: v for k, v in vars(record).items() if k in ('cause', 'tub', 'was', 'now')}
-        if record.exc_info: said['error'] = self.formatException(record.exc_info)
+        if record.exc_info:
+            said['error'] = self.formatException(record.exc_info)
         return json.dumps(said, default=str)
 
 def log_to(kind:str='text', stream=None):
     "Log `edgecar` and what it stands on as text or as json lines, to stderr."
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(Json() if kind == 'json' else logging.Formatter('%(asctime)s %(levelname).1s %(message)s', '%H:%M:%S'))
+    handler.setFormatter(Json() if kind == 'json'
+                         else logging.Formatter('%(asctime)s %(levelname).1s %(message)s', '%H:%M:%S'))
     logging.getLogger().handlers[:] = [handler]
     logging.getLogger('edgecar').setLevel(logging.INFO)
     return handler
@@ -101,10 +135,14 @@ class Journal:
     "A part: logs what has changed in the status."
     KEYS = 'mode', 'armed', 'recording', 'laps', 'recording_note', 'upload_error', 'throttle_limit'
 
-    def __init__(self): self.log, self.was = logging.getLogger('edgecar.car.health'), {}
+    def __init__(self):
+        self.log, self.was = logging.getLogger('edgecar.car.health'), {}
 
     def run(self, status):
-        now = {k: status.get(k) for k in self.KEYS} | dict(pilot=(status.get('model') or {}).get('digest', '')[:12])
+        now = ({k: status.get(k) for k in self.KEYS}
+               | dict(pilot=(status.get('model') or {}).get('digest', '')[:12]))
         for key in now:
-            if key in self.was and self.was[key] != now[key] and (self.was[key] or now[key]): self.log.info('%s: %s', key.replace('_', ' '), now[key], extra=dict(was=self.was[key], now=now[key]))
+            if key in self.was and self.was[key] != now[key] and (self.was[key] or now[key]):
+                self.log.info('%s: %s', key.replace('_', ' '), now[key],
+                              extra=dict(was=self.was[key], now=now[key]))
         self.was = now

@@ -27,12 +27,15 @@ class Mock:
         self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def write(self, steering, throttle):
-        if os.path.exists(self.path + '.fail'): raise OSError('the bus does not answer')
+        if os.path.exists(self.path + '.fail'):
+            raise OSError('the bus does not answer')
         os.write(self.file, f'{time.monotonic():.6f} {steering:.4f} {throttle:.4f}\n'.encode())
 
-    def neutral(self): self.write(0., 0.)
+    def neutral(self):
+        self.write(0., 0.)
 
-    def close(self): os.close(self.file)
+    def close(self):
+        os.close(self.file)
 
 # %% ../../nbs/car/51_owner.ipynb #7b590dbe
 class Twin(Mock):
@@ -44,23 +47,32 @@ class Twin(Mock):
         self.line = socket.socket(fileno=line)
 
     def _say(self, steering, throttle, brake):
-        if not self.line: return
-        text = json.dumps(dict(msg_type='control', steering=f'{steering:.4f}', throttle=f'{throttle:.4f}', brake=f'{brake:.1f}')).encode()
-        try: whole = self.line.send(text, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(text)
-        except OSError: whole = False
-        if not whole: self.hang_up()   # the car has gone with it, or will halt by itself
+        if not self.line:
+            return
+        text = json.dumps(dict(msg_type='control', steering=f'{steering:.4f}', throttle=f'{throttle:.4f}',
+                               brake=f'{brake:.1f}')).encode()
+        try:
+            whole = self.line.send(text, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(text)
+        except OSError:
+            whole = False
+        if not whole:
+            self.hang_up()   # the car has gone with it, or will halt by itself
 
     def write(self, steering, throttle, brake=0.):
         super().write(steering, throttle)
         self._say(steering, throttle, brake)
 
-    def neutral(self): self.write(0., 0., 1.)
+    def neutral(self):
+        self.write(0., 0., 1.)
 
     def hang_up(self):
-        if self.line: self.line.close()
+        if self.line:
+            self.line.close()
         self.line = None
 
-    def close(self): self.hang_up(); super().close()
+    def close(self):
+        self.hang_up()
+        super().close()
 
 # %% ../../nbs/car/51_owner.ipynb #16e7a855
 def actuator(
@@ -68,7 +80,8 @@ def actuator(
 ):
     "What a spec names; ValueError when there is no such thing."
     kind, _, rest = spec.partition(':')
-    if kind in (known := dict(mock=Mock, twin=Twin)): return known[kind](rest)
+    if kind in (known := dict(mock=Mock, twin=Twin)):
+        return known[kind](rest)
     from importlib import import_module
     return import_module('edgecar.car.hardware').actuator(spec)
 
@@ -79,44 +92,54 @@ class Rule:
         self.actuator, self.hold_s, self.forget_s, self.clock = actuator, hold_s, forget_s, clock
         self.armed, self.stopped, self.causes, self.counts = False, [], set(), {}
         self.until, self.heard, self.out, self.broken = 0., clock(), None, False
-        self.wrote = None   # (frame_s, wrote_s), s: the newest frame, and when the first write for it was done
+        # (frame_s, wrote_s), s: the newest frame, and when the first write for it was done
+        self.wrote = None
         self.out_s = None   # when what is out was written first
         self.neutral()
 
     def begin(self, cause):
         "Count a cause, once for as long as it lasts."
-        if cause not in self.causes: self.counts[cause] = self.counts.get(cause, 0) + 1
+        if cause not in self.causes:
+            self.counts[cause] = self.counts.get(cause, 0) + 1
         self.causes.add(cause)
 
     def _write(self, do, out):
         for _ in range(2):
-            try: do()
-            except Exception: continue
-            if out != self.out: self.out_s = self.clock()
+            try:
+                do()
+            except Exception:
+                continue
+            if out != self.out:
+                self.out_s = self.clock()
             self.out, self.broken = out, False
             return self.causes.discard('bus')
         self.begin('bus')
         self.armed, self.broken = False, True
 
-    def neutral(self): self._write(self.actuator.neutral, (0., 0.))
+    def neutral(self):
+        self._write(self.actuator.neutral, (0., 0.))
 
     def stop(self, cause='stop'):
         "Neutral, until it is released."
         self.armed = False
-        if cause not in self.stopped: self.stopped.append(cause)
+        if cause not in self.stopped:
+            self.stopped.append(cause)
         self.counts[cause] = self.counts.get(cause, 0) + 1
         self.neutral()
 
-    def arm(self): self.heard, self.armed = self.clock(), not self.stopped and not self.broken
+    def arm(self):
+        self.heard, self.armed = self.clock(), not self.stopped and not self.broken
 
-    def release(self): self.stopped, self.armed = [], False
+    def release(self):
+        self.stopped, self.armed = [], False
 
     def disarm(self):
         self.armed = False
         self.neutral()
 
 # %% ../../nbs/car/51_owner.ipynb #9f585e03
-def is_number(x): return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+def is_number(x):
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 def note_write(
     rule:Rule,
@@ -134,13 +157,18 @@ def command(rule:Rule, steering, throttle, until, causes=(), frame_s=None):
     good = all(is_number(x) and abs(x) <= 1 for x in (steering, throttle)) and math.isfinite(until)
     good = good and (frame_s is None or is_number(frame_s))
     rule.causes.discard('nonsense') if good else rule.begin('nonsense')
-    if good and until <= now: return rule.begin('late')   # what held before may hold on
+    if good and until <= now:
+        return rule.begin('late')   # what held before may hold on
     rule.causes -= {'late', 'silent'}
     rule.heard, rule.until = now, min(until, now + rule.hold_s) if good else 0.
-    if good and rule.armed and not rule.stopped and not causes and not rule.broken: rule._write(lambda: rule.actuator.write(steering, throttle), (steering, throttle))
-    else: rule.neutral()
-    if rule.broken: rule.neutral()
-    if good: note_write(rule, frame_s)
+    if good and rule.armed and not rule.stopped and not causes and not rule.broken:
+        rule._write(lambda: rule.actuator.write(steering, throttle), (steering, throttle))
+    else:
+        rule.neutral()
+    if rule.broken:
+        rule.neutral()
+    if good:
+        note_write(rule, frame_s)
 
 # %% ../../nbs/car/51_owner.ipynb #372829d2
 def turn(rule:Rule):
@@ -149,15 +177,17 @@ def turn(rule:Rule):
     if rule.out != (0., 0.) and now >= rule.until:
         rule.begin('silent')
         rule.neutral()
-    elif rule.broken: rule.neutral()
-    if rule.armed and now - rule.heard > rule.forget_s: rule.armed = False
+    elif rule.broken:
+        rule.neutral()
+    if rule.armed and now - rule.heard > rule.forget_s:
+        rule.armed = False
     return .02 if rule.broken else max(rule.until - now, 0) if rule.out != (0., 0.) else .5
 
 # %% ../../nbs/car/51_owner.ipynb #29e33be6
 def state(rule:Rule)->dict:
     "What is the case."
     return dict(armed=rule.armed, stopped=rule.stopped, causes=sorted(rule.causes), counts=rule.counts,
-        out=rule.out, out_s=rule.out_s, pid=os.getpid(), wrote=rule.wrote)
+                out=rule.out, out_s=rule.out_s, pid=os.getpid(), wrote=rule.wrote)
 
 # %% ../../nbs/car/51_owner.ipynb #44af2672
 def hear(rule:Rule, raw:bytes):
@@ -165,32 +195,45 @@ def hear(rule:Rule, raw:bytes):
     try:
         message = json.loads(raw)
         do = message.pop('do')
-        if do == 'drive': command(rule, **message)
-        elif do in ('arm', 'disarm', 'stop', 'release'): getattr(rule, do)(**message)
-        else: raise ValueError(do)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError): rule.begin('nonsense')
+        if do == 'drive':
+            command(rule, **message)
+        elif do in ('arm', 'disarm', 'stop', 'release'):
+            getattr(rule, do)(**message)
+        else:
+            raise ValueError(do)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        rule.begin('nonsense')
 
 # %% ../../nbs/car/51_owner.ipynb #ff3aeab4
 def tell(rule:Rule, channel):
     "Say what is the case, to whoever listens; nobody is waited for."
-    with contextlib.suppress(OSError): channel.send(json.dumps(state(rule)).encode(), socket.MSG_DONTWAIT)
+    with contextlib.suppress(OSError):
+        channel.send(json.dumps(state(rule)).encode(), socket.MSG_DONTWAIT)
 
 def serve(rule:Rule, channel, wake)->str:
     "Listen until somebody ends it; gives who."
     while True:
         out, wait_s = rule.out, turn(rule)
-        if rule.out != out: tell(rule, channel)
+        if rule.out != out:
+            tell(rule, channel)
         ready = select.select([channel, wake], [], [], wait_s)[0]
         if wake in ready:
-            if signal.SIGTERM in wake.recv(64): return 'SIGTERM'
+            if signal.SIGTERM in wake.recv(64):
+                return 'SIGTERM'
             rule.stop('signal')
         if channel in ready:
-            try: raw, lines, *_ = socket.recv_fds(channel, 65536, 4)
-            except OSError: raw, lines = b'', []
-            for line in lines: rule.actuator.take(line) if hasattr(rule.actuator, 'take') else os.close(line)
-            if not raw: return 'nobody is left'
-            if raw != b'{}': hear(rule, raw)   # an empty one asks how things are
-        if ready: tell(rule, channel)
+            try:
+                raw, lines, *_ = socket.recv_fds(channel, 65536, 4)
+            except OSError:
+                raw, lines = b'', []
+            for line in lines:
+                rule.actuator.take(line) if hasattr(rule.actuator, 'take') else os.close(line)
+            if not raw:
+                return 'nobody is left'
+            if raw != b'{}':
+                hear(rule, raw)   # an empty one asks how things are
+        if ready:
+            tell(rule, channel)
 
 # %% ../../nbs/car/51_owner.ipynb #f729fb75
 def main(spec:str, fd:int, hold_s:float):
@@ -199,9 +242,11 @@ def main(spec:str, fd:int, hold_s:float):
     wake, woken = socket.socketpair()
     woken.setblocking(False)
     signal.set_wakeup_fd(woken.fileno())
-    for number in (signal.SIGTERM, signal.SIGUSR1): signal.signal(number, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError, AttributeError): os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     rule = Rule(actuator(spec), hold_s)
     gc.freeze()
     try:
@@ -210,11 +255,13 @@ def main(spec:str, fd:int, hold_s:float):
     finally:
         for _ in range(50):
             rule.neutral()
-            if not rule.broken: break
+            if not rule.broken:
+                break
             time.sleep(.02)
         rule.actuator.close()
 
-if __name__ == '__main__' and __spec__: main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+if __name__ == '__main__' and __spec__:
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
 
 # %% ../../nbs/car/51_owner.ipynb #7c95f85d
 GIVEN_S = 2.   # that the story of what the car was given reaches back
@@ -226,7 +273,8 @@ def with_output(
     "What the car was given, with what it is given now; what held before the last seconds is left out."
     if out is None or given and given[-1] == (out_s, *out):
         return given
-    start = next((i for i, (until_s, *_) in enumerate(given[1:]) if until_s > out_s - GIVEN_S), len(given) - 1)
+    start = next((i for i, (until_s, *_) in enumerate(given[1:]) if until_s > out_s - GIVEN_S),
+                 len(given) - 1)
     return *given[max(start, 0):], (out_s, *out)
 
 # %% ../../nbs/car/51_owner.ipynb #8e3881bf
@@ -237,15 +285,21 @@ class Owner:
         hold_s:float=.1,     # that a command holds
         patience_s:float=10.,
     ):
-        self.hold_s, self.answered_s, (self.channel, theirs) = hold_s, time.monotonic(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.owner', spec, str(theirs.fileno()), str(hold_s)], pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        self.hold_s, self.answered_s = hold_s, time.monotonic()
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.owner', spec,
+                                         str(theirs.fileno()), str(hold_s)],
+                                        pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, start_new_session=True)
         theirs.close()
         self.wrote, self.written = None, []   # (frame_s, wrote_s): the newest; those since the last turn
         self.channel.settimeout(patience_s)
-        try: self.state = json.loads(self.channel.recv(65536))
-        except (OSError, ValueError): self._fail(spec)
-        self.given = with_output((), self.state['out_s'], self.state['out'])   # since when the car was given what
+        try:
+            self.state = json.loads(self.channel.recv(65536))
+        except (OSError, ValueError):
+            self._fail(spec)
+        # since when the car was given what
+        self.given = with_output((), self.state['out_s'], self.state['out'])
         self.process.stderr.close()
         self.channel.setblocking(False)
 
@@ -253,15 +307,18 @@ class Owner:
         from edgecar.core import EdgecarError
         self.process.kill()
         said = self.process.communicate()[1].decode(errors='replace').strip().splitlines()
-        raise EdgecarError(f'the actuator cannot be had ({said[-1] if said else "it does not answer"})', spec, 'see `edgecar drive --help` for what there is')
+        raise EdgecarError(f'the actuator cannot be had ({said[-1] if said else "it does not answer"})', spec,
+                           'see `edgecar drive --help` for what there is')
 
     @property
-    def alive(self): return self.process.poll() is None
+    def alive(self):
+        return self.process.poll() is None
 
     def say(self, do='', lines=(), **words):
         "Send a message; what the process said last is in `state`."
         raw = json.dumps(dict(do=do, **words) if do else {}).encode()
-        with contextlib.suppress(OSError): socket.send_fds(self.channel, [raw], lines) if lines else self.channel.send(raw)
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.channel, [raw], lines) if lines else self.channel.send(raw)
         self.hear()
 
     def hear(self):
@@ -274,11 +331,15 @@ class Owner:
                     self.written.append(self.wrote)
 
     def run(self, steering, throttle, causes=(), frame_s=None):
-        self.say('drive', steering=steering, throttle=throttle, until=time.monotonic() + self.hold_s, causes=list(causes), frame_s=frame_s)
+        self.say('drive', steering=steering, throttle=throttle, until=time.monotonic() + self.hold_s,
+                 causes=list(causes), frame_s=frame_s)
         written, self.written = self.written, []
-        return dict(self.state, alive=self.alive, age_ms=round((time.monotonic() - self.answered_s)*1e3, 1), written=written)
+        return dict(self.state, alive=self.alive, age_ms=round((time.monotonic() - self.answered_s)*1e3, 1),
+                    written=written)
 
     def shutdown(self):
         self.channel.close()
-        try: self.process.wait(3)
-        except subprocess.TimeoutExpired: self.process.terminate()
+        try:
+            self.process.wait(3)
+        except subprocess.TimeoutExpired:
+            self.process.terminate()

@@ -34,36 +34,51 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/car/57_page.ipynb #3af8ce90
 def plain(value):
     "A value as JSON can have it."
-    if isinstance(value, dict): return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, np.ndarray)): return [plain(v) for v in value]
-    if isinstance(value, np.generic): value = value.item()
-    if isinstance(value, float): return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 # %% ../../nbs/car/57_page.ipynb #f2f1147f
 def jpeg(frame)->bytes:
     "A picture's file, for (h, w, 3) RGB or (h, w) grey uint8; empty when it is no picture."
     frame = np.squeeze(frame) if frame is not None else None
-    if frame is None or frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size or frame.shape[2:] not in ((), (3,)): return b''
-    return cv2.imencode('.jpg', frame[..., ::-1] if frame.ndim == 3 else frame, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
+    if (frame is None or frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size
+            or frame.shape[2:] not in ((), (3,))):
+        return b''
+    blue_first = frame[..., ::-1] if frame.ndim == 3 else frame
+    return cv2.imencode('.jpg', blue_first, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
 
 # %% ../../nbs/car/57_page.ipynb #881e3f37
 def loopback(host:str)->bool:
     "Whether only this machine can reach `host`."
-    try: return host == 'localhost' or ipaddress.ip_address(host).is_loopback
-    except ValueError: return False
+    try:
+        return host == 'localhost' or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 def permitted(host, token, anyone):
     "EdgecarError unless it is safe to listen there."
-    if token and len(token) < 8: raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
-    if not (loopback(host) or token or anyone): raise EdgecarError(f'{host} lets others drive this car', mend='listen on 127.0.0.1, or set a token (--token or EDGECAR_TOKEN), or say that anyone may (--anyone)')
+    if token and len(token) < 8:
+        raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
+    if not (loopback(host) or token or anyone):
+        raise EdgecarError(f'{host} lets others drive this car',
+                           mend='listen on 127.0.0.1, or set a token (--token or EDGECAR_TOKEN), '
+                                'or say that anyone may (--anyone)')
 
 # %% ../../nbs/car/57_page.ipynb #3bc8a1a0
-def same(shown, secret): return secrets.compare_digest((shown or '').encode(errors='replace'), secret.encode())
+def same(shown, secret):
+    return secrets.compare_digest((shown or '').encode(errors='replace'), secret.encode())
 
 # %% ../../nbs/car/57_page.ipynb #55059be5
 class Page:
-    "A part that shows the car and takes the driver's word; EdgecarError when it may not, or cannot, listen there."
+    """A part that shows the car and takes the driver's word;
+    EdgecarError when it may not, or cannot, listen there."""
     def __init__(self,
         port:int=8887,             # 0: any that is free
         host:str='127.0.0.1',
@@ -77,72 +92,100 @@ class Page:
         messages_hz:float=500.,    # that a client may send
     ):
         permitted(host, token, anyone)
-        self.token, self.anyone, self.metrics, self.ready, self.viewers, self.rate_hz, self.messages_hz = token, anyone, metrics, ready, viewers, rate_hz, messages_hz
+        self.token, self.anyone, self.metrics, self.ready = token, anyone, metrics, ready
+        self.viewers, self.rate_hz, self.messages_hz = viewers, rate_hz, messages_hz
         self.cookie = hashlib.sha256(b'edgecar ' + token.encode()).hexdigest()
-        self.wheel, self.sockets, self.watching, self.status, self.frame, self.num_records, self.turned_s, self._picture = Wheel(mode), set(), 0, {}, None, 0, None, (None, b'')
+        self.wheel, self.sockets, self.watching = Wheel(mode), set(), 0
+        self.status, self.frame, self.num_records = {}, None, 0
+        self.turned_s, self._picture = None, (None, b'')
         self.loop = self.stopping = None
-        try: self.listeners = tornado.netutil.bind_sockets(port, host, family=socket.AF_INET if ':' not in host else socket.AF_UNSPEC)
-        except OSError as e: raise EdgecarError(f'cannot listen on {host}:{port} ({e.strerror})', mend='choose another port, or end what listens there') from None
+        try:
+            family = socket.AF_INET if ':' not in host else socket.AF_UNSPEC
+            self.listeners = tornado.netutil.bind_sockets(port, host, family=family)
+        except OSError as e:
+            raise EdgecarError(f'cannot listen on {host}:{port} ({e.strerror})',
+                               mend='choose another port, or end what listens there') from None
         self.host, self.port, self.ended = host, self.listeners[0].getsockname()[1], False
 
     @property
-    def url(self): return f'http://{self.host}:{self.port}/drive' + (f'?token={quote(self.token)}' if self.token else '')
+    def url(self):
+        return f'http://{self.host}:{self.port}/drive' + (f'?token={quote(self.token)}' if self.token else '')
 
     @property
-    def seen_s(self): return self.wheel.seen_s
+    def seen_s(self):
+        return self.wheel.seen_s
 
-    def age_ms(self): return None if self.turned_s is None else (time.monotonic() - self.turned_s)*1e3
+    def age_ms(self):
+        return None if self.turned_s is None else (time.monotonic() - self.turned_s)*1e3
 
     def picture(self):
         "The newest picture's file, made once for all."
-        if self._picture[0] is not (frame := self.frame): self._picture = frame, jpeg(frame)
+        if self._picture[0] is not (frame := self.frame):
+            self._picture = frame, jpeg(frame)
         return self._picture[1]
 
     def run_threaded(self, img_arr=None, num_records=0, mode=None, recording=None, status=None):
-        self.frame, self.num_records, self.status, self.turned_s = img_arr, num_records or 0, status or {}, time.monotonic()
+        self.frame, self.num_records = img_arr, num_records or 0
+        self.status, self.turned_s = status or {}, time.monotonic()
         return self.wheel.turn(mode, recording)
 
     run = run_threaded
 
-    def update(self): asyncio.run(serve(self))
+    def update(self):
+        asyncio.run(serve(self))
 
     def shutdown(self):
         self.ended = True
-        if self.loop and not self.loop.is_closed(): self.loop.call_soon_threadsafe(self.stopping.set)
-        elif not self.loop: [s.close() for s in self.listeners]
+        if self.loop and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.stopping.set)
+        elif not self.loop:
+            [s.close() for s in self.listeners]
 
 # %% ../../nbs/car/57_page.ipynb #1f28abb9
 def state(page, client)->dict:
     "What a client is told now: all that our page shows, or what has changed for one of DonkeyCar's."
     wheel = page.wheel
     if not client.ours:
-        now = dict(driveMode=wheel.mode, recording=wheel.recording, **(dict(num_records=page.num_records) if wheel.recording else {}))
+        now = dict(driveMode=wheel.mode, recording=wheel.recording,
+                   **(dict(num_records=page.num_records) if wheel.recording else {}))
         news, client.told = {k: v for k, v in now.items() if client.told.get(k) != v}, client.told | now
         return news
     status = dict(page.status, mode=wheel.mode, recording=wheel.recording, records=page.num_records)
     place = dict(status.get('map') or {})
-    if place and place.get('road') is client.road: place.pop('road')
-    else: client.road = place.get('road')
-    pong, client.pong = client.pong and (client.pong[0], (time.monotonic() - client.pong[1])*1e3), None   # and how long it waited here
-    return plain(dict(status=status | dict(map=place), age_ms=page.age_ms(), pong=pong, you=wheel.driver is client, taken=wheel.driver is not None, others=max(len(page.sockets) - 1, 0)))
+    if place and place.get('road') is client.road:
+        place.pop('road')
+    else:
+        client.road = place.get('road')
+    # and how long it waited here
+    pong = client.pong and (client.pong[0], (time.monotonic() - client.pong[1])*1e3)
+    client.pong = None
+    return plain(dict(status=status | dict(map=place), age_ms=page.age_ms(), pong=pong,
+                      you=wheel.driver is client, taken=wheel.driver is not None,
+                      others=max(len(page.sockets) - 1, 0)))
 
 # %% ../../nbs/car/57_page.ipynb #c5b2ea28
 async def _send(client, text, picture):
     await client.write_message(text)
-    if picture: await client.write_message(picture, binary=True)
+    if picture:
+        await client.write_message(picture, binary=True)
 
 async def broadcast(page):
     "Tell all, again and again; what goes wrong with one is no reason to leave the others in the dark."
     while True:
         await asyncio.sleep(1/page.rate_hz)
         for client in [*page.sockets]:
-            if client.sent and not client.sent.done(): continue
-            try: news, picture = state(page, client), page.picture() if client.ours else b''
-            except Exception: log.exception('page: the state could not be told')
+            if client.sent and not client.sent.done():
+                continue
+            try:
+                news, picture = state(page, client), page.picture() if client.ours else b''
+            except Exception:
+                log.exception('page: the state could not be told')
             else:
-                if not news: continue
+                if not news:
+                    continue
                 client.sent = asyncio.ensure_future(_send(client, json.dumps(news), picture))
-                client.sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())   # it has gone meanwhile
+                # it has gone meanwhile
+                client.sent.add_done_callback(lambda sent: sent.cancelled() or sent.exception())
 
 # %% ../../nbs/car/57_page.ipynb #e347cb4e
 ROUTES = [('/', tornado.web.RedirectHandler, dict(url='/drive', permanent=False))]
@@ -151,16 +194,20 @@ async def serve(page):
     "Serve a page until its `shutdown`."
     page.stopping = asyncio.Event()
     page.loop = asyncio.get_running_loop()
-    if page.ended: return [s.close() for s in page.listeners]
-    app = tornado.web.Application(ROUTES, websocket_max_message_size=4096, websocket_ping_interval=20, log_function=lambda handler: None)
+    if page.ended:
+        return [s.close() for s in page.listeners]
+    app = tornado.web.Application(ROUTES, websocket_max_message_size=4096, websocket_ping_interval=20,
+                                  log_function=lambda handler: None)
     app.page = page
-    http = tornado.httpserver.HTTPServer(app, max_header_size=8192, max_body_size=4096, idle_connection_timeout=60)
+    http = tornado.httpserver.HTTPServer(app, max_header_size=8192, max_body_size=4096,
+                                         idle_connection_timeout=60)
     http.add_sockets(page.listeners)
     task = asyncio.create_task(broadcast(page))
     await page.stopping.wait()
     task.cancel()
     http.stop()
-    for client in [*page.sockets]: client.close(1001, 'the car shuts down')
+    for client in [*page.sockets]:
+        client.close(1001, 'the car shuts down')
     await asyncio.wait_for(asyncio.gather(http.close_all_connections(), return_exceptions=True), 2)
 
 # %% ../../nbs/car/57_page.ipynb #da9c259f
@@ -169,20 +216,29 @@ class Guarded:
     secret = True
 
     @property
-    def page(self): return self.application.page
+    def page(self):
+        return self.application.page
 
     def known(self):
         bearer = self.request.headers.get('Authorization', '').removeprefix('Bearer ')
-        return not self.page.token or any(same(shown, self.page.token) for shown in (self.get_query_argument('token', ''), bearer)) or same(self.get_cookie('edgecar'), self.page.cookie)
+        return (not self.page.token
+                or any(same(shown, self.page.token)
+                       for shown in (self.get_query_argument('token', ''), bearer))
+                or same(self.get_cookie('edgecar'), self.page.cookie))
 
     def prepare(self):
         origin = self.request.headers.get('Origin')
-        if origin and urlsplit(origin).netloc.lower() != self.request.host.lower(): raise tornado.web.HTTPError(403, 'another origin')
-        if not (self.page.token or self.page.anyone or loopback(self.request.host_name)): raise tornado.web.HTTPError(403, 'a foreign name')
-        if self.secret and not self.known(): raise tornado.web.HTTPError(403, 'no token')
+        if origin and urlsplit(origin).netloc.lower() != self.request.host.lower():
+            raise tornado.web.HTTPError(403, 'another origin')
+        if not (self.page.token or self.page.anyone or loopback(self.request.host_name)):
+            raise tornado.web.HTTPError(403, 'a foreign name')
+        if self.secret and not self.known():
+            raise tornado.web.HTTPError(403, 'no token')
 
     def set_default_headers(self):
-        self.set_header('Content-Security-Policy', "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'")
+        self.set_header('Content-Security-Policy',
+                        "default-src 'self'; img-src 'self' data:; "
+                        "frame-ancestors 'none'; form-action 'self'")
         self.set_header('X-Content-Type-Options', 'nosniff')
         self.set_header('Referrer-Policy', 'same-origin')   # with none a form has no origin, either
         self.set_header('Cache-Control', 'no-store')
@@ -202,13 +258,17 @@ ROUTES.append((r'/(drive\.js|drive\.css)', Static))
 # %% ../../nbs/car/57_page.ipynb #d0dfbfa6
 class Drive(Static):
     def get(self):
-        if (known := self.known()) and self.page.token: self.set_cookie('edgecar', self.page.cookie, httponly=True, samesite='Strict', expires_days=30)
+        if (known := self.known()) and self.page.token:
+            self.set_cookie('edgecar', self.page.cookie, httponly=True, samesite='Strict', expires_days=30)
         super().get('drive.html' if known else 'login.html')
 
     def post(self):
-        if not self.known(): raise tornado.web.HTTPError(403, 'no token')
-        try: self.page.wheel.say('post', read(self.request.body), plain=True)
-        except EdgecarError as e: raise tornado.web.HTTPError(400, str(e)) from None
+        if not self.known():
+            raise tornado.web.HTTPError(403, 'no token')
+        try:
+            self.page.wheel.say('post', read(self.request.body), plain=True)
+        except EdgecarError as e:
+            raise tornado.web.HTTPError(400, str(e)) from None
 
 ROUTES.append((r'/drive', Drive))
 
@@ -227,9 +287,12 @@ ROUTES.append((r'/login', Login))
 # %% ../../nbs/car/57_page.ipynb #7f436059
 class Socket(Guarded, tornado.websocket.WebSocketHandler):
     def open(self):
-        self.ours, self.wrong, self.told, self.road, self.sent, self.pong = bool(self.get_query_argument('page', '')), 0, {}, None, None, None
+        self.ours = bool(self.get_query_argument('page', ''))
+        self.wrong, self.told, self.road = 0, {}, None
+        self.sent, self.pong = None, None
         self.allowance, self.filled = self.page.messages_hz, time.monotonic()
-        if len(self.page.sockets) >= self.page.viewers: return self.close(1013, 'too many look on')
+        if len(self.page.sockets) >= self.page.viewers:
+            return self.close(1013, 'too many look on')
         self.page.sockets.add(self)
 
     def on_close(self):
@@ -238,14 +301,18 @@ class Socket(Guarded, tornado.websocket.WebSocketHandler):
 
     def on_message(self, text):
         now = time.monotonic()
-        self.allowance, self.filled = min(self.allowance + (now - self.filled)*self.page.messages_hz, self.page.messages_hz) - 1, now
-        if self.allowance < 0: return self.end('too many messages')
-        try: message = read(text)
+        filled = self.allowance + (now - self.filled)*self.page.messages_hz
+        self.allowance, self.filled = min(filled, self.page.messages_hz) - 1, now
+        if self.allowance < 0:
+            return self.end('too many messages')
+        try:
+            message = read(text)
         except EdgecarError:
             self.wrong += 1
             return self.end('what?') if self.wrong > 50 else None
         self.page.wheel.say(self, message, plain=not self.ours)
-        if 'ping' in message: self.pong = message['ping'], now
+        if 'ping' in message:
+            self.pong = message['ping'], now
 
     def end(self, why):
         "Part from a client; nothing that it still says is heard."
@@ -258,17 +325,21 @@ ROUTES.append((r'/wsDrive', Socket))
 # %% ../../nbs/car/57_page.ipynb #4b0e5a54
 class Video(Guarded, tornado.web.RequestHandler):
     async def get(self):
-        if self.page.watching >= self.page.viewers: raise tornado.web.HTTPError(503, 'too many look on')
+        if self.page.watching >= self.page.viewers:
+            raise tornado.web.HTTPError(503, 'too many look on')
         self.set_header('Content-Type', 'multipart/x-mixed-replace;boundary=frame')
         self.page.watching += 1
         try:
             while not self.request.connection.stream.closed():
                 if picture := self.page.picture():
-                    self.write(b'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n' % (len(picture), picture))
+                    part = b'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n'
+                    self.write(part % (len(picture), picture))
                     await self.flush()
                 await asyncio.sleep(1/self.page.rate_hz)
-        except tornado.iostream.StreamClosedError: pass
-        finally: self.page.watching -= 1
+        except tornado.iostream.StreamClosedError:
+            pass
+        finally:
+            self.page.watching -= 1
 
 ROUTES.append((r'/video', Video))
 
@@ -277,7 +348,8 @@ class Health(tornado.web.RequestHandler):
     def get(self, which):
         page, age_ms = self.application.page, self.application.page.age_ms()
         good, why = (True, '') if age_ms is not None and age_ms < 2000 else (False, 'the loop stands still')
-        if good and which == 'readyz' and page.ready: good, why = page.ready(page.status)
+        if good and which == 'readyz' and page.ready:
+            good, why = page.ready(page.status)
         self.set_status(200 if good else 503)
         self.finish('ok\n' if good else f'{why}\n')
 

@@ -29,16 +29,21 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/car/49_upload.ipynb #becdcb74
 class Folder:
     "A remote that is a folder."
-    def __init__(self, path): self.path = Path(path)
+    def __init__(self, path):
+        self.path = Path(path)
 
     def has(self, key, size):
-        try: return (self.path/key).stat().st_size == size
-        except OSError: return False
+        try:
+            return (self.path/key).stat().st_size == size
+        except OSError:
+            return False
 
     def put(self, key, data):
-        with atomic(self.path/key, sync=False) as f: f.write(data)
+        with atomic(self.path/key, sync=False) as f:
+            f.write(data)
 
-    def settle(self): os.sync()
+    def settle(self):
+        os.sync()
 
 # %% ../../nbs/car/49_upload.ipynb #40623b9b
 class Web:
@@ -46,36 +51,50 @@ class Web:
     def __init__(self, url, timeout_s=20.):
         import requests
         self.url, self.timeout_s, self.session = url.rstrip('/'), timeout_s, requests.Session()
-        if token := os.environ.get('EDGECAR_REMOTE_TOKEN'): self.session.headers['Authorization'] = f'Bearer {token}'
+        if token := os.environ.get('EDGECAR_REMOTE_TOKEN'):
+            self.session.headers['Authorization'] = f'Bearer {token}'
 
     def has(self, key, size):
         told = self.session.head(f'{self.url}/{key}', timeout=self.timeout_s)
         return told.ok and told.headers.get('Content-Length') == str(size)
 
-    def put(self, key, data): self.session.put(f'{self.url}/{key}', data, timeout=self.timeout_s).raise_for_status()
+    def put(self, key, data):
+        self.session.put(f'{self.url}/{key}', data, timeout=self.timeout_s).raise_for_status()
 
-    def settle(self): pass
+    def settle(self):
+        pass
 
 # %% ../../nbs/car/49_upload.ipynb #26821acf
 def find_remote(where:str):
     "The remote of that name; EdgecarError when there is no such kind of remote, or its folder is not there."
-    if where.startswith(('http://', 'https://')): return Web(where)
-    if '://' in where: raise EdgecarError('is no remote that a car can reach', where, 'a folder (a share is mounted), or http(s):// that takes PUT')
-    if not Path(where).is_dir(): raise EdgecarError('is not there', where, 'mount it, or make it')   # a share that is not mounted is an empty name, and would fill the card
+    if where.startswith(('http://', 'https://')):
+        return Web(where)
+    if '://' in where:
+        raise EdgecarError('is no remote that a car can reach', where,
+                           'a folder (a share is mounted), or http(s):// that takes PUT')
+    if not Path(where).is_dir():
+        # a share that is not mounted is an empty name, and would fill the card
+        raise EdgecarError('is not there', where, 'mount it, or make it')
     return Folder(where)
 
 # %% ../../nbs/car/49_upload.ipynb #ce7792f5
-def key(md5): return f'files/md5/{md5[:2]}/{md5[2:]}'
+def key(md5):
+    return f'files/md5/{md5[:2]}/{md5[2:]}'
 
-def md5(data:bytes)->str: return hashlib.md5(data, usedforsecurity=False).hexdigest()
+def md5(data:bytes)->str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
-def pin(tub): return Path(tub).parent/f'{Path(tub).name}.dvc'
+def pin(tub):
+    return Path(tub).parent/f'{Path(tub).name}.dvc'
 
 # %% ../../nbs/car/49_upload.ipynb #69aef0a5
 def uploaded(tub)->bool:
     "Whether a tub is in the remote as it is now."
-    try: return re.search(r'manifest: (\w{32})', pin(tub).read_text())[1] == md5((Path(tub)/'manifest.json').read_bytes())
-    except (OSError, TypeError, UnicodeDecodeError): return False
+    try:
+        known = re.search(r'manifest: (\w{32})', pin(tub).read_text())[1]
+        return known == md5((Path(tub)/'manifest.json').read_bytes())
+    except (OSError, TypeError, UnicodeDecodeError):
+        return False
 
 # %% ../../nbs/car/49_upload.ipynb #b55d8a20
 def _pieces(tub):
@@ -88,24 +107,33 @@ def upload(
     remote,                   # see `find_remote`
     going=lambda: True,       # asked before each file
 )->int:                       # files that had to be sent; None when it was told not to go on
-    "Bring a finished tub into a remote, and pin it; EdgecarError when it is being written, changes meanwhile, or the remote fails."
+    """Bring a finished tub into a remote, and pin it;
+    EdgecarError when it is being written, changes meanwhile, or the remote fails."""
     tub, sent, listing, size = Path(tub), 0, [], 0
     TubWriter(tub, sync_s=None).close()
     was = md5((tub/'manifest.json').read_bytes())
     try:
         for name in _pieces(tub):
-            if not going(): return None
+            if not going():
+                return None
             data = (tub/name).read_bytes()
-            if not remote.has(key(found := md5(data)), len(data)): remote.put(key(found), data); sent += 1
+            if not remote.has(key(found := md5(data)), len(data)):
+                remote.put(key(found), data)
+                sent += 1
             listing.append(dict(md5=found, relpath=name))
             size += len(data)
         whole = json.dumps(listing, sort_keys=True).encode()
-        if not remote.has(f'{key(md5(whole))}.dir', len(whole)): remote.put(f'{key(md5(whole))}.dir', whole)
+        if not remote.has(f'{key(md5(whole))}.dir', len(whole)):
+            remote.put(f'{key(md5(whole))}.dir', whole)
         remote.settle()
-    except OSError as e: raise EdgecarError(f'the remote does not take it ({str(e)[:120]})', tub, 'what is there already stays; run it again') from None
-    if was != md5((tub/'manifest.json').read_bytes()): raise EdgecarError('has changed while it was sent', tub, 'run it again')
+    except OSError as e:
+        raise EdgecarError(f'the remote does not take it ({str(e)[:120]})', tub,
+                           'what is there already stays; run it again') from None
+    if was != md5((tub/'manifest.json').read_bytes()):
+        raise EdgecarError('has changed while it was sent', tub, 'run it again')
     with atomic(pin(tub), 'w') as f:
-        f.write(f'outs:\n- md5: {md5(whole)}.dir\n  size: {size}\n  nfiles: {len(listing)}\n  hash: md5\n  path: {json.dumps(tub.name)}\nmeta:\n  manifest: {was}\n')
+        f.write(f'outs:\n- md5: {md5(whole)}.dir\n  size: {size}\n  nfiles: {len(listing)}\n'
+                f'  hash: md5\n  path: {json.dumps(tub.name)}\nmeta:\n  manifest: {was}\n')
     return sent
 
 # %% ../../nbs/car/49_upload.ipynb #99369515
@@ -119,45 +147,62 @@ def sweep(folder, remote, going=lambda: True, say=lambda **news: None):
         why = ''
         try:
             sent = upload(tub, find_remote(remote), going)
-            if sent is None: return
+            if sent is None:
+                return
             log.info('upload: %s, %d files sent', tub.name, sent)
-        except EdgecarError as e: why = '' if 'is being written' in e.what else str(e)
+        except EdgecarError as e:
+            why = '' if 'is being written' in e.what else str(e)
         say(tub=tub.name, error=why)
-        if 'remote' in why or 'is not there' in why: return   # nor will it take the others
+        if 'remote' in why or 'is not there' in why:
+            return   # nor will it take the others
 
 # %% ../../nbs/car/49_upload.ipynb #3f540059
 def main(folder, remote, every_s:float):
     "Upload again and again, until standard input ends, which is when whoever started it has ended."
-    def gone(wait_s=0.): return bool(select.select([sys.stdin], [], [], wait_s)[0])
-    def say(error='', **_): print(json.dumps(dict(waiting=len(waiting(folder)), error=error)), flush=True)
+    def gone(wait_s=0.):
+        return bool(select.select([sys.stdin], [], [], wait_s)[0])
+
+    def say(error='', **_):
+        print(json.dumps(dict(waiting=len(waiting(folder)), error=error)), flush=True)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(19)
     with contextlib.suppress(BrokenPipeError):
         while True:
             say()
             sweep(folder, remote, lambda: not gone(), say)
-            if gone(every_s): return
+            if gone(every_s):
+                return
 
-if __name__ == '__main__' and __spec__: main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+if __name__ == '__main__' and __spec__:
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
 
 # %% ../../nbs/car/49_upload.ipynb #bb3e263c
 class Uploader:
     "A part: how many tubs wait, and what is wrong with the remote; uploads them meanwhile."
     def __init__(self, folder, remote, every_s=10., again_s=5.):
-        self.words, self.again_s, self.process, self.told, self.over = [str(folder), str(remote), str(every_s)], again_s, None, {}, threading.Event()
+        self.words = [str(folder), str(remote), str(every_s)]
+        self.again_s, self.process, self.told = again_s, None, {}
+        self.over = threading.Event()
 
     def update(self):
         while not self.over.is_set():
-            self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.upload', *self.words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+            self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.upload', *self.words],
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            stderr=subprocess.DEVNULL, text=True, start_new_session=True)
             for line in self.process.stdout:
                 told = json.loads(line)
-                if told['error'] and told['error'] != self.told.get('error'): log.warning('upload: %s', told['error'])
+                if told['error'] and told['error'] != self.told.get('error'):
+                    log.warning('upload: %s', told['error'])
                 self.told = told
             self.process.wait()
-            if not self.over.wait(self.again_s): log.warning('upload: its process has ended; another one is started')
+            if not self.over.wait(self.again_s):
+                log.warning('upload: its process has ended; another one is started')
 
-    def run_threaded(self): return self.told
+    def run_threaded(self):
+        return self.told
 
     def shutdown(self):
         self.over.set()
-        if self.process: self.process.stdin.close()   # it sees that, and ends
+        if self.process:
+            self.process.stdin.close()   # it sees that, and ends

@@ -16,45 +16,56 @@ from ..core import EdgecarError
 # %% ../../nbs/car/56_wheel.ipynb #7800881e
 MODES = 'user', 'local_angle', 'local'   # the driver drives, the pilot steers, the pilot drives
 
-def _refuse(text): raise ValueError(f'{text} is no number')
+def _refuse(text):
+    raise ValueError(f'{text} is no number')
 
 def number(low, high):
     "A reader of numbers, clamped to a range."
     def read(value):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value): return _refuse(repr(value)[:40])
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return _refuse(repr(value)[:40])
         return min(max(float(value), low), high)
+
     return read
 
 # %% ../../nbs/car/56_wheel.ipynb #cc2c7895
 def flag(value):
-    if not isinstance(value, bool): raise ValueError('neither true nor false')
+    if not isinstance(value, bool):
+        raise ValueError('neither true nor false')
     return value
 
 def mode(value):
-    if value not in MODES: raise ValueError(f'no mode is called {str(value)[:40]!r}')
+    if value not in MODES:
+        raise ValueError(f'no mode is called {str(value)[:40]!r}')
     return value
 
 def name(value):
-    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable(): raise ValueError('no name')
+    if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
+        raise ValueError('no name')
     return value
 
 # %% ../../nbs/car/56_wheel.ipynb #67f60dd9
-BUTTONS = dict.fromkeys(('w1', 'w2', 'w3', 'w4', 'w5', 'arm', 'estop', 'release'), flag) | dict(erase=lambda n: int(number(1, 1e6)(n)), model=name, throttle_limit=number(0, 1))
+BUTTONS = (dict.fromkeys(('w1', 'w2', 'w3', 'w4', 'w5', 'arm', 'estop', 'release'), flag)
+           | dict(erase=lambda n: int(number(1, 1e6)(n)), model=name, throttle_limit=number(0, 1)))
 
 def pushes(value):
-    if not isinstance(value, dict): raise ValueError('buttons are an object')
+    if not isinstance(value, dict):
+        raise ValueError('buttons are an object')
     return {k: BUTTONS[k](v) for k, v in value.items() if k in BUTTONS and v is not None and v is not False}
 
-FIELDS = dict(angle=number(-1, 1), throttle=number(-1, 1), drive_mode=mode, recording=flag, take=flag, ping=number(0, 1e15), buttons=pushes)
+FIELDS = dict(angle=number(-1, 1), throttle=number(-1, 1), drive_mode=mode, recording=flag, take=flag,
+              ping=number(0, 1e15), buttons=pushes)
 
 # %% ../../nbs/car/56_wheel.ipynb #76b86cf8
 def read(text:str)->dict:
     "What a message asks for; EdgecarError when it makes no sense."
     try:
         message = json.loads(text, parse_constant=_refuse)
-        if not isinstance(message, dict): raise ValueError('no object')
+        if not isinstance(message, dict):
+            raise ValueError('no object')
         return {k: FIELDS[k](v) for k, v in message.items() if k in FIELDS and v is not None}
-    except (ValueError, TypeError, OverflowError, RecursionError) as e: raise EdgecarError(f'a message makes no sense ({str(e)[:80]})') from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:
+        raise EdgecarError(f'a message makes no sense ({str(e)[:80]})') from None
 
 # %% ../../nbs/car/56_wheel.ipynb #0e8c7071
 class Wheel:
@@ -65,16 +76,20 @@ class Wheel:
         silent_s:float=1.,      # then the wheel is free for whoever just drives
         clock=time.monotonic,
     ):
-        self.mode, self.stale_s, self.silent_s, self.clock, self.lock = mode, stale_s, silent_s, clock, threading.Lock()
+        self.mode, self.stale_s, self.silent_s = mode, stale_s, silent_s
+        self.clock, self.lock = clock, threading.Lock()
         self.driver, self.angle, self.throttle, self.held_s, self.seen_s = None, 0., 0., 0., 0.
         self.recording, self.asked, self.buttons = False, {}, {}
 
-    def _seat(self, client): self.driver, self.angle, self.throttle, self.held_s, self.seen_s = client, 0., 0., 0., self.clock() if client else 0.
+    def _seat(self, client):
+        self.driver, self.angle, self.throttle, self.held_s = client, 0., 0., 0.
+        self.seen_s = self.clock() if client else 0.
 
     def leave(self, client):
         "Give up the wheel, if this client has it."
         with self.lock:
-            if client is self.driver: self._seat(None)
+            if client is self.driver:
+                self._seat(None)
 
     def say(self, client,
         message,         # as `read` has it
@@ -83,18 +98,27 @@ class Wheel:
         "Do what a client asks; False when it does not drive, and nothing but stopping was done."
         with self.lock:
             buttons, now = message.get('buttons', {}), self.clock()
-            if 'estop' in buttons: self.buttons['estop'], self.angle, self.throttle = True, 0., 0.
-            if message.get('take') or plain and client is not self.driver and (self.driver is None or now - self.seen_s > self.silent_s): self._seat(client)
-            if client is not self.driver: return False
-            if message.get('take') is False: return self._seat(None) is None
+            if 'estop' in buttons:
+                self.buttons['estop'], self.angle, self.throttle = True, 0., 0.
+            free = self.driver is None or now - self.seen_s > self.silent_s
+            if message.get('take') or plain and client is not self.driver and free:
+                self._seat(client)
+            if client is not self.driver:
+                return False
+            if message.get('take') is False:
+                return self._seat(None) is None
             self.seen_s = now
-            if 'estop' not in buttons and message.keys() & {'angle', 'throttle'}: self.angle, self.throttle, self.held_s = message.get('angle', self.angle), message.get('throttle', self.throttle), now
+            if 'estop' not in buttons and message.keys() & {'angle', 'throttle'}:
+                self.angle = message.get('angle', self.angle)
+                self.throttle = message.get('throttle', self.throttle)
+                self.held_s = now
             self.asked |= {k: message[k] for k in ('drive_mode', 'recording') if k in message}
             self.buttons |= buttons
             return True
 
     def turn(self, mode=None, recording=None):
-        "Angle, throttle, mode, recording and buttons for one turn of the loop; a mode or a recording given is the state before, which what was asked for changes."
+        """Angle, throttle, mode, recording and buttons for one turn of the loop;
+        a mode or a recording given is the state before, which what was asked for changes."""
         with self.lock:
             self.mode = self.asked.pop('drive_mode', self.mode if mode is None else mode)
             self.recording = self.asked.pop('recording', self.recording if recording is None else recording)

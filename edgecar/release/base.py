@@ -24,43 +24,74 @@ from pathlib import Path
 from ..core import EdgecarError, atomic, root, sha256, write_json
 
 # %% ../../nbs/release/61_base.ipynb #f0913bda
-PACKAGES = '''base-files gcc-12-base libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1 liblzma5 libncursesw6 libpython3.11-minimal libpython3.11-stdlib
-libreadline8 libsqlite3-0 libssl3 libstdc++6 libtinfo6 libuuid1 python3.11-minimal zlib1g'''.split()
-UNWANTED = re.compile(r'usr/share/(?!common-licenses|doc/[^/]+/copyright$)[^/]+/.|usr/lib/[^/]+-linux-gnu/(gconv|perl)/|usr/lib/python3\.11/(lib2to3|ensurepip|idlelib|tkinter|turtledemo|pydoc_data|test)/'
-    r'|etc/(cron|init|profile|skel|update-motd|issue)|usr/sbin/|usr/bin/(?!python3)|usr/lib/tmpfiles.d')
-ADDED = {'etc/passwd': 'root:x:0:0:root:/root:/sbin/nologin\nedgecar:x:1001:0:edgecar:/tmp:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n',
-    'etc/group': 'root:x:0:\nnogroup:x:65534:\n', 'etc/nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n'}
+PACKAGES = '''base-files gcc-12-base libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1
+liblzma5 libncursesw6 libpython3.11-minimal libpython3.11-stdlib libreadline8 libsqlite3-0
+libssl3 libstdc++6 libtinfo6 libuuid1 python3.11-minimal zlib1g'''.split()
+UNWANTED = re.compile(
+    r'usr/share/(?!common-licenses|doc/[^/]+/copyright$)[^/]+/.|usr/lib/[^/]+-linux-gnu/(gconv|perl)/'
+    r'|usr/lib/python3\.11/(lib2to3|ensurepip|idlelib|tkinter|turtledemo|pydoc_data|test)/'
+    r'|etc/(cron|init|profile|skel|update-motd|issue)|usr/sbin/|usr/bin/(?!python3)|usr/lib/tmpfiles.d'
+)
+ADDED = {'etc/passwd': 'root:x:0:0:root:/root:/sbin/nologin\nedgecar:x:1001:0:edgecar:/tmp:/sbin/nologin\n'
+                       'nobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n',
+         'etc/group': 'root:x:0:\nnogroup:x:65534:\n',
+         'etc/nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n'}
 TRIPLET = dict(amd64='x86_64', arm64='aarch64')   # Debian's and OCI's name of a processor -> Linux's
 
 # %% ../../nbs/release/61_base.ipynb #cb91315c
 def pins(file, arch:str)->dict:
-    "Package -> (version, sha256) of a processor; EdgecarError when the file is not there, or pins other packages than we want."
-    if arch not in TRIPLET: raise EdgecarError(f'no base for {arch!r}', mend=f"one of: {', '.join(TRIPLET)}")
-    try: rows = [line.split() for line in Path(file).read_text().splitlines() if line and not line.startswith('#')]
-    except OSError as e: raise EdgecarError(e.strerror, file, 'scripts/base --lock') from None
-    found = {row[1]: (row[2], row[3]) for row in rows if len(row) == 4 and row[0] == arch and re.fullmatch('[0-9a-f]{64}', row[3])}
-    if set(found) != set(PACKAGES): raise EdgecarError(f"pins other packages for {arch}: {', '.join(sorted(set(found) ^ set(PACKAGES)))}", file, 'scripts/base --lock')
+    """Package -> (version, sha256) of a processor;
+    EdgecarError when the file is not there, or pins other packages than we want."""
+    if arch not in TRIPLET:
+        raise EdgecarError(f'no base for {arch!r}', mend=f"one of: {', '.join(TRIPLET)}")
+    try:
+        rows = [line.split() for line in Path(file).read_text().splitlines()
+                if line and not line.startswith('#')]
+    except OSError as e:
+        raise EdgecarError(e.strerror, file, 'scripts/base --lock') from None
+    found = {row[1]: (row[2], row[3]) for row in rows
+             if len(row) == 4 and row[0] == arch and re.fullmatch('[0-9a-f]{64}', row[3])}
+    if set(found) != set(PACKAGES):
+        raise EdgecarError(f"pins other packages for {arch}: {', '.join(sorted(set(found) ^ set(PACKAGES)))}",
+                           file, 'scripts/base --lock')
     return found
 
 # %% ../../nbs/release/61_base.ipynb #b048795b
 def sources()->Path:
     "The file that says where Debian 12's packages are; EdgecarError when this machine has none."
-    said, bookworm = os.environ.get('EDGECAR_APT'), 'VERSION_CODENAME=bookworm' in (Path('/etc/os-release').read_text() if Path('/etc/os-release').is_file() else '')
-    for file in [Path(said)] if said else map(Path, ('/etc/apt/sources.list.d/debian.sources', '/etc/apt/sources.list')):
-        if file.is_file() and (said or bookworm): return file.resolve()
-    raise EdgecarError('there are no sources of Debian 12 packages', said, 'name a file of them: EDGECAR_APT=/etc/apt/sources.list.d/bookworm.sources, or build on a base from a registry (--base)')
+    said, release = os.environ.get('EDGECAR_APT'), Path('/etc/os-release')
+    bookworm = 'VERSION_CODENAME=bookworm' in (release.read_text() if release.is_file() else '')
+    for file in ([Path(said)] if said
+                 else map(Path, ('/etc/apt/sources.list.d/debian.sources', '/etc/apt/sources.list'))):
+        if file.is_file() and (said or bookworm):
+            return file.resolve()
+    raise EdgecarError('there are no sources of Debian 12 packages', said,
+                       'name a file of them: EDGECAR_APT=/etc/apt/sources.list.d/bookworm.sources, '
+                       'or build on a base from a registry (--base)')
 
 # %% ../../nbs/release/61_base.ipynb #577bdea7
 def apt(state, arch, *words, **kw):
-    "Run apt-get or apt-cache for a processor, with its state in a folder of its own; EdgecarError when it is missing or fails."
+    """Run apt-get or apt-cache for a processor, with its state in a folder of its own;
+    EdgecarError when it is missing or fails."""
     state = Path(state)
-    for folder in ('lists/partial', 'cache/archives/partial'): (state/folder).mkdir(parents=True, exist_ok=True)
+    for folder in ('lists/partial', 'cache/archives/partial'):
+        (state/folder).mkdir(parents=True, exist_ok=True)
     (state/'status').touch()
-    said = {'APT::Architecture': arch, 'APT::Architectures': arch, 'Dir::State': state, 'Dir::State::lists': state/'lists', 'Dir::State::status': state/'status', 'Dir::Cache': state/'cache',
-        'Dir::Etc::sourcelist': sources(), 'Dir::Etc::sourceparts': '-', 'Acquire::Languages': 'none', 'APT::Sandbox::User': '', 'Debug::NoLocking': '1'}
-    try: done = subprocess.run([words[0], *(f'-o{k}={v}' for k, v in said.items()), '-qq', *words[1:]], capture_output=True, text=True, **kw)
-    except FileNotFoundError: raise EdgecarError(f'{words[0]} is needed and was not found', mend='build on Debian 12, or on a base from a registry (--base)') from None
-    if done.returncode: raise EdgecarError(f"{words[0]} failed: {(done.stderr.strip().splitlines() or ['it does not say why'])[0]}", mend='if a version is gone, pin the newest: scripts/base --lock; or name sources that have it: EDGECAR_APT=FILE')
+    said = {'APT::Architecture': arch, 'APT::Architectures': arch, 'Dir::State': state,
+            'Dir::State::lists': state/'lists', 'Dir::State::status': state/'status',
+            'Dir::Cache': state/'cache', 'Dir::Etc::sourcelist': sources(), 'Dir::Etc::sourceparts': '-',
+            'Acquire::Languages': 'none', 'APT::Sandbox::User': '', 'Debug::NoLocking': '1'}
+    try:
+        done = subprocess.run([words[0], *(f'-o{k}={v}' for k, v in said.items()), '-qq', *words[1:]],
+                              capture_output=True, text=True, **kw)
+    except FileNotFoundError:
+        raise EdgecarError(f'{words[0]} is needed and was not found',
+                           mend='build on Debian 12, or on a base from a registry (--base)') from None
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ['it does not say why'])[0]
+        raise EdgecarError(f'{words[0]} failed: {why}',
+                           mend='if a version is gone, pin the newest: scripts/base --lock; '
+                                'or name sources that have it: EDGECAR_APT=FILE')
     return done.stdout
 
 # %% ../../nbs/release/61_base.ipynb #efac3c48
@@ -70,19 +101,25 @@ def lock(file, say=print):
     for arch in TRIPLET:
         with tempfile.TemporaryDirectory() as d:
             apt(d, arch, 'apt-get', 'update')
-            for text in apt(d, arch, 'apt-cache', 'show', '--no-all-versions', *PACKAGES).strip().split('\n\n'):
+            shown = apt(d, arch, 'apt-cache', 'show', '--no-all-versions', *PACKAGES)
+            for text in shown.strip().split('\n\n'):
                 said = dict(line.split(': ', 1) for line in text.splitlines() if re.match(r'[\w-]+: ', line))
                 rows.append((arch, said['Package'], said['Version'], said['SHA256']))
         say(f'{arch}: {sum(r[0] == arch for r in rows)} packages')
-    head = '# Debian 12 packages of the base images: processor, package, version, sha256. Written by scripts/base --lock.\n'
-    with atomic(file, 'w') as f: f.write(head + ''.join(' '.join(row) + '\n' for row in sorted(rows)))
+    head = ('# Debian 12 packages of the base images: processor, package, version, sha256. '
+            'Written by scripts/base --lock.\n')
+    with atomic(file, 'w') as f:
+        f.write(head + ''.join(' '.join(row) + '\n' for row in sorted(rows)))
 
 # %% ../../nbs/release/61_base.ipynb #08c1c1c1
-def kept()->Path: return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'   # what was downloaded or built, for all clones
+def kept()->Path:
+    # what was downloaded or built, for all clones
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'
 
 # %% ../../nbs/release/61_base.ipynb #02ee51ae
 def fetch(pinned:dict, arch:str)->list:
-    "The files of the packages, from the cache or else from the mirror; EdgecarError when one is not what was pinned."
+    """The files of the packages, from the cache or else from the mirror;
+    EdgecarError when one is not what was pinned."""
     debs = {name: kept()/'debs'/f'{name}_{arch}_{digest[:16]}.deb' for name, (_, digest) in pinned.items()}
     if lacking := [n for n, deb in debs.items() if not deb.is_file()]:
         with tempfile.TemporaryDirectory() as d:
@@ -91,9 +128,14 @@ def fetch(pinned:dict, arch:str)->list:
             apt(d, arch, 'apt-get', 'download', *(f'{n}={pinned[n][0]}' for n in lacking), cwd=f'{d}/got')
             for name in lacking:
                 deb = next(Path(d, 'got').glob(f'{name}_*.deb'))
-                with atomic(debs[name]) as f: f.write(deb.read_bytes())
+                with atomic(debs[name]) as f:
+                    f.write(deb.read_bytes())
     for name, deb in debs.items():
-        if sha256(deb) != pinned[name][1]: deb.unlink(); raise EdgecarError('is not the package that was pinned', deb, 'scripts/base again; if it stays so, scripts/base --lock and look at the difference')
+        if sha256(deb) != pinned[name][1]:
+            deb.unlink()
+            raise EdgecarError('is not the package that was pinned', deb,
+                               'scripts/base again; if it stays so, scripts/base --lock '
+                               'and look at the difference')
     return list(debs.values())
 
 # %% ../../nbs/release/61_base.ipynb #5b35cb59
@@ -107,12 +149,16 @@ def unpack(deb)->dict:
     "path -> (TarInfo, content) of what is wanted of a package, and the entry that says that it is installed."
     found = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(subprocess.run(['dpkg-deb', '--fsys-tarfile', deb], capture_output=True, check=True).stdout)) as tar:
+        files = subprocess.run(['dpkg-deb', '--fsys-tarfile', deb], capture_output=True, check=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(files)) as tar:
             for m in tar:
-                if (path := merged(m.name)) != '.' and not UNWANTED.match(path): found[path] = m, tar.extractfile(m).read() if m.isreg() else b''
+                if (path := merged(m.name)) != '.' and not UNWANTED.match(path):
+                    found[path] = m, tar.extractfile(m).read() if m.isreg() else b''
         control = subprocess.run(['dpkg-deb', '--field', deb], capture_output=True, check=True).stdout
-    except FileNotFoundError: raise EdgecarError('dpkg-deb is needed and was not found', mend='apt-get install dpkg') from None
-    except (subprocess.CalledProcessError, tarfile.TarError) as e: raise EdgecarError(f'is no Debian package ({e})', deb, 'delete it and run it again') from None
+    except FileNotFoundError:
+        raise EdgecarError('dpkg-deb is needed and was not found', mend='apt-get install dpkg') from None
+    except (subprocess.CalledProcessError, tarfile.TarError) as e:
+        raise EdgecarError(f'is no Debian package ({e})', deb, 'delete it and run it again') from None
     name = re.search(rb'^Package: (\S+)', control, re.M)[1].decode()
     return found | entry(f'var/lib/dpkg/status.d/{name}', control)
 
@@ -128,14 +174,17 @@ COMPILE = '''
 import py_compile, sys
 folder, place = sys.argv[1:]
 for name in sorted(sys.stdin.read().splitlines()):
-    try: py_compile.compile(f'{folder}/{name}', dfile=f'{place}/{name}', doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    try: py_compile.compile(f'{folder}/{name}', dfile=f'{place}/{name}', doraise=True, \
+invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     except py_compile.PyCompileError: pass   # templates, and code for other Pythons
 '''
 
 def compile_all(folder, place:str):
-    "Compile the modules below a folder as if they lay in `place`: the same bytes each time, whenever and wherever."
+    """Compile the modules below a folder as if they lay in `place`:
+    the same bytes each time, whenever and wherever."""
     names = [str(p.relative_to(folder)) for p in Path(folder).rglob('*.py')]
-    subprocess.run([sys.executable, '-ISB', '-c', COMPILE, folder, place], input='\n'.join(names), text=True, check=True, env={'PYTHONHASHSEED': '0', 'PATH': os.defpath})
+    subprocess.run([sys.executable, '-ISB', '-c', COMPILE, folder, place], input='\n'.join(names), text=True,
+                   check=True, env={'PYTHONHASHSEED': '0', 'PATH': os.defpath})
 
 # %% ../../nbs/release/61_base.ipynb #96df556a
 def compiled(files:dict)->dict:
@@ -147,7 +196,8 @@ def compiled(files:dict)->dict:
                 (file := Path(d)/path).parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
         compile_all(Path(d)/at, f'/{at}')
-        for pyc in Path(d).rglob('*.pyc'): found |= entry(str(pyc.relative_to(d)), pyc.read_bytes())
+        for pyc in Path(d).rglob('*.pyc'):
+            found |= entry(str(pyc.relative_to(d)), pyc.read_bytes())
     return found
 
 # %% ../../nbs/release/61_base.ipynb #b37658f2
@@ -155,12 +205,15 @@ def archive(files:dict)->bytes:
     "The tar of a layer: sorted, owned by root, all of one time."
     for path in list(files):
         for folder in map(str, Path(path).parents):
-            if folder != '.' and folder not in files: files |= entry(folder, mode=0o755, kind=tarfile.DIRTYPE)
+            if folder != '.' and folder not in files:
+                files |= entry(folder, mode=0o755, kind=tarfile.DIRTYPE)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode='w', format=tarfile.USTAR_FORMAT) as tar:
         for path, (was, data) in sorted(files.items()):
             m = tarfile.TarInfo(path)
-            m.mode, m.type, m.linkname, m.size = was.mode, was.type, merged(was.linkname) if was.islnk() else was.linkname, len(data)
+            m.mode, m.type = was.mode, was.type
+            m.linkname = merged(was.linkname) if was.islnk() else was.linkname
+            m.size = len(data)
             tar.addfile(m, io.BytesIO(data))
     return out.getvalue()
 
@@ -184,13 +237,18 @@ def layout(
     new = to.parent/f'.{to.name}.new'
     shutil.rmtree(new, ignore_errors=True)
     (new/'blobs/sha256').mkdir(parents=True)
-    config = dict(created='1970-01-01T00:00:00Z', architecture=arch, os='linux', config=dict(Env=['PATH=/usr/local/bin:/usr/bin']),
-        rootfs=dict(type='layers', diff_ids=['sha256:' + hashlib.sha256(layer).hexdigest()]), history=[dict(created='1970-01-01T00:00:00Z', created_by='scripts/base')])
-    manifest = dict(schemaVersion=2, mediaType='application/vnd.oci.image.manifest.v1+json', config=put(new, config, 'config.v1+json'),
-        layers=[put(new, gzip.compress(layer, mtime=0), 'layer.v1.tar+gzip')])
+    config = dict(created='1970-01-01T00:00:00Z', architecture=arch, os='linux',
+                  config=dict(Env=['PATH=/usr/local/bin:/usr/bin']),
+                  rootfs=dict(type='layers', diff_ids=['sha256:' + hashlib.sha256(layer).hexdigest()]),
+                  history=[dict(created='1970-01-01T00:00:00Z', created_by='scripts/base')])
+    manifest = dict(schemaVersion=2, mediaType='application/vnd.oci.image.manifest.v1+json',
+                    config=put(new, config, 'config.v1+json'),
+                    layers=[put(new, gzip.compress(layer, mtime=0), 'layer.v1.tar+gzip')])
     told = put(new, manifest, 'manifest.v1+json')
     write_json(new/'oci-layout', dict(imageLayoutVersion='1.0.0'))
-    write_json(new/'index.json', dict(schemaVersion=2, manifests=[told | dict(annotations={'org.opencontainers.image.ref.name': tag}, platform=dict(architecture=arch, os='linux'))]))
+    named = told | dict(annotations={'org.opencontainers.image.ref.name': tag},
+                        platform=dict(architecture=arch, os='linux'))
+    write_json(new/'index.json', dict(schemaVersion=2, manifests=[named]))
     shutil.rmtree(to, ignore_errors=True)
     new.rename(to)
     return told['digest']
@@ -201,18 +259,26 @@ def base(
     repo=None,     # folder of the repository
     to=None,       # the folder to make; in the cache if None
 )->Path:           # an OCI layout, tag `base`
-    "The base of a processor, from the cache if it was made before; EdgecarError when a package cannot be had."
+    """The base of a processor, from the cache if it was made before;
+    EdgecarError when a package cannot be had."""
     pinned = pins(Path(repo or root())/'deploy/base.txt', arch)
     recipe = json.dumps([pinned, UNWANTED.pattern, ADDED, COMPILE, sys.version], sort_keys=True).encode()
     to = Path(to or kept()/'base'/f'{arch}-{hashlib.sha256(recipe).hexdigest()[:16]}')
-    if (to/'index.json').is_file(): return to
+    if (to/'index.json').is_file():
+        return to
     files = {}
-    for deb in fetch(pinned, arch): files |= unpack(deb)
+    for deb in fetch(pinned, arch):
+        files |= unpack(deb)
     files |= compiled(files)
-    for path, text in ADDED.items(): files |= entry(path, text.encode())
-    for name in ('bin', 'lib', 'lib64', 'sbin'): files |= entry(name, mode=0o777, kind=tarfile.SYMTYPE, link=f'usr/{name}')
-    for name in ('usr/bin', 'usr/lib', 'usr/lib64', 'usr/sbin'): files |= entry(name, mode=0o755, kind=tarfile.DIRTYPE)
-    layout(to, arch, archive(files | entry('tmp', mode=0o1777, kind=tarfile.DIRTYPE) | entry('usr/bin/python3', mode=0o777, kind=tarfile.SYMTYPE, link='python3.11')), 'base')
+    for path, text in ADDED.items():
+        files |= entry(path, text.encode())
+    for name in ('bin', 'lib', 'lib64', 'sbin'):
+        files |= entry(name, mode=0o777, kind=tarfile.SYMTYPE, link=f'usr/{name}')
+    for name in ('usr/bin', 'usr/lib', 'usr/lib64', 'usr/sbin'):
+        files |= entry(name, mode=0o755, kind=tarfile.DIRTYPE)
+    files |= entry('tmp', mode=0o1777, kind=tarfile.DIRTYPE)
+    files |= entry('usr/bin/python3', mode=0o777, kind=tarfile.SYMTYPE, link='python3.11')
+    layout(to, arch, archive(files), 'base')
     return to
 
 # %% ../../nbs/release/61_base.ipynb #3f312ff6
@@ -220,7 +286,10 @@ def main():
     "`scripts/base`: make the bases that are named, or `--lock` their packages; prints where they are."
     words = sys.argv[1:] or list(TRIPLET)
     try:
-        if words == ['--lock']: lock(root()/'deploy/base.txt')
+        if words == ['--lock']:
+            lock(root()/'deploy/base.txt')
         else:
-            for arch in words: print(base(arch))
-    except EdgecarError as e: raise SystemExit(f'base: {e}') from None
+            for arch in words:
+                print(base(arch))
+    except EdgecarError as e:
+        raise SystemExit(f'base: {e}') from None

@@ -22,7 +22,8 @@ from ..pilot.runtime import Pilot
 
 # %% ../../nbs/release/60_bundle.ipynb #4239ee6c
 TARGETS = dict(twin='amd64', car='arm64')   # what is released, and for which processor
-AT_HOME = set('docopt pandas paho-mqtt progress psutil pynmea2 pyserial python-dateutil simple-pid six utm ml-dtypes protobuf'.split())
+AT_HOME = set('docopt pandas paho-mqtt progress psutil pynmea2 pyserial python-dateutil '
+              'simple-pid six utm ml-dtypes protobuf'.split())
 SIMULATOR = 'numba llvmlite gymnasium farama-notifications cloudpickle'.split()
 MANIFEST_SCHEMA = 1
 
@@ -32,12 +33,19 @@ def fresh(
 )->dict:           # the lock
     "A package lock; EdgecarError when it is missing, or its Pipfile has changed since."
     pipfile, lock = Path(pipfile), read_json(f'{pipfile}.lock')
-    try: asked = tomllib.loads(pipfile.read_text())
-    except (OSError, ValueError) as e: raise EdgecarError(f'cannot be read ({e})', pipfile) from None
-    names = dict(packages='default', **{'dev-packages': 'develop'})   # pipenv's own digest, of the parsed file
-    data = dict(_meta=dict(sources=asked.get('source'), requires=asked.get('requires', {})), default={}, develop={}) | {names.get(k, k): v for k, v in asked.items() if k not in ('source', 'requires', 'pipenv', 'scripts')}
+    try:
+        asked = tomllib.loads(pipfile.read_text())
+    except (OSError, ValueError) as e:
+        raise EdgecarError(f'cannot be read ({e})', pipfile) from None
+    # pipenv's own digest, of the parsed file
+    names = dict(packages='default', **{'dev-packages': 'develop'})
+    data = (dict(_meta=dict(sources=asked.get('source'), requires=asked.get('requires', {})),
+                 default={}, develop={})
+            | {names.get(k, k): v for k, v in asked.items()
+               if k not in ('source', 'requires', 'pipenv', 'scripts')})
     digest = hashlib.sha256(json.dumps(data, sort_keys=True, separators=(',', ':')).encode()).hexdigest()
-    if lock.get('_meta', {}).get('hash', {}).get('sha256') != digest: raise EdgecarError('is not what its Pipfile asks for', f'{pipfile}.lock', 'make lock')
+    if lock.get('_meta', {}).get('hash', {}).get('sha256') != digest:
+        raise EdgecarError('is not what its Pipfile asks for', f'{pipfile}.lock', 'make lock')
     return lock
 
 # %% ../../nbs/release/60_bundle.ipynb #9c35f7e7
@@ -46,83 +54,125 @@ def packages(
     target:str,    # twin or car
 )->dict:           # name -> version, without ==, and sha256 of the files that will do
     "What the image of a target installs; EdgecarError when a lock is out of date."
-    if target not in TARGETS: raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
+    if target not in TARGETS:
+        raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
     found = {n: p for n, p in fresh(Path(repo)/'deploy/Pipfile')['car'].items() if n not in AT_HOME}
-    if target == 'twin': found |= {n: fresh(Path(repo)/'Pipfile')['default'][n] for n in SIMULATOR}
-    return {n: dict(version=p['version'].removeprefix('=='), hashes=sorted(p['hashes'])) for n, p in sorted(found.items())}
+    if target == 'twin':
+        found |= {n: fresh(Path(repo)/'Pipfile')['default'][n] for n in SIMULATOR}
+    return {n: dict(version=p['version'].removeprefix('=='), hashes=sorted(p['hashes']))
+            for n, p in sorted(found.items())}
 
+# %% ../../nbs/release/60_bundle.ipynb #09f6b9ea
 def requirements(packages:dict)->str:
     "As pip reads them, with `--require-hashes`."
-    return ''.join(f'{n}=={p["version"]} ' + ' '.join(f'--hash={h}' for h in p['hashes']) + '\n' for n, p in packages.items())
+    return ''.join(f'{n}=={p["version"]} ' + ' '.join(f'--hash={h}' for h in p['hashes']) + '\n'
+                   for n, p in packages.items())
 
 # %% ../../nbs/release/60_bundle.ipynb #1395d2ba
 def licence(name:str)->str:
     "What an installed package says of its licence."
-    try: m = metadata(name)
-    except PackageNotFoundError: return 'see its metadata in the image'
-    classes = [c.split(' :: ')[-1] for c in m.get_all('Classifier', []) if c.startswith('License ::') and c.count('::') > 1]
-    return m.get('License-Expression') or ', '.join(classes) or (m.get('License') or 'see its metadata in the image').strip().splitlines()[0]
+    try:
+        m = metadata(name)
+    except PackageNotFoundError:
+        return 'see its metadata in the image'
+    classes = [c.split(' :: ')[-1] for c in m.get_all('Classifier', [])
+               if c.startswith('License ::') and c.count('::') > 1]
+    return (m.get('License-Expression') or ', '.join(classes)
+            or (m.get('License') or 'see its metadata in the image').strip().splitlines()[0])
 
 def licences(repo, packages:dict)->str:
     "This project's licence, and which ones the packages have."
-    return f'{(Path(repo)/"LICENSE").read_text()}\n\nPackages in this image; the text of each licence lies beside the package:\n\n' + ''.join(f'{n} {p["version"]}: {licence(n)}\n' for n, p in packages.items())
+    return (f'{(Path(repo)/"LICENSE").read_text()}\n\n'
+            'Packages in this image; the text of each licence lies beside the package:\n\n'
+            + ''.join(f'{n} {p["version"]}: {licence(n)}\n' for n, p in packages.items()))
 
 # %% ../../nbs/release/60_bundle.ipynb #0ad4ce24
 def pinned(repo)->dict:
-    "What `dvc.lock` says of the gate: EdgecarError when a file or a parameter is another by now, or no gate was passed."
+    """What `dvc.lock` says of the gate:
+    EdgecarError when a file or a parameter is another by now, or no gate was passed."""
     repo = Path(repo)
-    try: stages, params = yaml.safe_load((repo/'dvc.lock').read_text())['stages'], yaml.safe_load((repo/'params.yaml').read_text())
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as e: raise EdgecarError(f'cannot be read ({e})', repo/'dvc.lock', 'dvc repro') from None
-    if 'gate' not in stages: raise EdgecarError('knows of no gate that was passed', repo/'dvc.lock', 'dvc repro gate')
-    for file, md5 in {d['path']: d['md5'] for d in stages['gate']['deps'] + stages['evaluate']['outs'] if Path(d['path']).parts[0] == 'metrics' or d['path'].endswith('.tflite')}.items():
-        if not (repo/file).is_file(): raise EdgecarError('is not there', repo/file, 'dvc repro gate')
-        if hashlib.md5((repo/file).read_bytes(), usedforsecurity=False).hexdigest() != md5: raise EdgecarError('is not what dvc.lock pins: the lock is out of date', repo/file, 'dvc repro gate')
+    try:
+        stages = yaml.safe_load((repo/'dvc.lock').read_text())['stages']
+        params = yaml.safe_load((repo/'params.yaml').read_text())
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as e:
+        raise EdgecarError(f'cannot be read ({e})', repo/'dvc.lock', 'dvc repro') from None
+    if 'gate' not in stages:
+        raise EdgecarError('knows of no gate that was passed', repo/'dvc.lock', 'dvc repro gate')
+    pins = {d['path']: d['md5'] for d in stages['gate']['deps'] + stages['evaluate']['outs']
+            if Path(d['path']).parts[0] == 'metrics' or d['path'].endswith('.tflite')}
+    for file, md5 in pins.items():
+        if not (repo/file).is_file():
+            raise EdgecarError('is not there', repo/file, 'dvc repro gate')
+        if hashlib.md5((repo/file).read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            raise EdgecarError('is not what dvc.lock pins: the lock is out of date', repo/file,
+                               'dvc repro gate')
     for section, values in stages['gate'].get('params', {}).get('params.yaml', {}).items():
-        if params.get(section) != values: raise EdgecarError(f'{section} has changed since the gate: the lock is out of date', repo/'params.yaml', 'dvc repro gate')
+        if params.get(section) != values:
+            raise EdgecarError(f'{section} has changed since the gate: the lock is out of date',
+                               repo/'params.yaml', 'dvc repro gate')
     return stages
 
 # %% ../../nbs/release/60_bundle.ipynb #337f7103
 def learned_from(repo, tubs:str, stages:dict)->dict:
-    "md5 of each recording, as DVC pins it; EdgecarError for one that it does not, or that has changed since the pilot learned."
+    """md5 of each recording, as DVC pins it;
+    EdgecarError for one that it does not, or that has changed since the pilot learned."""
     found, seen = {}, {d['path']: d['md5'] for d in stages['prepare']['deps']}
     for tub in (t.strip().rstrip('/') for t in tubs.split(',')):
         file = Path(repo)/f'{tub}.dvc'
-        if not file.is_file(): raise EdgecarError('is a recording that DVC does not pin', tub, f'dvc add {tub}')
+        if not file.is_file():
+            raise EdgecarError('is a recording that DVC does not pin', tub, f'dvc add {tub}')
         found[tub] = yaml.safe_load(file.read_text())['outs'][0]['md5']
-        if seen.get(tub, found[tub]) != found[tub]: raise EdgecarError('pins another recording than the pilot learned from', file, 'dvc repro gate')
+        if seen.get(tub, found[tub]) != found[tub]:
+            raise EdgecarError('pins another recording than the pilot learned from', file, 'dvc repro gate')
     return found
 
 # %% ../../nbs/release/60_bundle.ipynb #30da3a75
 def passed(repo)->dict:
-    "What the gate wrote; EdgecarError unless every rule was kept, with today's bounds, by the pilot that is there."
+    """What the gate wrote;
+    EdgecarError unless every rule was kept, with today's bounds, by the pilot that is there."""
     repo = Path(repo)
     file, pilot = repo/'build/gate/passed.json', repo/'build/export/pilot.tflite'
-    if not file.is_file(): raise EdgecarError('is not there: no pilot has passed the gate', file, 'dvc repro gate')
+    if not file.is_file():
+        raise EdgecarError('is not there: no pilot has passed the gate', file, 'dvc repro gate')
     found, metrics = read_json(file), read_json(repo/'metrics/evaluate.json')
     drove, bounds = metrics.get('pilot'), yaml.safe_load((repo/'params.yaml').read_text())['gate']
-    if not sha256(pilot) == drove == found.get('pilot'): raise EdgecarError(f'is {sha256(pilot)[:12]}; {str(drove)[:12]} drove, and {str(found.get("pilot"))[:12]} passed the gate', pilot, 'dvc repro gate')
-    kept = {r['rule']: r['bound'] for r in found['rules'] if (r['found'] <= r['bound'] if r['kind'] == 'most' else r['found'] >= r['bound'])}
-    if kept != bounds: raise EdgecarError(f"does not say that every rule is kept: {', '.join(sorted(k for k in bounds if kept.get(k) != bounds[k])) or 'other rules'}", file, 'dvc repro gate')
+    if not sha256(pilot) == drove == found.get('pilot'):
+        raise EdgecarError(f'is {sha256(pilot)[:12]}; {str(drove)[:12]} drove, '
+                           f'and {str(found.get("pilot"))[:12]} passed the gate',
+                           pilot, 'dvc repro gate')
+    kept = {r['rule']: r['bound'] for r in found['rules']
+            if (r['found'] <= r['bound'] if r['kind'] == 'most' else r['found'] >= r['bound'])}
+    if kept != bounds:
+        broken = ', '.join(sorted(k for k in bounds if kept.get(k) != bounds[k])) or 'other rules'
+        raise EdgecarError(f'does not say that every rule is kept: {broken}', file, 'dvc repro gate')
     said, drove_at = examined_latency(found, file), examined_latency(metrics, repo/'metrics/evaluate.json')
     if said != drove_at:
-        raise EdgecarError(f'says that the pilot was examined at {said} ms; it drove at {drove_at}', file, 'dvc repro gate')
+        raise EdgecarError(f'says that the pilot was examined at {said} ms; it drove at {drove_at}', file,
+                           'dvc repro gate')
     return found
 
 # %% ../../nbs/release/60_bundle.ipynb #36b5d417
 def interface(pilot:Pilot)->dict:
     "What goes in and what comes out."
-    return dict(input=dict(shape=[1, *map(int, pilot.size), 3], dtype=str(pilot.dtype), colour='RGB', range=[0, 255] if pilot.raw else [0, 1]), rate_hz=20,
-        output=dict(kind='categorical' if pilot.categorical else 'linear', names=['steering', 'throttle'], range=[-1, 1], left=-1))
+    return dict(input=dict(shape=[1, *map(int, pilot.size), 3], dtype=str(pilot.dtype), colour='RGB',
+                           range=[0, 255] if pilot.raw else [0, 1]),
+                rate_hz=20,
+                output=dict(kind='categorical' if pilot.categorical else 'linear',
+                            names=['steering', 'throttle'], range=[-1, 1], left=-1))
 
 def manifest(repo, target:str)->dict:
-    "All that is known about the pilot of a release and holds whenever it is made; EdgecarError when it may not be released."
+    """All that is known about the pilot of a release and holds whenever it is made;
+    EdgecarError when it may not be released."""
     repo = Path(repo)
     stages, gate, file = pinned(repo), passed(repo), repo/'build/export/pilot.tflite'
     params = yaml.safe_load((repo/'params.yaml').read_text())
     lock = hashlib.sha256(requirements(packages(repo, target)).encode()).hexdigest()
     examined = {k: v for k, v in gate.items() if k == 'examined_latency_ms'}   # where the evaluation says so
-    return dict(schema=MANIFEST_SCHEMA, pilot=dict(sha256=sha256(file), bytes=file.stat().st_size, interface=interface(Pilot(file))), packages=dict(lock=lock),
-        data=learned_from(repo, params['prepare']['tubs'], stages), params={s: params[s] for s in ('prepare', 'train', 'export', 'evaluate')}, gate=dict(passed=True, rules=gate['rules'], **examined))
+    return dict(schema=MANIFEST_SCHEMA,
+                pilot=dict(sha256=sha256(file), bytes=file.stat().st_size, interface=interface(Pilot(file))),
+                packages=dict(lock=lock), data=learned_from(repo, params['prepare']['tubs'], stages),
+                params={s: params[s] for s in ('prepare', 'train', 'export', 'evaluate')},
+                gate=dict(passed=True, rules=gate['rules'], **examined))
 
 # %% ../../nbs/release/60_bundle.ipynb #954f9b8c
 FILES = ['LICENSES', 'card.md', 'manifest.json', 'pilot.tflite']
@@ -139,17 +189,24 @@ def bundle(
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     write_json(new/'manifest.json', said)
-    for name, file in (('pilot.tflite', 'build/export/pilot.tflite'), ('card.md', 'build/gate/card.md')): shutil.copyfile(repo/file, new/name)
+    for name, file in (('pilot.tflite', 'build/export/pilot.tflite'), ('card.md', 'build/gate/card.md')):
+        shutil.copyfile(repo/file, new/name)
     (new/'LICENSES').write_text(licences(repo, packages(repo, target)))
     agree(new)
     shutil.rmtree(to, ignore_errors=True)
     return new.rename(to)
 
 def agree(folder)->dict:
-    "The manifest of a bundle; EdgecarError when a file is missing, or the pilot is not the one that it names."
+    """The manifest of a bundle;
+    EdgecarError when a file is missing, or the pilot is not the one that it names."""
     folder = Path(folder)
-    if lacking := [n for n in FILES if not (folder/n).is_file()]: raise EdgecarError(f"lacks {', '.join(lacking)}", folder, 'dvc repro bundle')
+    if lacking := [n for n in FILES if not (folder/n).is_file()]:
+        raise EdgecarError(f"lacks {', '.join(lacking)}", folder, 'dvc repro bundle')
     said, found = read_json(folder/'manifest.json'), sha256(folder/'pilot.tflite')
-    if (named := said.get('pilot', {}).get('sha256')) != found: raise EdgecarError(f'is {found[:12]}, and its manifest names {str(named)[:12]}', folder/'pilot.tflite', 'dvc repro bundle')
-    if said.get('gate', {}).get('passed') is not True: raise EdgecarError('does not say that the gate was passed', folder/'manifest.json', 'dvc repro bundle')
+    if (named := said.get('pilot', {}).get('sha256')) != found:
+        raise EdgecarError(f'is {found[:12]}, and its manifest names {str(named)[:12]}',
+                           folder/'pilot.tflite', 'dvc repro bundle')
+    if said.get('gate', {}).get('passed') is not True:
+        raise EdgecarError('does not say that the gate was passed', folder/'manifest.json',
+                           'dvc repro bundle')
     return said

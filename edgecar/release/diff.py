@@ -17,20 +17,26 @@ def leaves(
     name:str='',
 )->dict:           # dotted name -> value
     "What is at the ends of nested dicts."
-    if not isinstance(x, dict): return {name: x}
+    if not isinstance(x, dict):
+        return {name: x}
     return {k: v for key, inner in x.items() for k, v in leaves(inner, f'{name}.{key}'.lstrip('.')).items()}
 
 def changed(a:dict, b:dict)->list:
     "(name, value in a, value in b) of what differs; - for what one lacks."
-    return [(k, a.get(k, '-'), b.get(k, '-')) for k in sorted(a.keys() | b.keys()) if a.get(k, '-') != b.get(k, '-')]
+    return [(k, a.get(k, '-'), b.get(k, '-')) for k in sorted(a.keys() | b.keys())
+            if a.get(k, '-') != b.get(k, '-')]
 
 # %% ../../nbs/release/69_diff.ipynb #9f777813
 def installed(image)->dict:
     "Packages of an image: kind and name -> version."
     for bill in attested(image, 'https://spdx.dev/Document'):
-        urls = [r.get('referenceLocator', '') for p in bill.get('packages', []) if isinstance(p, dict) for r in p.get('externalRefs', []) if isinstance(r, dict)]
-        return {f"{u[4:].split('/')[0]}/{u.rpartition('@')[0].rpartition('/')[2]}": u.rpartition('@')[2].replace('%2B', '+').replace('%3A', ':') for u in urls if u.startswith('pkg:') and '@' in u}
-    return {f'{kind}/{name}': version for kind, name, version, _ in packages(package_files(image), image.source.where)}
+        urls = [r.get('referenceLocator', '') for p in bill.get('packages', []) if isinstance(p, dict)
+                for r in p.get('externalRefs', []) if isinstance(r, dict)]
+        named = [(u, *u.rpartition('@')[::2]) for u in urls if u.startswith('pkg:') and '@' in u]
+        return {f"{u[4:].split('/')[0]}/{name.rpartition('/')[2]}":
+                version.replace('%2B', '+').replace('%3A', ':') for u, name, version in named}
+    return {f'{kind}/{name}': version
+            for kind, name, version, _ in packages(package_files(image), image.source.where)}
 
 # %% ../../nbs/release/69_diff.ipynb #84aa7ac5
 def to_fetch(
@@ -41,7 +47,8 @@ def to_fetch(
     here = {layer['digest'] for layer in a.layers} | {a.manifest['config']['digest']}
     blobs = {x['digest']: x['size'] for x in [*b.layers, b.manifest['config']]}
     new = {d: n for d, n in blobs.items() if d not in here}
-    return (0 if a.digest == b.digest else b.bytes + sum(new.values())), len(new.keys() - {b.manifest['config']['digest']}), b.bytes + sum(blobs.values())
+    return ((0 if a.digest == b.digest else b.bytes + sum(new.values())),
+            len(new.keys() - {b.manifest['config']['digest']}), b.bytes + sum(blobs.values()))
 
 # %% ../../nbs/release/69_diff.ipynb #362109d7
 def diff(
@@ -52,10 +59,14 @@ def diff(
     images = []
     for text in (a, b):
         ref = parse(text)
-        if not (image := read_image(source(ref, auth, ca), ref.key)): raise EdgecarError('is not there', ref, 'is the tag right?')
+        if not (image := read_image(source(ref, auth, ca), ref.key)):
+            raise EdgecarError('is not there', ref, 'is the tag right?')
         images.append(image)
     says = [agreed(i) for i in images]
     drove = [next(iter(reversed(attested(i, EVALUATION))), {}) for i in images]
-    parts = dict(pilot=[s['pilot'] for s in says], data=[s.get('data') or {} for s in says], params=[s.get('params') or {} for s in says],
-                 metrics=[{k: v for k, v in (e.get('metrics') or {}).items() if k != 'pilot'} for e in drove], packages=[installed(i) for i in images], layers=[{str(n + 1): x['digest'][7:19] for n, x in enumerate(i.layers)} for i in images])
+    parts = dict(pilot=[s['pilot'] for s in says], data=[s.get('data') or {} for s in says],
+                 params=[s.get('params') or {} for s in says],
+                 metrics=[{k: v for k, v in (e.get('metrics') or {}).items() if k != 'pilot'} for e in drove],
+                 packages=[installed(i) for i in images],
+                 layers=[{str(n + 1): x['digest'][7:19] for n, x in enumerate(i.layers)} for i in images])
     return {part: changed(*map(leaves, pair)) for part, pair in parts.items()}, to_fetch(*images)

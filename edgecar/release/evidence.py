@@ -16,8 +16,6 @@ import subprocess
 from email.parser import HeaderParser
 from pathlib import Path
 
-
-
 from ..core import EdgecarError, read_json, sha256
 from .oci import at, layer_files, toy_image, untrusted_json
 
@@ -31,29 +29,44 @@ def pilot_layer(
 )->tuple:           # the manifest as a dict, sha256 of the pilot, its bytes
     "What the last layer says; EdgecarError when it is not a layer that holds one pilot and its manifest."
     where, found = f'{image.source.where}: the last layer', {}
-    if not image.layers: raise EdgecarError('has no layers', image.source.where)
+    if not image.layers:
+        raise EdgecarError('has no layers', image.source.where)
     for info, text in layer_files(image, -1, lambda name: True, most=2**26, packed=2**26, unpacked=2**27):
-        if info.isdir() and (f'{PILOT}/'.startswith(f'{info.name}/') or info.name in ('', '.')): continue
-        if not info.isreg() or not info.name.startswith(f'{PILOT}/') or Path(info.name).name.startswith('.wh.'): raise EdgecarError(f'holds {info.name[:200]!r}', where, 'it may hold the pilot only: edgecar release build')
-        if info.name in found: raise EdgecarError(f'holds {info.name} twice', where, 'edgecar release build')
+        if info.isdir() and (f'{PILOT}/'.startswith(f'{info.name}/') or info.name in ('', '.')):
+            continue
+        if (not info.isreg() or not info.name.startswith(f'{PILOT}/')
+                or Path(info.name).name.startswith('.wh.')):
+            raise EdgecarError(f'holds {info.name[:200]!r}', where,
+                               'it may hold the pilot only: edgecar release build')
+        if info.name in found:
+            raise EdgecarError(f'holds {info.name} twice', where, 'edgecar release build')
         found[info.name] = text
     for name in ('pilot.tflite', 'manifest.json'):
-        if f'{PILOT}/{name}' not in found: raise EdgecarError(f'lacks {PILOT}/{name}', where, 'edgecar release build')
+        if f'{PILOT}/{name}' not in found:
+            raise EdgecarError(f'lacks {PILOT}/{name}', where, 'edgecar release build')
     pilot = found[f'{PILOT}/pilot.tflite']
-    return untrusted_json(found[f'{PILOT}/manifest.json'], f'{where}: manifest.json'), hashlib.sha256(pilot).hexdigest(), len(pilot)
+    return (untrusted_json(found[f'{PILOT}/manifest.json'], f'{where}: manifest.json'),
+            hashlib.sha256(pilot).hexdigest(), len(pilot))
 
 # %% ../../nbs/release/65_evidence.ipynb #04b17a5a
 def agreed(
     image,       # an Image
 )->dict:         # its manifest.json
-    "The manifest of the pilot; EdgecarError unless pilot, manifest and label name one digest and the gate was passed."
+    """The manifest of the pilot;
+    EdgecarError unless pilot, manifest and label name one digest and the gate was passed."""
     manifest, digest, size = pilot_layer(image)
     where = image.source.where
-    said = {'manifest.json': at(manifest, 'pilot', 'sha256', what=f'{where}: manifest.json'), f'label {LABEL}': at(image.config(), 'config', 'Labels', LABEL, what=f'{where}: config')}
+    said = {'manifest.json': at(manifest, 'pilot', 'sha256', what=f'{where}: manifest.json'),
+            f'label {LABEL}': at(image.config(), 'config', 'Labels', LABEL, what=f'{where}: config')}
     for what, x in said.items():
-        if x != digest: raise EdgecarError(f'the pilot is {digest[:12]}, and its {what} says {x[:12]!r}', where, 'it is not what was built: edgecar release build')
-    if manifest['pilot'].get('bytes', size) != size: raise EdgecarError(f"the pilot has {size} bytes, its manifest says {manifest['pilot']['bytes']}", where)
-    if at(manifest, 'gate', 'passed', kind=bool, what=f'{where}: manifest.json') is not True: raise EdgecarError('its manifest says that the gate was not passed', where, 'edgecar gate')
+        if x != digest:
+            raise EdgecarError(f'the pilot is {digest[:12]}, and its {what} says {x[:12]!r}', where,
+                               'it is not what was built: edgecar release build')
+    if manifest['pilot'].get('bytes', size) != size:
+        raise EdgecarError(f"the pilot has {size} bytes, its manifest says {manifest['pilot']['bytes']}",
+                           where)
+    if at(manifest, 'gate', 'passed', kind=bool, what=f'{where}: manifest.json') is not True:
+        raise EdgecarError('its manifest says that the gate was not passed', where, 'edgecar gate')
     return manifest
 
 # %% ../../nbs/release/65_evidence.ipynb #58dcd25f
@@ -62,14 +75,19 @@ def toy_release(
     pilot:bytes=b'pilot',
     manifest:dict={},    # what it says otherwise
     labels:dict={},
-    below:list=[{'usr/lib/python3/dist-packages/toy-1.0.dist-info/METADATA': b'Name: toy\nVersion: 1.0\n'}],   # layers
+    # layers
+    below:list=[{'usr/lib/python3/dist-packages/toy-1.0.dist-info/METADATA': b'Name: toy\nVersion: 1.0\n'}],
     last:dict={},        # further files of the last layer
     tag:str='edgecar',
 )->str:                  # digest of the manifest
     "A small image with a pilot in its last layer."
     digest = hashlib.sha256(pilot).hexdigest()
-    says = dict(schema=1, pilot=dict(sha256=digest, bytes=len(pilot), interface={}), data={'data': 'f' * 32}, params=dict(train=dict(seed=1)), gate=dict(passed=True), packages=dict(lock='0' * 64)) | manifest
-    files = {f'{PILOT}/card.md': b'# Pilot', f'{PILOT}/manifest.json': json.dumps(says, sort_keys=True).encode(), f'{PILOT}/pilot.tflite': pilot}
+    says = dict(schema=1, pilot=dict(sha256=digest, bytes=len(pilot), interface={}), data={'data': 'f' * 32},
+                params=dict(train=dict(seed=1)), gate=dict(passed=True),
+                packages=dict(lock='0' * 64)) | manifest
+    files = {f'{PILOT}/card.md': b'# Pilot',
+             f'{PILOT}/manifest.json': json.dumps(says, sort_keys=True).encode(),
+             f'{PILOT}/pilot.tflite': pilot}
     return toy_image(folder, [*below, files | last], {LABEL: digest} | labels, tag)
 
 # %% ../../nbs/release/65_evidence.ipynb #e0e52c54
@@ -77,7 +95,17 @@ _DPKG = re.compile(r'var/lib/dpkg/(status|status\.d/[^/]+)')
 _DIST = re.compile(r'(?:.*/)?[^/]+\.dist-info/METADATA')
 _RPM = re.compile(r'(var/lib/rpm|usr/lib/sysimage/rpm)/(rpmdb\.sqlite|Packages(\.db)?)')
 
-def _wanted(name): return bool(_DPKG.fullmatch(name) or _DIST.fullmatch(name) or _RPM.fullmatch(name) or name in ('etc/os-release', 'usr/lib/os-release') or '/.wh.' in f'/{name}')
+def _wanted(name):
+    return bool(_DPKG.fullmatch(name) or _DIST.fullmatch(name) or _RPM.fullmatch(name)
+                or name in ('etc/os-release', 'usr/lib/os-release') or '/.wh.' in f'/{name}')
+
+# %% ../../nbs/release/65_evidence.ipynb #9137bda7
+def _deleted(path):
+    "What a mark deletes: a file, or all that is in a folder (with a / at its end); None when it is no mark."
+    folder, _, name = path.rpartition('/')
+    if name == '.wh..wh..opq':
+        return f'{folder}/'
+    return f'{folder}/{name[4:]}'.lstrip('/') if name.startswith('.wh.') else None
 
 # %% ../../nbs/release/65_evidence.ipynb #0c7f9a57
 def package_files(
@@ -87,10 +115,11 @@ def package_files(
     found = {}
     for n in range(len(image.layers)):
         for info, text in layer_files(image, n, _wanted, most=2**25):
-            folder, _, name = info.name.rpartition('/')
-            gone = f'{folder}/' if name == '.wh..wh..opq' else f"{folder}/{name[4:]}".lstrip('/') if name.startswith('.wh.') else None
-            if gone: found = {k: t for k, t in found.items() if not (k == gone or k.startswith(gone.rstrip('/') + '/'))}
-            elif text is not None: found[info.name] = text.decode(errors='replace')
+            if gone := _deleted(info.name):
+                found = {k: t for k, t in found.items()
+                         if not (k == gone or k.startswith(gone.rstrip('/') + '/'))}
+            elif text is not None:
+                found[info.name] = text.decode(errors='replace')
     return found
 
 # %% ../../nbs/release/65_evidence.ipynb #42efbda3
@@ -99,15 +128,20 @@ def packages(
     where='the image',
 )->list:          # (kind, name, version, licence or ''), sorted; kind is deb or pypi
     "What is installed; EdgecarError when a package manager was at work that is not known here."
-    if rpm := [name for name in files if _RPM.fullmatch(name)]: raise EdgecarError(f'has an RPM database ({rpm[0]}), which is not read here', where, 'make an SPDX file with a scanner, and give it with --sbom')
+    if rpm := [name for name in files if _RPM.fullmatch(name)]:
+        raise EdgecarError(f'has an RPM database ({rpm[0]}), which is not read here', where,
+                           'make an SPDX file with a scanner, and give it with --sbom')
     found = set()
     for name, text in files.items():
         if _DIST.fullmatch(name):
             head = HeaderParser().parsestr(text.split('\n\n')[0])
-            if head['Name'] and head['Version']: found.add(('pypi', re.sub(r'[-_.]+', '-', head['Name']).lower(), head['Version'], head['License-Expression'] or ''))
+            if head['Name'] and head['Version']:
+                found.add(('pypi', re.sub(r'[-_.]+', '-', head['Name']).lower(), head['Version'],
+                           head['License-Expression'] or ''))
         elif _DPKG.fullmatch(name):
             for head in map(HeaderParser().parsestr, re.split(r'\n{2,}', text)):
-                if head['Package'] and head['Version'] and ' installed' in (head['Status'] or ' installed'): found.add(('deb', head['Package'], head['Version'], ''))
+                if head['Package'] and head['Version'] and ' installed' in (head['Status'] or ' installed'):
+                    found.add(('deb', head['Package'], head['Version'], ''))
     return sorted(found)
 
 # %% ../../nbs/release/65_evidence.ipynb #f1862a90
@@ -117,18 +151,37 @@ def sbom(
 )->dict:
     "An SPDX document of an image: its packages, and the pilot."
     found, pilot, digest = package_files(image), agreed(image)['pilot'], image.digest[7:]
-    os_release = dict(re.findall(r'^(\w+)="?([^"\n]*)', found.get('etc/os-release') or found.get('usr/lib/os-release') or '', re.M))
+    os_release = dict(re.findall(r'^(\w+)="?([^"\n]*)',
+                                 found.get('etc/os-release') or found.get('usr/lib/os-release') or '', re.M))
     system, config = os_release.get('ID', 'linux'), image.config()
-    def part(n, what, version, licence='', **more): return dict(name=what, SPDXID=f'SPDXRef-{n}', versionInfo=version, downloadLocation='NOASSERTION', filesAnalyzed=False,
-        licenseConcluded='NOASSERTION', licenseDeclared=licence if re.fullmatch(r'[\w.+-]+( (AND|OR|WITH) [\w.+-]+)*', licence) else 'NOASSERTION', copyrightText='NOASSERTION', **more)
-    def purl(kind, what, version): return [dict(referenceCategory='PACKAGE-MANAGER', referenceType='purl', referenceLocator=f"pkg:{kind}/{f'{system}/' if kind == 'deb' else ''}{what}@{version.replace('+', '%2B').replace(':', '%3A')}")]
-    parts = [part('image', name, image.digest, checksums=[dict(algorithm='SHA256', checksumValue=digest)], primaryPackagePurpose='CONTAINER'),
-             part('pilot', 'pilot.tflite', pilot['sha256'][:12], checksums=[dict(algorithm='SHA256', checksumValue=pilot['sha256'])]),
-             *(part(f'{kind}-{n}', what, version, licence, externalRefs=purl(kind, what, version)) for n, (kind, what, version, licence) in enumerate(packages(found, image.source.where)))]
-    return dict(spdxVersion='SPDX-2.3', dataLicense='CC0-1.0', SPDXID='SPDXRef-DOCUMENT', name=name, documentNamespace=f'https://edgecar.github.io/spdx/{digest}',
-        creationInfo=dict(created=re.sub(r'\.\d+', '', str(config.get('created') or '1970-01-01T00:00:00Z')), creators=['Tool: edgecar']), packages=parts,
-        relationships=[dict(spdxElementId='SPDXRef-DOCUMENT', relationshipType='DESCRIBES', relatedSpdxElement='SPDXRef-image'),
-                       *(dict(spdxElementId='SPDXRef-image', relationshipType='CONTAINS', relatedSpdxElement=p['SPDXID']) for p in parts[1:])])
+
+    def part(n, what, version, licence='', **more):
+        known = re.fullmatch(r'[\w.+-]+( (AND|OR|WITH) [\w.+-]+)*', licence)
+        return dict(name=what, SPDXID=f'SPDXRef-{n}', versionInfo=version, downloadLocation='NOASSERTION',
+                    filesAnalyzed=False, licenseConcluded='NOASSERTION',
+                    licenseDeclared=licence if known else 'NOASSERTION', copyrightText='NOASSERTION', **more)
+
+    def purl(kind, what, version):
+        space = f'{system}/' if kind == 'deb' else ''
+        escaped = version.replace('+', '%2B').replace(':', '%3A')
+        return [dict(referenceCategory='PACKAGE-MANAGER', referenceType='purl',
+                     referenceLocator=f'pkg:{kind}/{space}{what}@{escaped}')]
+
+    parts = [part('image', name, image.digest, checksums=[dict(algorithm='SHA256', checksumValue=digest)],
+                  primaryPackagePurpose='CONTAINER'),
+             part('pilot', 'pilot.tflite', pilot['sha256'][:12],
+                  checksums=[dict(algorithm='SHA256', checksumValue=pilot['sha256'])]),
+             *(part(f'{kind}-{n}', what, version, licence, externalRefs=purl(kind, what, version))
+               for n, (kind, what, version, licence) in enumerate(packages(found, image.source.where)))]
+    created = re.sub(r'\.\d+', '', str(config.get('created') or '1970-01-01T00:00:00Z'))
+    described = dict(spdxElementId='SPDXRef-DOCUMENT', relationshipType='DESCRIBES',
+                     relatedSpdxElement='SPDXRef-image')
+    contained = [dict(spdxElementId='SPDXRef-image', relationshipType='CONTAINS',
+                      relatedSpdxElement=p['SPDXID']) for p in parts[1:]]
+    return dict(spdxVersion='SPDX-2.3', dataLicense='CC0-1.0', SPDXID='SPDXRef-DOCUMENT', name=name,
+                documentNamespace=f'https://edgecar.github.io/spdx/{digest}',
+                creationInfo=dict(created=created, creators=['Tool: edgecar']),
+                packages=parts, relationships=[described, *contained])
 
 # %% ../../nbs/release/65_evidence.ipynb #bc7461e2
 PROVENANCE = 'https://slsa.dev/provenance/v1'
@@ -136,8 +189,12 @@ BUILD = 'https://edgecar.github.io/build/v1'
 
 # %% ../../nbs/release/65_evidence.ipynb #68c5406f
 def _git(repo, *args):
-    try: return subprocess.run(['git', '-C', repo, *args], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError): raise EdgecarError('is not a git clone, so nothing can be said of its commit', repo, 'release from a clone') from None
+    try:
+        return subprocess.run(['git', '-C', repo, *args], capture_output=True, text=True, check=True,
+                              timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        raise EdgecarError('is not a git clone, so nothing can be said of its commit', repo,
+                           'release from a clone') from None
 
 # %% ../../nbs/release/65_evidence.ipynb #92bc1337
 def provenance(
@@ -149,14 +206,20 @@ def provenance(
 )->dict:
     "The predicate of a provenance; EdgecarError outside a clone."
     repo, commit = Path(repo), _git(repo, 'rev-parse', 'HEAD')
-    pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256(repo/name))) for name in ('dvc.lock', 'Pipfile.lock', 'deploy/Pipfile.lock') if (repo/name).is_file()]
-    data = [dict(uri=f'dvc:{name}', digest=dict(md5=str(md5).removesuffix('.dir'))) for name, md5 in sorted(manifest.get('data', {}).items())]
-    origin = re.sub(r'//[^/@]*@', '//', subprocess.run(['git', '-C', repo, 'config', 'remote.origin.url'], capture_output=True, text=True).stdout.strip())
+    pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256(repo/name)))
+            for name in ('dvc.lock', 'Pipfile.lock', 'deploy/Pipfile.lock') if (repo/name).is_file()]
+    data = [dict(uri=f'dvc:{name}', digest=dict(md5=str(md5).removesuffix('.dir')))
+            for name, md5 in sorted(manifest.get('data', {}).items())]
+    told = subprocess.run(['git', '-C', repo, 'config', 'remote.origin.url'], capture_output=True, text=True)
+    origin = re.sub(r'//[^/@]*@', '//', told.stdout.strip())
     uri = f'git+{origin}' if '://' in origin else 'git'     # a path of this machine is nobody's business
-    return dict(buildDefinition=dict(buildType=BUILD, externalParameters=dict(source=uri, version=version, target=target),
-                                     internalParameters=dict(modified=bool(_git(repo, 'status', '--porcelain', '--untracked-files=no'))),
-                                     resolvedDependencies=[dict(uri=uri, digest=dict(gitCommit=commit)), *pins, *data]),
-                runDetails=dict(builder=dict(id=builder), metadata=dict(invocationId=f'{commit}/{version}/{target}')))
+    modified = bool(_git(repo, 'status', '--porcelain', '--untracked-files=no'))
+    build = dict(buildType=BUILD, externalParameters=dict(source=uri, version=version, target=target),
+                 internalParameters=dict(modified=modified),
+                 resolvedDependencies=[dict(uri=uri, digest=dict(gitCommit=commit)), *pins, *data])
+    return dict(buildDefinition=build,
+                runDetails=dict(builder=dict(id=builder),
+                                metadata=dict(invocationId=f'{commit}/{version}/{target}')))
 
 # %% ../../nbs/release/65_evidence.ipynb #9fef887b
 EVALUATION = 'https://edgecar.github.io/evaluation/v1'
@@ -164,7 +227,8 @@ EVALUATION = 'https://edgecar.github.io/evaluation/v1'
 # %% ../../nbs/release/65_evidence.ipynb #f420b94f
 def digest_of(x)->str:
     "The sha256 of plain data, in the one way JSON can be written without blanks and sorted."
-    return hashlib.sha256(json.dumps(x, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False).encode()).hexdigest()
+    text = json.dumps(x, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 # %% ../../nbs/release/65_evidence.ipynb #41f27399
 def evaluation(
@@ -175,13 +239,18 @@ def evaluation(
 )->dict:
     "The predicate of an evaluation; EdgecarError when the pilot in the image is not the one that passed."
     repo = Path(repo)
-    if not (file := repo/'build/gate/passed.json').is_file(): raise EdgecarError('the gate was not passed', file, 'edgecar gate')
-    passed, metrics, pilot = read_json(file), read_json(repo/'metrics/evaluate.json'), manifest['pilot']['sha256']
-    for what, found in {file: passed.get('pilot'), repo/'metrics/evaluate.json': metrics.get('pilot')}.items():
-        if found != pilot: raise EdgecarError(f'the image carries the pilot {pilot[:12]}, and this is of {str(found)[:12]}', what, 'dvc repro, then edgecar release build')
+    if not (file := repo/'build/gate/passed.json').is_file():
+        raise EdgecarError('the gate was not passed', file, 'edgecar gate')
+    passed, drove = read_json(file), repo/'metrics/evaluate.json'
+    metrics, pilot = read_json(drove), manifest['pilot']['sha256']
+    for what, found in {file: passed.get('pilot'), drove: metrics.get('pilot')}.items():
+        if found != pilot:
+            raise EdgecarError(f'the image carries the pilot {pilot[:12]}, and this is of {str(found)[:12]}',
+                               what, 'dvc repro, then edgecar release build')
     runs = {f.name: dict(sha256=sha256(f)) for f in sorted((repo/'runs').glob('*.ipynb'))}
-    return dict(version=version, target=target, pilot=dict(sha256=pilot), gate=dict(passed=True, rules=passed['rules']), metrics=metrics,
-                data=manifest.get('data', {}), params=dict(sha256=digest_of(manifest.get('params', {}))), notebooks=runs)
+    return dict(version=version, target=target, pilot=dict(sha256=pilot),
+                gate=dict(passed=True, rules=passed['rules']), metrics=metrics, data=manifest.get('data', {}),
+                params=dict(sha256=digest_of(manifest.get('params', {}))), notebooks=runs)
 
 # %% ../../nbs/release/65_evidence.ipynb #470a5a19
 NOTEBOOKS = 'https://edgecar.github.io/notebooks/v1'
@@ -192,10 +261,17 @@ def notebooks(
 )->dict:           # name -> sha256 of the notebook, its HTML as base64 of gzip
     "The predicate with the executed notebooks; EdgecarError when there are none, or one is broken."
     files = sorted((Path(repo)/'runs').glob('*.ipynb'))
-    if not files: raise EdgecarError('holds no executed notebooks', Path(repo)/'runs', 'make repro')
+    if not files:
+        raise EdgecarError('holds no executed notebooks', Path(repo)/'runs', 'make repro')
     from nbconvert import HTMLExporter
+
     def page(file):
-        try: text, _ = HTMLExporter(template_name='basic').from_filename(str(file))
-        except Exception as e: raise EdgecarError(f'cannot be shown ({type(e).__name__}: {str(e)[:200]})', file, 'dvc repro -f its stage') from None
-        return base64.b64encode(gzip.compress(f'<!doctype html><meta charset="utf-8"><title>{file.stem}</title>\n{text}'.encode(), mtime=0)).decode()
+        try:
+            text, _ = HTMLExporter(template_name='basic').from_filename(str(file))
+        except Exception as e:
+            raise EdgecarError(f'cannot be shown ({type(e).__name__}: {str(e)[:200]})', file,
+                               'dvc repro -f its stage') from None
+        whole = f'<!doctype html><meta charset="utf-8"><title>{file.stem}</title>\n{text}'
+        return base64.b64encode(gzip.compress(whole.encode(), mtime=0)).decode()
+
     return {f.name: dict(sha256=sha256(f), html_gz=page(f)) for f in files}

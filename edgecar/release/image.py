@@ -28,25 +28,39 @@ FULL = re.compile(r'no space left on device|disk quota exceeded', re.I)
 
 def tool(*words, **kw)->str:
     "What a program says; EdgecarError when it is missing or fails."
-    try: done = subprocess.run([*map(str, words)], capture_output=True, text=True, **kw)
-    except FileNotFoundError: raise EdgecarError(f'{words[0]} is needed and was not found', mend='edgecar doctor images says how to get it') from None
+    try:
+        done = subprocess.run([*map(str, words)], capture_output=True, text=True, **kw)
+    except FileNotFoundError:
+        raise EdgecarError(f'{words[0]} is needed and was not found',
+                           mend='edgecar doctor images says how to get it') from None
     if done.returncode:
         said = done.stderr + done.stdout
-        if FULL.search(said): raise EdgecarError('no room left', kw.get('env', {}).get('TMPDIR'), 'free some disk space and run it again')
-        raise EdgecarError(f"{words[0]} {next((w for w in words[1:] if not str(w).startswith('-')), '')} failed: {(said.strip().splitlines() or ['it does not say why'])[-1][:400]}")
+        if FULL.search(said):
+            raise EdgecarError('no room left', kw.get('env', {}).get('TMPDIR'),
+                               'free some disk space and run it again')
+        what = next((w for w in words[1:] if not str(w).startswith('-')), '')
+        why = (said.strip().splitlines() or ['it does not say why'])[-1][:400]
+        raise EdgecarError(f'{words[0]} {what} failed: {why}')
     return done.stdout
 
 # %% ../../nbs/release/63_image.ipynb #52b8ac29
 @contextlib.contextmanager
 def storage(beside):
-    "A function that runs buildah, or skopeo, with images and temporary files of its own, below the folder `beside`."
+    """A function that runs buildah, or skopeo,
+    with images and temporary files of its own, below the folder `beside`."""
     Path(beside).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.storage.', dir=beside, ignore_cleanup_errors=True) as d:
-        for name in ('root', 'run', 'tmp'): Path(d, name).mkdir()
+        for name in ('root', 'run', 'tmp'):
+            Path(d, name).mkdir()
         env = os.environ | dict(TMPDIR=f'{d}/tmp', BUILDAH_ISOLATION='chroot')
+
         def run(*words):
-            if words[0] == 'skopeo': return tool(*(w.replace('containers-storage:', f'containers-storage:[vfs@{d}/root+{d}/run]') for w in map(str, words)), env=env)
-            return tool('buildah', '--storage-driver=vfs', f'--root={d}/root', f'--runroot={d}/run', *words, env=env)
+            if words[0] == 'skopeo':
+                ours = f'containers-storage:[vfs@{d}/root+{d}/run]'
+                return tool(*(w.replace('containers-storage:', ours) for w in map(str, words)), env=env)
+            return tool('buildah', '--storage-driver=vfs', f'--root={d}/root', f'--runroot={d}/run', *words,
+                        env=env)
+
         yield run
 
 # %% ../../nbs/release/63_image.ipynb #21f9ebf4
@@ -57,48 +71,70 @@ def local(reference:str)->bool:
 def named(reference:str)->tuple:
     "Name without the host of a local registry, and digest; EdgecarError when it is not pinned."
     name, _, digest = reference.removeprefix('docker://').partition('@')
-    if not re.fullmatch('sha256:[0-9a-f]{64}', digest): raise EdgecarError('names a base that may change', reference, 'pin it: NAME@sha256:... (skopeo inspect docker://NAME says which)')
+    if not re.fullmatch('sha256:[0-9a-f]{64}', digest):
+        raise EdgecarError('names a base that may change', reference,
+                           'pin it: NAME@sha256:... (skopeo inspect docker://NAME says which)')
     return name.split('/', 1)[1] if local(name) else name, digest
 
 # %% ../../nbs/release/63_image.ipynb #991f350b
 def find_base(run, target:str, reference=None, repo=None)->tuple:
-    "Have a base in the storage: name of the image there, name and digest to write down; EdgecarError when it is for another processor."
+    """Have a base in the storage: name of the image there, name and digest to write down;
+    EdgecarError when it is for another processor."""
     arch = TARGETS[target]
     if reference:
-        (name, digest), where, secure = named(reference), f"docker://{reference.removeprefix('docker://')}", not local(reference)
+        name, digest = named(reference)
+        where, secure = f"docker://{reference.removeprefix('docker://')}", not local(reference)
     else:
         made = base(arch, repo)
-        name, digest, where, secure = f'edgecar/base-{arch}', read_json(made/'index.json')['manifests'][0]['digest'], f'oci:{made}:base', True
-    said = json.loads(run('skopeo', f'--override-arch={arch}', 'inspect', '--config', *[f'--tls-verify={str(secure).lower()}']*bool(reference), where))
-    if (said.get('os'), said.get('architecture')) != ('linux', arch): raise EdgecarError(f"is for {said.get('os')}/{said.get('architecture')}, and the {target} is linux/{arch}", reference or where, 'name the base of that processor')
-    run('skopeo', f'--override-arch={arch}', 'copy', '--quiet', *[f'--src-tls-verify={str(secure).lower()}']*bool(reference), where, f'containers-storage:{(kept := f"localhost/edgecar-base:{arch}")}')
+        name = f'edgecar/base-{arch}'
+        digest = read_json(made/'index.json')['manifests'][0]['digest']
+        where, secure = f'oci:{made}:base', True
+    said = json.loads(run('skopeo', f'--override-arch={arch}', 'inspect', '--config',
+                          *[f'--tls-verify={str(secure).lower()}']*bool(reference), where))
+    if (said.get('os'), said.get('architecture')) != ('linux', arch):
+        its = f"{said.get('os')}/{said.get('architecture')}"
+        raise EdgecarError(f'is for {its}, and the {target} is linux/{arch}', reference or where,
+                           'name the base of that processor')
+    kept = f'localhost/edgecar-base:{arch}'
+    run('skopeo', f'--override-arch={arch}', 'copy', '--quiet',
+        *[f'--src-tls-verify={str(secure).lower()}']*bool(reference), where, f'containers-storage:{kept}')
     return kept, name, digest
 
 # %% ../../nbs/release/63_image.ipynb #6af1c7f2
 def link(source, to):
     "Link a file, or copy it to another disk."
-    try: os.link(source, to)
-    except OSError: shutil.copyfile(source, to); shutil.copymode(source, to)
+    try:
+        os.link(source, to)
+    except OSError:
+        shutil.copyfile(source, to)
+        shutil.copymode(source, to)
 
 # %% ../../nbs/release/63_image.ipynb #56f74100
 def context(target:str, to, bundle, repo=None)->dict:
-    "Lay out what the image of a target copies: the manifest of its pilot. EdgecarError when the bundle is not there, or is not what may be released."
+    """Lay out what the image of a target copies: the manifest of its pilot.
+    EdgecarError when the bundle is not there, or is not what may be released."""
     repo, to = Path(repo or root()), Path(to)
     said = agree(bundle)
-    if said != json.loads(json.dumps(manifest(repo, target))): raise EdgecarError('is not what the locks say now', bundle, f'dvc repro bundle@{target}')
+    if said != json.loads(json.dumps(manifest(repo, target))):
+        raise EdgecarError('is not what the locks say now', bundle, f'dvc repro bundle@{target}')
     shutil.copytree(runtime(target, repo), to/'runtime', copy_function=link)
     app(target, to, repo)
     shutil.copytree(bundle, to/'pilot')
-    for path in [to/'pilot', *(to/'pilot').iterdir()]: path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in [to/'pilot', *(to/'pilot').iterdir()]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return said
 
 # %% ../../nbs/release/63_image.ipynb #e78b779c
 FILE = dict(twin='Dockerfile.donkey', car='Dockerfile.donkey.arm64')
 
 def notes(target:str, said:dict, name:str, digest:str, repo=None)->dict:
-    "What an image says about itself: of its Dockerfile's labels, its base (`name`, `digest`) and its manifest (`said`)."
-    labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"', (Path(repo or root())/FILE[target]).read_text()))
-    return labels | {'org.opencontainers.image.base.name': name, 'org.opencontainers.image.base.digest': digest, 'dev.edgecar.pilot.sha256': said['pilot']['sha256']}
+    """What an image says about itself: of its Dockerfile's labels,
+    its base (`name`, `digest`) and its manifest (`said`)."""
+    labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"',
+                             (Path(repo or root())/FILE[target]).read_text()))
+    return labels | {'org.opencontainers.image.base.name': name,
+                     'org.opencontainers.image.base.digest': digest,
+                     'dev.edgecar.pilot.sha256': said['pilot']['sha256']}
 
 # %% ../../nbs/release/63_image.ipynb #f58f7b1e
 def build(
@@ -108,22 +144,31 @@ def build(
     reference=None,  # of a base in a registry, pinned by digest; ours if None
     bundle=None,   # folder of the bundle; build/bundle/TARGET if None
 )->Path:           # an OCI layout, tag `edgecar`
-    "Build the image of a target, whole or not at all; EdgecarError when its bundle may not be released, the base is for another processor, or a tool is missing."
-    if target not in TARGETS: raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
+    """Build the image of a target, whole or not at all;
+    EdgecarError when its bundle may not be released, the base is for another processor,
+    or a tool is missing."""
+    if target not in TARGETS:
+        raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
     repo = Path(repo or root())
     to = Path(to or repo/'build/images'/target)
     agree(bundle := Path(bundle or repo/'build/bundle'/target))
-    with filling(to) as new, storage(to.parent) as run, tempfile.TemporaryDirectory(prefix='.context.', dir=to.parent) as laid:
+    with (filling(to) as new, storage(to.parent) as run,
+          tempfile.TemporaryDirectory(prefix='.context.', dir=to.parent) as laid):
         image, name, digest = find_base(run, target, reference, repo)
         said = context(target, laid, bundle, repo)
-        run('build', '--isolation=chroot', '--format=oci', '--pull=never', '--layers', '--timestamp=0', '--identity-label=false', f'--arch={TARGETS[target]}', f'--build-arg=BASE={image}', '-f', repo/FILE[target],
-            *(f'--{kind}={k}={v}' for k, v in notes(target, said, name, digest, repo).items() for kind in ('annotation', 'label')), '-t', 'localhost/edgecar-built', laid)
+        run('build', '--isolation=chroot', '--format=oci', '--pull=never', '--layers', '--timestamp=0',
+            '--identity-label=false', f'--arch={TARGETS[target]}', f'--build-arg=BASE={image}',
+            '-f', repo/FILE[target],
+            *(f'--{kind}={k}={v}' for k, v in notes(target, said, name, digest, repo).items()
+              for kind in ('annotation', 'label')),
+            '-t', 'localhost/edgecar-built', laid)
         run('push', '--quiet', 'localhost/edgecar-built', f'oci:{new}:{TAG}')
         carried(new, target)
     return to
 
 # %% ../../nbs/release/63_image.ipynb #8c77e91c
-def blob(folder, digest:str)->dict: return read_json(Path(folder)/'blobs/sha256'/digest.removeprefix('sha256:'))
+def blob(folder, digest:str)->dict:
+    return read_json(Path(folder)/'blobs/sha256'/digest.removeprefix('sha256:'))
 
 def size(folder)->tuple:
     "Digest of an image in a layout, and the bytes that a device fetches that has nothing of it."
@@ -133,15 +178,20 @@ def size(folder)->tuple:
 
 # %% ../../nbs/release/63_image.ipynb #9f1286fd
 def carried(folder, target:str)->dict:
-    "The manifest.json in the last layer of a layout; EdgecarError when image, manifest and pilot disagree, or it is for another processor."
+    """The manifest.json in the last layer of a layout;
+    EdgecarError when image, manifest and pilot disagree, or it is for another processor."""
     folder = Path(folder)
     said = blob(folder, size(folder)[0])
     config = blob(folder, said['config']['digest'])
-    if config['architecture'] != TARGETS[target]: raise EdgecarError(f"is for {config['architecture']}", folder)
-    with tempfile.TemporaryDirectory(dir=folder) as d, tarfile.open(folder/'blobs/sha256'/said['layers'][-1]['digest'][7:]) as tar:
+    if config['architecture'] != TARGETS[target]:
+        raise EdgecarError(f"is for {config['architecture']}", folder)
+    with (tempfile.TemporaryDirectory(dir=folder) as d,
+          tarfile.open(folder/'blobs/sha256'/said['layers'][-1]['digest'][7:]) as tar):
         for m in tar.getmembers():
-            if m.isreg() and m.name.startswith('opt/edgecar/pilot/'): Path(d, Path(m.name).name).write_bytes(tar.extractfile(m).read())
+            if m.isreg() and m.name.startswith('opt/edgecar/pilot/'):
+                Path(d, Path(m.name).name).write_bytes(tar.extractfile(m).read())
         found = agree(d)
-    if not found['pilot']['sha256'] == said['annotations'].get('dev.edgecar.pilot.sha256') == config['config']['Labels'].get('dev.edgecar.pilot.sha256'):
+    if (not found['pilot']['sha256'] == said['annotations'].get('dev.edgecar.pilot.sha256')
+            == config['config']['Labels'].get('dev.edgecar.pilot.sha256')):
         raise EdgecarError('is labelled with another pilot than it carries', folder, 'build it again')
     return found

@@ -31,8 +31,11 @@ from ..core import EdgecarError
 DIGEST = re.compile(r'sha256:[0-9a-f]{64}')
 TAG = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}')
 _part = r'[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*'
-_NAME = re.compile(rf'(?P<host>localhost|\[[0-9a-f:]+\]|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d))(?P<port>:\d{{1,5}})?/(?P<name>{_part}(?:/{_part})*)'
-                   r'(?::(?P<tag>[^@/]+))?(?:@(?P<digest>.+))?')
+_NAME = re.compile(
+    r'(?P<host>localhost|\[[0-9a-f:]+\]|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d))'
+    rf'(?P<port>:\d{{1,5}})?/(?P<name>{_part}(?:/{_part})*)'
+    r'(?::(?P<tag>[^@/]+))?(?:@(?P<digest>.+))?'
+)
 
 # %% ../../nbs/release/64_oci.ipynb #2f2e21d7
 @dataclass(frozen=True)
@@ -45,10 +48,15 @@ class Ref:
     folder:str=None     # in OCI layout, instead of a registry
 
     @property
-    def repo(self): return f'oci:{self.folder}' if self.folder else f'{self.host}/{self.name}'
+    def repo(self):
+        return f'oci:{self.folder}' if self.folder else f'{self.host}/{self.name}'
+
     @property
-    def key(self): return self.digest or self.tag
-    def __str__(self): return self.repo + (f':{self.tag}' if self.tag else '') + (f'@{self.digest}' if self.digest else '')
+    def key(self):
+        return self.digest or self.tag
+
+    def __str__(self):
+        return self.repo + (f':{self.tag}' if self.tag else '') + (f'@{self.digest}' if self.digest else '')
 
 # %% ../../nbs/release/64_oci.ipynb #9c89b777
 def parse(
@@ -62,26 +70,32 @@ def parse(
         ref = Ref(tag=tag or None, folder=folder)
     else:
         m = _NAME.fullmatch(text.removeprefix('docker://'))
-        if not m: raise EdgecarError(f'{text!r} does not name an image', mend=mend)
+        if not m:
+            raise EdgecarError(f'{text!r} does not name an image', mend=mend)
         ref = Ref(m['host'] + (m['port'] or ''), m['name'], m['tag'], m['digest'])
-    if ref.tag and not TAG.fullmatch(ref.tag) or ref.digest and not DIGEST.fullmatch(ref.digest): raise EdgecarError(f'{text!r} has a tag or a digest that is none', mend=mend)
-    if bare and ref.key: raise EdgecarError(f'{text!r} has a tag or a digest', mend='name the repository alone')
+    if ref.tag and not TAG.fullmatch(ref.tag) or ref.digest and not DIGEST.fullmatch(ref.digest):
+        raise EdgecarError(f'{text!r} has a tag or a digest that is none', mend=mend)
+    if bare and ref.key:
+        raise EdgecarError(f'{text!r} has a tag or a digest', mend='name the repository alone')
     return ref
 
 # %% ../../nbs/release/64_oci.ipynb #61a6c862
 def loopback(host:str)->bool:   # with or without a port
     "Does this name the machine we are on?"
     name = urlsplit(f'//{host}').hostname or ''
-    with contextlib.suppress(ValueError): return ipaddress.ip_address(name).is_loopback
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name).is_loopback
     return name == 'localhost'
 
 # %% ../../nbs/release/64_oci.ipynb #44ea55b0
 def _once(pairs):
     found = dict(pairs)
-    if len(found) < len(pairs): raise ValueError('a key is there twice')
+    if len(found) < len(pairs):
+        raise ValueError('a key is there twice')
     return found
 
-def _number(word): raise ValueError(f'{word} is no number')
+def _number(word):
+    raise ValueError(f'{word} is no number')
 
 # %% ../../nbs/release/64_oci.ipynb #7369c5c5
 def untrusted_json(
@@ -89,9 +103,12 @@ def untrusted_json(
     what,       # it is, for the error
 )->dict:
     "The object that the text holds; EdgecarError when it is anything else."
-    try: found = json.loads(text, object_pairs_hook=_once, parse_constant=_number)
-    except (ValueError, RecursionError) as e: raise EdgecarError(f'is not JSON that can be relied on ({str(e)[:200]})', what) from None
-    if not isinstance(found, dict): raise EdgecarError('is JSON, but not an object', what)
+    try:
+        found = json.loads(text, object_pairs_hook=_once, parse_constant=_number)
+    except (ValueError, RecursionError) as e:
+        raise EdgecarError(f'is not JSON that can be relied on ({str(e)[:200]})', what) from None
+    if not isinstance(found, dict):
+        raise EdgecarError('is JSON, but not an object', what)
     return found
 
 # %% ../../nbs/release/64_oci.ipynb #f1fd25a5
@@ -103,9 +120,12 @@ def at(
 ):
     "The value at a path; EdgecarError when there is none of that kind."
     for key in path:
-        try: x = x[key] if isinstance(x, list if isinstance(key, int) else dict) else None
-        except (KeyError, IndexError): x = None
-    if not isinstance(x, kind) or isinstance(x, bool) and kind is not bool: raise EdgecarError(f'says nothing usable at {".".join(map(str, path))}', what)
+        try:
+            x = x[key] if isinstance(x, list if isinstance(key, int) else dict) else None
+        except (KeyError, IndexError):
+            x = None
+    if not isinstance(x, kind) or isinstance(x, bool) and kind is not bool:
+        raise EdgecarError(f'says nothing usable at {".".join(map(str, path))}', what)
     return x
 
 # %% ../../nbs/release/64_oci.ipynb #cdcdbb06
@@ -118,9 +138,13 @@ def _copied(chunks, digest, most, where):
     "A file of what comes, at most `most` bytes, that has this digest."
     f, h, n = tempfile.SpooledTemporaryFile(max_size=16 * MB), hashlib.sha256(), 0
     for chunk in chunks:
-        if (n := n + len(chunk)) > most: raise EdgecarError(f'{digest[:19]} is larger than the {most} bytes it should have at most', where)
-        h.update(chunk); f.write(chunk)
-    if f'sha256:{h.hexdigest()}' != digest: raise EdgecarError(f'{digest[:19]} is not what lies there: that is sha256:{h.hexdigest()[:12]}', where, 'it was tampered with or cut short: push it again')
+        if (n := n + len(chunk)) > most:
+            raise EdgecarError(f'{digest[:19]} is larger than the {most} bytes it should have at most', where)
+        h.update(chunk)
+        f.write(chunk)
+    if f'sha256:{h.hexdigest()}' != digest:
+        raise EdgecarError(f'{digest[:19]} is not what lies there: that is sha256:{h.hexdigest()[:12]}',
+                           where, 'it was tampered with or cut short: push it again')
     f.seek(0)
     return f
 
@@ -129,24 +153,39 @@ class Layout:
     "The images of a folder in OCI layout."
     def __init__(self, folder):
         self.folder, self.where = Path(folder), f'oci:{folder}'
-        try: text = self._read(self.folder/'index.json', 4 * MB)
-        except OSError: raise EdgecarError('is no image in OCI layout', folder, 'edgecar release build, or skopeo copy docker://... oci:FOLDER:TAG') from None
-        self.entries = [(at(m, 'digest', what=self.where), m.get('annotations') if isinstance(m.get('annotations'), dict) else {}) for m in at(untrusted_json(text, self.where), 'manifests', kind=list, what=self.where) if isinstance(m, dict)]
+        try:
+            text = self._read(self.folder/'index.json', 4 * MB)
+        except OSError:
+            raise EdgecarError('is no image in OCI layout', folder,
+                               'edgecar release build, or skopeo copy docker://... oci:FOLDER:TAG') from None
+        self.entries = [(at(m, 'digest', what=self.where),
+                         m.get('annotations') if isinstance(m.get('annotations'), dict) else {})
+                        for m in at(untrusted_json(text, self.where), 'manifests', kind=list, what=self.where)
+                        if isinstance(m, dict)]
 
     def _read(self, path, most):
-        with open(path, 'rb') as f: text = f.read(most + 1)
-        if len(text) > most: raise EdgecarError(f'is larger than {most} bytes', path)
+        with open(path, 'rb') as f:
+            text = f.read(most + 1)
+        if len(text) > most:
+            raise EdgecarError(f'is larger than {most} bytes', path)
         return text
 
     def find(self, key):
         "The digest of a tag, of `sha256-....sig` or `.att`, or of the only image (None)."
         kinds = {'sigs': '.sig', 'atts': '.att'}
-        named = {d: a.get('org.opencontainers.image.ref.name') or kinds.get(str(a.get('kind')).rpartition('/')[2], '') for d, a in self.entries}
+        named = {d: (a.get('org.opencontainers.image.ref.name')
+                     or kinds.get(str(a.get('kind')).rpartition('/')[2], ''))
+                 for d, a in self.entries}
         images = {d for d, n in named.items() if not n.endswith(('.sig', '.att'))}
         if key is None:
-            if len(images) != 1: raise EdgecarError(f'holds {len(images)} images', self.where, f'name one: {", ".join(filter(None, named.values()))}')
+            if len(images) != 1:
+                raise EdgecarError(f'holds {len(images)} images', self.where,
+                                   f'name one: {", ".join(filter(None, named.values()))}')
             return images.pop()
-        found = [d for d, n in named.items() if key in (d, n)] or [d for d, n in named.items() if n in ('.sig', '.att') and key.endswith(n) and len(images) == 1 and key.startswith(min(images).replace(':', '-'))]
+        found = ([d for d, n in named.items() if key in (d, n)]
+                 or [d for d, n in named.items()
+                     if n in ('.sig', '.att') and key.endswith(n)
+                     and len(images) == 1 and key.startswith(min(images).replace(':', '-'))])
         return found[-1] if found else None
 
     def manifest(self, key):
@@ -156,10 +195,13 @@ class Layout:
 
     def blob(self, digest, most):
         "A file with what a digest names."
-        if not DIGEST.fullmatch(digest): raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
+        if not DIGEST.fullmatch(digest):
+            raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
         try:
-            with open(self.folder/'blobs/sha256'/digest[7:], 'rb') as f: return _copied(iter(lambda: f.read(MB), b''), digest, most, self.where)
-        except OSError as e: raise EdgecarError(f'lacks {digest[:19]} ({e.strerror})', self.where, 'copy it again') from None
+            with open(self.folder/'blobs/sha256'/digest[7:], 'rb') as f:
+                return _copied(iter(lambda: f.read(MB), b''), digest, most, self.where)
+        except OSError as e:
+            raise EdgecarError(f'lacks {digest[:19]} ({e.strerror})', self.where, 'copy it again') from None
 
 # %% ../../nbs/release/64_oci.ipynb #5988cdcd
 def credentials(
@@ -169,54 +211,85 @@ def credentials(
 )->tuple|None:         # user and password
     "Whom to be at a registry; EdgecarError when a file that was named cannot be read."
     home = os.environ.get('DOCKER_CONFIG') or Path('~/.docker').expanduser()
-    files = [auth] if auth else [os.environ.get('REGISTRY_AUTH_FILE'), f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'}/containers/auth.json", f'{home}/config.json']
+    run = os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'
+    theirs = [os.environ.get('REGISTRY_AUTH_FILE'), f'{run}/containers/auth.json', f'{home}/config.json']
+    files = [auth] if auth else theirs
     for file in filter(None, files):
         if not (path := Path(file)).is_file():
-            if auth: raise EdgecarError('is not there', auth, f'podman login --authfile {auth} {host}')
+            if auth:
+                raise EdgecarError('is not there', auth, f'podman login --authfile {auth} {host}')
             continue
         auths, parts = untrusted_json(path.read_bytes(), file).get('auths') or {}, name.split('/')
         for key in [*('/'.join([host, *parts[:n]]) for n in range(len(parts), -1, -1)), f'https://{host}']:
             if isinstance(entry := auths.get(key), dict) and entry.get('auth'):
-                try: return tuple(base64.b64decode(entry['auth'], validate=True).decode().split(':', 1))
-                except ValueError: raise EdgecarError(f'the entry of {key} is broken', file, f'podman login {host}') from None
+                try:
+                    return tuple(base64.b64decode(entry['auth'], validate=True).decode().split(':', 1))
+                except ValueError:
+                    raise EdgecarError(f'the entry of {key} is broken', file,
+                                       f'podman login {host}') from None
 
 # %% ../../nbs/release/64_oci.ipynb #2a4c65eb
 def _reason(e):
     "The innermost cause of a requests error, in a few words."
-    while cause := (e.__cause__ or e.__context__ or (e.args[0] if e.args and isinstance(e.args[0], Exception) else getattr(e.args[0], 'reason', None) if e.args else None)): e = cause
+    while cause := (e.__cause__ or e.__context__
+                    or (e.args[0] if e.args and isinstance(e.args[0], Exception)
+                        else getattr(e.args[0], 'reason', None) if e.args else None)):
+        e = cause
     return re.sub(r"<[^>]*>:? ?", '', str(e))[:160] or type(e).__name__
 
 # %% ../../nbs/release/64_oci.ipynb #1f0dac5f
 class _Web:
     "Requests to one repository. One that fails is made three more times, later and later."
     def __init__(self, host, name, auth=None, ca=None, timeout_s=300.):
-        self.url, self.where, self.timeout_s = f"{'http' if loopback(host) and not ca else 'https'}://{host}/v2/{name}", f'{host}/{name}', timeout_s
+        self.url = f"{'http' if loopback(host) and not ca else 'https'}://{host}/v2/{name}"
+        self.where, self.timeout_s = f'{host}/{name}', timeout_s
         self.login, self.web, self.token = credentials(host, name, auth), requests.Session(), None
-        self.web.trust_env = not loopback(host)     # proxies; the credentials of .netrc are not asked for, since ours are given
+        # proxies; the credentials of .netrc are not asked for, since ours are given
+        self.web.trust_env = not loopback(host)
         self.web.verify = str(ca) if ca else True
-        for scheme in ('http://', 'https://'): self.web.mount(scheme, HTTPAdapter(max_retries=Retry(3, backoff_factor=.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)))
+        for scheme in ('http://', 'https://'):
+            retry = Retry(3, backoff_factor=.2, status_forcelist=(429, 500, 502, 503, 504),
+                          raise_on_status=False)
+            self.web.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def _ask(self, path, accept=None, again=True):
         headers = {'Accept': accept} if accept else {}
-        if self.token: headers['Authorization'] = self.token
-        elif self.login: headers['Authorization'] = 'Basic ' + base64.b64encode(':'.join(self.login).encode()).decode()
-        try: answer = self.web.get(f'{self.url}/{path}', headers=headers, stream=True, timeout=min(30, self.timeout_s))
-        except (requests.RequestException, OSError) as e: raise EdgecarError(f'no registry answers ({_reason(e)})', self.where, 'is it up, is the name right, does it need --ca?') from None
-        if answer.status_code == 401 and again and (token := self._token(answer.headers.get('WWW-Authenticate', ''))):
+        if self.token:
+            headers['Authorization'] = self.token
+        elif self.login:
+            headers['Authorization'] = 'Basic ' + base64.b64encode(':'.join(self.login).encode()).decode()
+        try:
+            answer = self.web.get(f'{self.url}/{path}', headers=headers, stream=True,
+                                  timeout=min(30, self.timeout_s))
+        except (requests.RequestException, OSError) as e:
+            raise EdgecarError(f'no registry answers ({_reason(e)})', self.where,
+                               'is it up, is the name right, does it need --ca?') from None
+        if (answer.status_code == 401 and again
+                and (token := self._token(answer.headers.get('WWW-Authenticate', '')))):
             self.token = f'Bearer {token}'
             return self._ask(path, accept, False)
-        if answer.status_code in (401, 403): raise EdgecarError(f'the registry wants other credentials ({answer.status_code})', self.where, f"podman login {self.where.split('/')[0]}, or --auth-file")
-        if answer.status_code != 404 and answer.status_code >= 400: raise EdgecarError(f'the registry answers {answer.status_code}', self.where, 'look into its log, then run it again; if it speaks TLS, give --ca')
+        if answer.status_code in (401, 403):
+            raise EdgecarError(f'the registry wants other credentials ({answer.status_code})', self.where,
+                               f"podman login {self.where.split('/')[0]}, or --auth-file")
+        if answer.status_code != 404 and answer.status_code >= 400:
+            raise EdgecarError(f'the registry answers {answer.status_code}', self.where,
+                               'look into its log, then run it again; if it speaks TLS, give --ca')
         return answer
 
     def _token(self, challenge):
         "What a registry's token service gives for our credentials; None when it asks for none."
-        if not challenge.lower().startswith('bearer '): return None
+        if not challenge.lower().startswith('bearer '):
+            return None
         said = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = urlsplit(said.get('realm', ''))
-        if realm.scheme != 'https' and not (realm.scheme == 'http' and loopback(realm.netloc)): raise EdgecarError(f"would send credentials to {said.get('realm')!r}", self.where)
-        try: answer = self.web.get(said['realm'], params={k: v for k, v in said.items() if k in ('service', 'scope')}, auth=self.login, timeout=30)
-        except requests.RequestException as e: raise EdgecarError(f'no token service answers ({_reason(e)})', said['realm']) from None
+        if realm.scheme != 'https' and not (realm.scheme == 'http' and loopback(realm.netloc)):
+            raise EdgecarError(f"would send credentials to {said.get('realm')!r}", self.where)
+        try:
+            answer = self.web.get(said['realm'],
+                                  params={k: v for k, v in said.items() if k in ('service', 'scope')},
+                                  auth=self.login, timeout=30)
+        except requests.RequestException as e:
+            raise EdgecarError(f'no token service answers ({_reason(e)})', said['realm']) from None
         found = untrusted_json(answer.content[:MB], said['realm']) if answer.ok else {}
         return found.get('token') or found.get('access_token')
 
@@ -227,27 +300,37 @@ class Registry(_Web):
         end = time.monotonic() + self.timeout_s
         try:
             for chunk in answer.iter_content(65536):
-                if time.monotonic() > end: raise EdgecarError(f'the registry is too slow: {self.timeout_s:g} s have passed', self.where, 'run it again, with a longer --timeout')
+                if time.monotonic() > end:
+                    raise EdgecarError(f'the registry is too slow: {self.timeout_s:g} s have passed',
+                                       self.where, 'run it again, with a longer --timeout')
                 yield chunk
-        except (requests.RequestException, OSError) as e: raise EdgecarError(f'the registry broke off ({_reason(e)})', self.where, 'run it again') from None
-        finally: answer.close()
+        except (requests.RequestException, OSError) as e:
+            raise EdgecarError(f'the registry broke off ({_reason(e)})', self.where, 'run it again') from None
+        finally:
+            answer.close()
 
     def manifest(self, key):
         "The bytes of a manifest, by tag or digest; None when there is none."
-        if key is None: raise EdgecarError('neither tag nor digest was named', self.where, 'write HOST/NAME:TAG')
+        if key is None:
+            raise EdgecarError('neither tag nor digest was named', self.where, 'write HOST/NAME:TAG')
         answer = self._ask(f'manifests/{key}', ', '.join([*IMAGES, OCI_INDEX]))
-        if answer.status_code == 404: return answer.close()
+        if answer.status_code == 404:
+            return answer.close()
         text = b''
         for chunk in self._body(answer):
-            if len(text := text + chunk) > 4 * MB: raise EdgecarError(f'the manifest {key} is larger than 4 MB', self.where)
-        if DIGEST.fullmatch(key) and f'sha256:{hashlib.sha256(text).hexdigest()}' != key: raise EdgecarError(f'the registry answers {key[:19]} with something else', self.where)
+            if len(text := text + chunk) > 4 * MB:
+                raise EdgecarError(f'the manifest {key} is larger than 4 MB', self.where)
+        if DIGEST.fullmatch(key) and f'sha256:{hashlib.sha256(text).hexdigest()}' != key:
+            raise EdgecarError(f'the registry answers {key[:19]} with something else', self.where)
         return text
 
     def blob(self, digest, most):
         "A file with what a digest names."
-        if not DIGEST.fullmatch(digest): raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
+        if not DIGEST.fullmatch(digest):
+            raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
         answer = self._ask(f'blobs/{digest}')
-        if answer.status_code == 404: raise EdgecarError(f'lacks {digest[:19]}', self.where, 'push it again')
+        if answer.status_code == 404:
+            raise EdgecarError(f'lacks {digest[:19]}', self.where, 'push it again')
         return _copied(self._body(answer), digest, most, self.where)
 
 # %% ../../nbs/release/64_oci.ipynb #fb1750b9
@@ -268,8 +351,12 @@ def toy_layer(
     tape = tempfile.SpooledTemporaryFile()
     with tarfile.open(fileobj=tape, mode='w') as t:
         for name, text in files.items():
-            info = tarfile.TarInfo(name); info.size = len(text)
-            with tempfile.SpooledTemporaryFile() as f: f.write(text); f.seek(0); t.addfile(info, f)
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            with tempfile.SpooledTemporaryFile() as f:
+                f.write(text)
+                f.seek(0)
+                t.addfile(info, f)
     tape.seek(0)
     z = zlib.compressobj(wbits=31)
     return z.compress(tape.read()) + z.flush()
@@ -285,16 +372,26 @@ def toy_image(
     "A small image in OCI layout."
     folder, packed = Path(folder), [x if isinstance(x, bytes) else toy_layer(x) for x in layers]
     (folder/'blobs/sha256').mkdir(parents=True, exist_ok=True)
+
     def put(text, kind, **more):
         digest = hashlib.sha256(text).hexdigest()
         (folder/'blobs/sha256'/digest).write_bytes(text)
         return dict(mediaType=kind, digest=f'sha256:{digest}', size=len(text), **more)
+
     bare = [zlib.decompress(x, 31) if x.startswith(b'\x1f\x8b') else x for x in packed]
     pack = lambda x: json.dumps(x, sort_keys=True).encode()
-    config = put(pack(dict(architecture='amd64', os='linux', config=dict(Labels=labels), rootfs=dict(type='layers', diff_ids=[f'sha256:{hashlib.sha256(x).hexdigest()}' for x in bare]))), 'application/vnd.oci.image.config.v1+json')
-    top = put(pack(dict(schemaVersion=2, mediaType=MANIFEST, config=config, layers=[put(x, 'application/vnd.oci.image.layer.v1.tar+gzip', **(dict(annotations=n) if n else {})) for x, n in zip(packed, [*notes, *[None] * len(packed)])])), MANIFEST, annotations={'org.opencontainers.image.ref.name': tag})
+    config = put(pack(dict(architecture='amd64', os='linux', config=dict(Labels=labels),
+                           rootfs=dict(type='layers',
+                                       diff_ids=[f'sha256:{hashlib.sha256(x).hexdigest()}' for x in bare]))),
+                 'application/vnd.oci.image.config.v1+json')
+    top = put(pack(dict(schemaVersion=2, mediaType=MANIFEST, config=config,
+                        layers=[put(x, 'application/vnd.oci.image.layer.v1.tar+gzip',
+                                    **(dict(annotations=n) if n else {}))
+                                for x, n in zip(packed, [*notes, *[None] * len(packed)])])),
+              MANIFEST, annotations={'org.opencontainers.image.ref.name': tag})
     index = folder/'index.json'
-    others = [m for m in json.loads(index.read_text())['manifests'] if m['annotations']['org.opencontainers.image.ref.name'] != tag] if index.is_file() else []
+    others = [m for m in json.loads(index.read_text())['manifests']
+              if m['annotations']['org.opencontainers.image.ref.name'] != tag] if index.is_file() else []
     index.write_text(json.dumps(dict(schemaVersion=2, manifests=[*others, top])))
     (folder/'oci-layout').write_text('{"imageLayoutVersion": "1.0.0"}')
     return top['digest']
@@ -309,9 +406,15 @@ class Image:
     bytes:int        # of the manifest
 
     @property
-    def layers(self): return self.manifest['layers']
-    def blob(self, descriptor, most): return self.source.blob(descriptor['digest'], min(most, descriptor['size']))
-    def config(self): return untrusted_json(self.blob(self.manifest['config'], 4 * MB).read(), f'{self.source.where}: config')
+    def layers(self):
+        return self.manifest['layers']
+
+    def blob(self, descriptor, most):
+        return self.source.blob(descriptor['digest'], min(most, descriptor['size']))
+
+    def config(self):
+        return untrusted_json(self.blob(self.manifest['config'], 4 * MB).read(),
+                              f'{self.source.where}: config')
 
 # %% ../../nbs/release/64_oci.ipynb #204b6b81
 def read_image(
@@ -320,45 +423,63 @@ def read_image(
 )->Image|None:
     "The image of that tag or digest, None when there is none; EdgecarError when it is not one image."
     text = source.manifest(key)
-    if text is None: return None
+    if text is None:
+        return None
     where = f'{source.where}: manifest {key}'
     found = untrusted_json(text, where)
-    if 'manifests' in found: raise EdgecarError('is an index of several images', where, 'name the one of your architecture by its digest')
-    if found.get('schemaVersion') != 2 or found.get('mediaType', MANIFEST) not in IMAGES: raise EdgecarError(f"is no image: {str(found.get('mediaType'))[:80]}", where)
+    if 'manifests' in found:
+        raise EdgecarError('is an index of several images', where,
+                           'name the one of your architecture by its digest')
+    if found.get('schemaVersion') != 2 or found.get('mediaType', MANIFEST) not in IMAGES:
+        raise EdgecarError(f"is no image: {str(found.get('mediaType'))[:80]}", where)
     blobs = [at(found, 'config', kind=dict, what=where), *at(found, 'layers', kind=list, what=where)]
-    if len(blobs) > 256: raise EdgecarError(f'has {len(blobs)} blobs', where)
+    if len(blobs) > 256:
+        raise EdgecarError(f'has {len(blobs)} blobs', where)
     for b in blobs:
-        if not DIGEST.fullmatch(at(b, 'digest', what=where)) or not 0 <= at(b, 'size', kind=int, what=where) < 2**33: raise EdgecarError('names a blob that cannot be', where)
+        if (not DIGEST.fullmatch(at(b, 'digest', what=where))
+                or not 0 <= at(b, 'size', kind=int, what=where) < 2**33):
+            raise EdgecarError('names a blob that cannot be', where)
     return Image(source, f'sha256:{hashlib.sha256(text).hexdigest()}', found, len(text))
 
 # %% ../../nbs/release/64_oci.ipynb #8e728e75
 def _unpacked(f, kind, most, where):
     "Pieces of a layer, unpacked."
     z, n = (zlib.decompressobj(wbits=31) if kind.endswith('gzip') else None), 0
-    if not kind.endswith(('gzip', 'tar')): raise EdgecarError(f'is a layer of the kind {kind[:80]!r}', where, 'build it with gzip layers')
+    if not kind.endswith(('gzip', 'tar')):
+        raise EdgecarError(f'is a layer of the kind {kind[:80]!r}', where, 'build it with gzip layers')
     while chunk := f.read(65536):
         while chunk:
-            try: piece = z.decompress(chunk, 4 * MB) if z else chunk
-            except zlib.error as e: raise EdgecarError(f'is a broken layer ({e})', where) from None
+            try:
+                piece = z.decompress(chunk, 4 * MB) if z else chunk
+            except zlib.error as e:
+                raise EdgecarError(f'is a broken layer ({e})', where) from None
             chunk = z.unconsumed_tail if z else b''
-            if (n := n + len(piece)) > most: raise EdgecarError(f'unpacks to more than {most} bytes', where)
+            if (n := n + len(piece)) > most:
+                raise EdgecarError(f'unpacks to more than {most} bytes', where)
             yield piece
-        if z and z.eof and (z.unused_data or f.read(1)): raise EdgecarError('has something behind its end', where)
+        if z and z.eof and (z.unused_data or f.read(1)):
+            raise EdgecarError('has something behind its end', where)
 
 # %% ../../nbs/release/64_oci.ipynb #eb4e4a88
 class _Tape:
     "A readable file of pieces, which also takes their sha256."
-    def __init__(self, pieces): self.pieces, self.rest, self.hash = pieces, b'', hashlib.sha256()
+    def __init__(self, pieces):
+        self.pieces, self.rest, self.hash = pieces, b'', hashlib.sha256()
+
     def read(self, n):
         got = [self.rest]
         size = len(self.rest)
         while size < n and (piece := next(self.pieces, None)) is not None:
-            self.hash.update(piece); got.append(piece); size += len(piece)
+            self.hash.update(piece)
+            got.append(piece)
+            size += len(piece)
         text = b''.join(got)
         self.rest = text[n:]
         return text[:n]
+
     def digest(self):
-        while self.read(4 * MB): pass
+        while self.read(4 * MB):
+            pass
         return f'sha256:{self.hash.hexdigest()}'
 
 # %% ../../nbs/release/64_oci.ipynb #9ac4ed0a
@@ -370,17 +491,23 @@ def layer_files(
     packed:int=2**31, # bytes of the layer at most
     unpacked:int=2**33,
 ):                    # yields (TarInfo, bytes or None if it is no plain file)
-    "What a layer has under the names wanted, in its order; EdgecarError when it is not the layer that manifest and config name."
+    """What a layer has under the names wanted, in its order;
+    EdgecarError when it is not the layer that manifest and config name."""
     layer, where = image.layers[n], f'{image.source.where}: layer {n % len(image.layers) + 1}'
-    if layer['size'] > packed: raise EdgecarError(f"has {layer['size']} bytes, more than {packed}", where)
+    if layer['size'] > packed:
+        raise EdgecarError(f"has {layer['size']} bytes, more than {packed}", where)
     with image.blob(layer, packed) as f:
         tape = _Tape(_unpacked(f, str(layer.get('mediaType')), unpacked, where))
         try:
             with tarfile.open(fileobj=tape, mode='r|', format=tarfile.PAX_FORMAT) as t:
                 for info in t:
                     info.name = os.path.normpath('/' + info.name).lstrip('/')
-                    if not want(info.name): continue
-                    if info.isreg() and info.size > most: raise EdgecarError(f'{info.name} has {info.size} bytes, more than {most}', where)
+                    if not want(info.name):
+                        continue
+                    if info.isreg() and info.size > most:
+                        raise EdgecarError(f'{info.name} has {info.size} bytes, more than {most}', where)
                     yield info, t.extractfile(info).read() if info.isreg() else None
-        except (tarfile.TarError, EOFError, UnicodeError, ValueError) as e: raise EdgecarError(f'is a broken layer ({e})', where) from None
-        if tape.digest() != at(image.config(), 'rootfs', 'diff_ids', n, what=where): raise EdgecarError('is not the layer that the config names', where)
+        except (tarfile.TarError, EOFError, UnicodeError, ValueError) as e:
+            raise EdgecarError(f'is a broken layer ({e})', where) from None
+        if tape.digest() != at(image.config(), 'rootfs', 'diff_ids', n, what=where):
+            raise EdgecarError('is not the layer that the config names', where)

@@ -21,13 +21,15 @@ from .evidence import agreed
 from .oci import Ref, loopback, parse, read_image, source
 
 # %% ../../nbs/release/66_push.ipynb #03844a50
-CACHE = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'edgecar/bin'    # where scripts/cosign puts what it builds
+# where scripts/cosign puts what it builds
+CACHE = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'edgecar/bin'
 
 def tool(
     name:str,
 )->str:         # its path
     "A program on PATH or in our cache; EdgecarError when there is none."
-    if found := shutil.which(name) or shutil.which(name, path=CACHE): return found
+    if found := shutil.which(name) or shutil.which(name, path=CACHE):
+        return found
     raise EdgecarError(f'{name} is needed', mend='edgecar doctor images says how to get it')
 
 # %% ../../nbs/release/66_push.ipynb #d19312a4
@@ -40,8 +42,14 @@ class Failed(EdgecarError):
 # %% ../../nbs/release/66_push.ipynb #9401ce96
 def last_words(said:str)->str:
     "The line of a program's complaints that says why."
-    lines = [re.sub(r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): (?:error during command execution: )?|^main\.go:\d+: ', '', line).strip('"').replace('\\"', '"') for line in said.splitlines() if line.strip() and 'WARNING' not in line]
-    return ' '.join((next((x for x in reversed(lines) if 'rror' in x or 'fail' in x or 'denied' in x), lines[-1]) if lines else 'no word').split())[:400]
+    before = (r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): (?:error during command execution: )?'
+              r'|^main\.go:\d+: ')
+    lines = [re.sub(before, '', line).strip('"').replace('\\"', '"')
+             for line in said.splitlines() if line.strip() and 'WARNING' not in line]
+    if not lines:
+        return 'no word'
+    why = next((x for x in reversed(lines) if 'rror' in x or 'fail' in x or 'denied' in x), lines[-1])
+    return ' '.join(why.split())[:400]
 
 # %% ../../nbs/release/66_push.ipynb #46dfb63f
 def run_tool(
@@ -52,15 +60,23 @@ def run_tool(
     text:bytes=None,      # its input
 )->str:                   # what it wrote to stdout
     "Run a program; Failed when it fails or takes too long."
-    process = subprocess.Popen([tool(name), *map(str, args)], stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    process = subprocess.Popen([tool(name), *map(str, args)],
+                               stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env=os.environ | {'SIGSTORE_NO_CACHE': 'true'} | env, start_new_session=True)
-    try: out, said = process.communicate(text, timeout=timeout_s)
-    except subprocess.TimeoutExpired: raise Failed(f'{name} took more than {timeout_s:.3g} s', mend='is the registry slow? Run it again, with a longer --timeout', said='timeout') from None
+    try:
+        out, said = process.communicate(text, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise Failed(f'{name} took more than {timeout_s:.3g} s',
+                     mend='is the registry slow? Run it again, with a longer --timeout',
+                     said='timeout') from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-    if process.returncode: raise Failed(f'{name}: {last_words(said.decode(errors="replace"))}', said=said.decode(errors='replace'))
+    if process.returncode:
+        raise Failed(f'{name}: {last_words(said.decode(errors="replace"))}',
+                     said=said.decode(errors='replace'))
     return out.decode(errors='replace')
 
 # %% ../../nbs/release/66_push.ipynb #bccadf9c
@@ -70,7 +86,8 @@ def version_key(
     version:str,
 )->tuple:        # which sorts
     "What is older is less; EdgecarError for a word that is no version."
-    if not (m := VERSION.fullmatch(str(version))): raise EdgecarError(f'{str(version)[:40]!r} is no version', mend='write v1.2.3 or v1.2.3-rc.1')
+    if not (m := VERSION.fullmatch(str(version))):
+        raise EdgecarError(f'{str(version)[:40]!r} is no version', mend='write v1.2.3 or v1.2.3-rc.1')
     return tuple(float('inf') if x is None else int(x) for x in m.groups())
 
 # %% ../../nbs/release/66_push.ipynb #92eccca2
@@ -89,7 +106,8 @@ def skopeo_args(
     return [*args, f'--{side}-tls-verify=false'] if loopback(ref.host) else args
 
 # %% ../../nbs/release/66_push.ipynb #7faf8028
-HOPELESS = re.compile(r'unauthorized|denied|authentication required|x509|invalid|no such|not found|unsupported', re.I)
+HOPELESS = re.compile(r'unauthorized|denied|authentication required|x509|invalid|no such|not found'
+                      r'|unsupported', re.I)
 WAITS_S = (1, 2, 4)
 
 # %% ../../nbs/release/66_push.ipynb #1b6f08b9
@@ -101,9 +119,11 @@ def again(
 ):
     "Call until it succeeds; the last Failed when it does not."
     for wait in (*(WAITS_S if waits is None else waits), None):
-        try: return act()
+        try:
+            return act()
         except Failed as e:
-            if wait is None or HOPELESS.search(e.said) or time.monotonic() + wait > end: raise
+            if wait is None or HOPELESS.search(e.said) or time.monotonic() + wait > end:
+                raise
             say(f'{e.what}; again in {wait} s')
             time.sleep(wait)
 
@@ -113,14 +133,16 @@ TARGETS = ('twin', 'car')
 # %% ../../nbs/release/66_push.ipynb #0812a467
 def targets(word:str)->tuple:
     "twin, car or both, as a tuple."
-    if word not in (*TARGETS, 'both'): raise EdgecarError(f'no image is called {word!r}', mend='twin, car or both')
+    if word not in (*TARGETS, 'both'):
+        raise EdgecarError(f'no image is called {word!r}', mend='twin, car or both')
     return TARGETS if word == 'both' else (word,)
 
 # %% ../../nbs/release/66_push.ipynb #fc97a390
 def repository(to:str, target:str)->Ref:
     "The repository of a target."
     ref = parse(to, bare=True)
-    if ref.folder: raise EdgecarError(f'{to!r} is a folder', mend='name a registry and a repository: HOST/NAME')
+    if ref.folder:
+        raise EdgecarError(f'{to!r} is a folder', mend='name a registry and a repository: HOST/NAME')
     return Ref(ref.host, f'{ref.name}-{target}')
 
 # %% ../../nbs/release/66_push.ipynb #d5f4d1d3
@@ -132,15 +154,19 @@ def at_version(
 )->str|None:        # digest of the version, None when it is free
     "What a version is in a registry; EdgecarError when it is something else."
     there = read_image(source(ref, **web), version)
-    if there and digest and there.digest != digest: raise EdgecarError(f'{version} is there already, as {there.digest[:19]}, and this is {digest[:19]}', ref.repo, 'a version never moves: choose the next one')
+    if there and digest and there.digest != digest:
+        raise EdgecarError(f'{version} is there already, as {there.digest[:19]}, and this is {digest[:19]}',
+                           ref.repo, 'a version never moves: choose the next one')
     return there.digest if there else None
 
 # %% ../../nbs/release/66_push.ipynb #9b4da100
 def advice(e, host)->str:
     "What to do about a program that failed at a registry."
     said = getattr(e, 'said', '')
-    if re.search('unauthorized|denied|authentication', said): return f'are the credentials right? podman login {host}'
-    if re.search(r'HTTP status: 5\d\d|no space', said): return 'the registry itself is in trouble: is its disk full? Then run it again: what was sent stays'
+    if re.search('unauthorized|denied|authentication', said):
+        return f'are the credentials right? podman login {host}'
+    if re.search(r'HTTP status: 5\d\d|no space', said):
+        return 'the registry itself is in trouble: is its disk full? Then run it again: what was sent stays'
     return 'mend that and run it again: what was sent stays'
 
 # %% ../../nbs/release/66_push.ipynb #bf272f14
@@ -159,23 +185,34 @@ def push(
     web, end, todo = dict(auth=auth, ca=ca, timeout_s=timeout_s), time.monotonic() + timeout_s, []
     for target in targets(which):
         folder, ref = Path(images)/target, repository(to, target)
-        if not (image := read_image(source(Ref(folder=str(folder))), 'edgecar')): raise EdgecarError('holds no image `edgecar`', folder, 'edgecar release build')
+        if not (image := read_image(source(Ref(folder=str(folder))), 'edgecar')):
+            raise EdgecarError('holds no image `edgecar`', folder, 'edgecar release build')
         agreed(image)
         todo.append((target, folder, ref, image.digest, at_version(ref, version, image.digest, **web)))
     with tempfile.TemporaryDirectory() as certs:
         def copy(src, dest, *args):
             left = max(1., end - time.monotonic())
-            run_tool('skopeo', 'copy', '--quiet', '--preserve-digests', *skopeo_args(ref, 'dest', auth, ca, certs), *args, src, f'docker://{dest}', timeout_s=left)
+            run_tool('skopeo', 'copy', '--quiet', '--preserve-digests',
+                     *skopeo_args(ref, 'dest', auth, ca, certs), *args, src, f'docker://{dest}',
+                     timeout_s=left)
+
         done = []
         try:
             for target, folder, ref, digest, there in todo:
-                if not there: again(lambda: copy(f'oci:{folder}:edgecar', f'{ref.repo}@{digest}'), end, say)
+                if not there:
+                    again(lambda: copy(f'oci:{folder}:edgecar', f'{ref.repo}@{digest}'), end, say)
                 say(f'{target}: {ref.repo}@{digest}' + (' (was there)' if there else ''))
             for target, folder, ref, digest, there in todo:
-                if not there: again(lambda: copy(f'docker://{ref.repo}@{digest}', f'{ref.repo}:{version}', *skopeo_args(ref, 'src', auth, ca, certs)), end, say)
-                if at_version(ref, version, digest, **web) is None: raise EdgecarError(f'the registry has lost {version}', ref.repo, 'run it again')
+                if not there:
+                    again(lambda: copy(f'docker://{ref.repo}@{digest}', f'{ref.repo}:{version}',
+                                       *skopeo_args(ref, 'src', auth, ca, certs)),
+                          end, say)
+                if at_version(ref, version, digest, **web) is None:
+                    raise EdgecarError(f'the registry has lost {version}', ref.repo, 'run it again')
                 done.append(target)
         except EdgecarError as e:
-            state = f"tagged {version}: {', '.join(done)}; the rest is not" if done else f'nothing is tagged {version}'
-            raise EdgecarError(f'{e.what} ({state})', e.where or ref.repo, e.mend or advice(e, ref.host)) from None
+            state = (f"tagged {version}: {', '.join(done)}; the rest is not" if done
+                     else f'nothing is tagged {version}')
+            raise EdgecarError(f'{e.what} ({state})', e.where or ref.repo,
+                               e.mend or advice(e, ref.host)) from None
     return {target: f'{ref.repo}@{digest}' for target, _, ref, digest, _ in todo}

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from ..core import EdgecarError, read_json
-from .evidence import EVALUATION, NOTEBOOKS, PROVENANCE, agreed, evaluation, notebooks, provenance, sbom
+from .evidence import (EVALUATION, NOTEBOOKS, PROVENANCE, agreed, evaluation, notebooks,
+                                      provenance, sbom)
 from .oci import read_image, source
 from .push import Failed, again, repository, run_tool, targets, version_key
 from .verify import Key, attested, signed_as
@@ -31,12 +32,19 @@ def password(
     key:str,
     variable:str='COSIGN_PASSWORD',
 )->dict:         # for the environment of cosign
-    "The password of a key file, from the environment or asked for; EdgecarError when there is no key or nobody to ask."
-    if not is_file(key): return {}
-    if not Path(key).is_file(): raise EdgecarError('is not there', key, 'give the private key that is to sign: cosign generate-key-pair, or a key service, or keyless')
+    """The password of a key file, from the environment or asked for;
+    EdgecarError when there is no key or nobody to ask."""
+    if not is_file(key):
+        return {}
+    if not Path(key).is_file():
+        raise EdgecarError('is not there', key,
+                           'give the private key that is to sign: cosign generate-key-pair, '
+                           'or a key service, or keyless')
     for name in (variable, 'COSIGN_PASSWORD'):
-        if name in os.environ: return {'COSIGN_PASSWORD': os.environ[name]}
-    if not sys.stdin.isatty(): raise EdgecarError('has a password, and nobody is here to be asked for it', key, f'set {variable}')
+        if name in os.environ:
+            return {'COSIGN_PASSWORD': os.environ[name]}
+    if not sys.stdin.isatty():
+        raise EdgecarError('has a password, and nobody is here to be asked for it', key, f'set {variable}')
     return {'COSIGN_PASSWORD': getpass.getpass(f'password of {key}: ')}
 
 # %% ../../nbs/release/68_sign.ipynb #a76aa5f8
@@ -45,7 +53,8 @@ def cosign_args(
     ca=None,       # PEM file
 )->list:
     "How cosign is told the key, the format and that there is no log."
-    how = ['--use-signing-config=false'] if key == 'keyless' else ['--key', key, '--use-signing-config=false', '--tlog-upload=false']
+    how = (['--use-signing-config=false'] if key == 'keyless'
+           else ['--key', key, '--use-signing-config=false', '--tlog-upload=false'])
     return ['--yes', *how, '--new-bundle-format=false', *(['--registry-cacert', ca] if ca else [])]
 
 # %% ../../nbs/release/68_sign.ipynb #dc2f7fc4
@@ -53,7 +62,8 @@ class Cosign:
     "cosign with a key, for a registry."
     def __init__(self, key, variable, folder, auth=None, ca=None, end=None):
         self.key, self.variable, self.end = key, variable, end or time.monotonic() + 300
-        self.env = password(key, variable) | {'TUF_ROOT': f'{folder}/tuf'}     # an empty one: nothing is kept of a run, and nothing fetched
+        # an empty one: nothing is kept of a run, and nothing fetched
+        self.env = password(key, variable) | {'TUF_ROOT': f'{folder}/tuf'}
         if auth:
             shutil.copy(auth, f'{folder}/config.json')
             self.env['DOCKER_CONFIG'] = str(folder)
@@ -61,16 +71,23 @@ class Cosign:
     def __call__(self, *args, say=lambda line: None):
         "Run it, again when that may help; its stdout."
         def once():
-            try: return run_tool('cosign', *args, env=self.env, timeout_s=max(1, self.end - time.monotonic()))
+            try:
+                return run_tool('cosign', *args, env=self.env, timeout_s=max(1, self.end - time.monotonic()))
             except Failed as e:
-                if 'decrypt' in e.said: raise Failed('has another password', self.key, f'set {self.variable} to the right one', 'invalid password') from None
-                if 'UNAUTHORIZED' in e.said or 'DENIED' in e.said: raise Failed(f'{e.what}', None, 'are the credentials right? podman login, or --auth-file', 'denied') from None
+                if 'decrypt' in e.said:
+                    raise Failed('has another password', self.key, f'set {self.variable} to the right one',
+                                 'invalid password') from None
+                if 'UNAUTHORIZED' in e.said or 'DENIED' in e.said:
+                    raise Failed(f'{e.what}', None, 'are the credentials right? podman login, or --auth-file',
+                                 'denied') from None
                 raise
+
         return again(once, self.end, say)
 
     def public(self, folder):
         "The public half, as a Key; None when keyless."
-        if self.key == 'keyless': return None
+        if self.key == 'keyless':
+            return None
         file = Path(folder)/f'{abs(hash(self.key))}.pub'
         file.write_text(self('public-key', '--key', self.key))
         return Key(file)
@@ -85,7 +102,8 @@ def statements(
 )->list:               # of (name of the type for cosign, type, predicate)
     "All that is attested of an image, in its order."
     manifest = agreed(image)
-    return [('spdxjson', 'https://spdx.dev/Document', read_json(sbom_file) if sbom_file else sbom(image, f'edgecar-{target}')),
+    return [('spdxjson', 'https://spdx.dev/Document',
+             read_json(sbom_file) if sbom_file else sbom(image, f'edgecar-{target}')),
             (PROVENANCE, PROVENANCE, provenance(repo, manifest, version, target, builder)),
             (NOTEBOOKS, NOTEBOOKS, notebooks(repo)),
             (EVALUATION, EVALUATION, evaluation(repo, manifest, version, target))]
@@ -93,8 +111,10 @@ def statements(
 # %% ../../nbs/release/68_sign.ipynb #ed025117
 def _signed(image, pub, name):
     "Did this key sign this image, as this repository?"
-    try: return name in signed_as(image, pub)
-    except EdgecarError: return False
+    try:
+        return name in signed_as(image, pub)
+    except EdgecarError:
+        return False
 
 # %% ../../nbs/release/68_sign.ipynb #06a3a74e
 def sign(
@@ -109,31 +129,42 @@ def sign(
     auth=None, ca=None, timeout_s:float=600.,
     say=print,
 )->dict:                # target -> HOST/NAME-TARGET@DIGEST
-    "Sign and attest a version that was pushed; EdgecarError, before anything is signed, when a part of it is not there or not what passed."
+    """Sign and attest a version that was pushed;
+    EdgecarError, before anything is signed, when a part of it is not there or not what passed."""
     version_key(version)
-    if key and key == gate_key: raise EdgecarError(f'{key} would sign images and attest gates', mend='use two keys: they speak for two parties')
+    if key and key == gate_key:
+        raise EdgecarError(f'{key} would sign images and attest gates',
+                           mend='use two keys: they speak for two parties')
     todo, end = [], time.monotonic() + timeout_s
     for target in targets(which):
         ref = repository(to, target)
         image = read_image(source(ref, auth, ca), version)
-        if not image: raise EdgecarError(f'has no {version}', ref.repo, f'edgecar release push {which} --to {to} --version {version}')
+        if not image:
+            raise EdgecarError(f'has no {version}', ref.repo,
+                               f'edgecar release push {which} --to {to} --version {version}')
         todo.append((target, ref, image, statements(repo, image, version, target, builder, sbom_file)))
     with tempfile.TemporaryDirectory() as d:
-        for name in ('image', 'gate'): (Path(d)/name).mkdir()
+        for name in ('image', 'gate'):
+            (Path(d)/name).mkdir()
         signer = Cosign(key, 'COSIGN_PASSWORD', f'{d}/image', auth, ca, end) if key else None
         attester = Cosign(gate_key, 'COSIGN_GATE_PASSWORD', f'{d}/gate', auth, ca, end)
         pub, gate_pub = signer and signer.public(d), attester.public(d)
         for target, ref, image, said in todo:
             name = f'{ref.repo}@{image.digest}'
             if signer:
-                if not (pub and _signed(image, pub, ref.repo)): signer('sign', *cosign_args(key, ca), name, say=say)
+                if not (pub and _signed(image, pub, ref.repo)):
+                    signer('sign', *cosign_args(key, ca), name, say=say)
                 say(f"{target}: signed {name}{f' with {pub.id[:12]}' if pub else ''}")
             for kind, uri, predicate in said:
                 if not (gate_pub and predicate in attested(image, uri)):
                     file = Path(d)/'predicate.json'
                     file.write_text(json.dumps(predicate, sort_keys=True))
-                    attester('attest', *cosign_args(gate_key, ca), '--type', kind, '--predicate', file, name, say=say)
+                    attester('attest', *cosign_args(gate_key, ca), '--type', kind, '--predicate', file, name,
+                             say=say)
                 say(f"{target}: attested {uri}{f' with {gate_pub.id[:12]}' if gate_pub else ''}")
-                if gate_pub and predicate not in attested(image, uri, gate_pub): raise EdgecarError(f'the registry has lost what was attested ({uri})', ref.repo, 'somebody attested at the same time: run it again')
-            if pub and not _signed(image, pub, ref.repo): raise EdgecarError('the registry has lost the signature', ref.repo, 'run it again')
+                if gate_pub and predicate not in attested(image, uri, gate_pub):
+                    raise EdgecarError(f'the registry has lost what was attested ({uri})', ref.repo,
+                                       'somebody attested at the same time: run it again')
+            if pub and not _signed(image, pub, ref.repo):
+                raise EdgecarError('the registry has lost the signature', ref.repo, 'run it again')
     return {target: f'{ref.repo}@{image.digest}' for target, ref, image, _ in todo}

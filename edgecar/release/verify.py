@@ -22,17 +22,32 @@ from .push import VERSION, version_key
 class Key:
     "A public key; EdgecarError when the file holds none."
     def __init__(self, path):
-        try: from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-        except ImportError: raise EdgecarError('cryptography is needed to check signatures', mend='pip install edgecar[verify]') from None
+        try:
+            from cryptography.hazmat.primitives.serialization import (
+                Encoding, PublicFormat, load_pem_public_key
+            )
+        except ImportError:
+            raise EdgecarError('cryptography is needed to check signatures',
+                               mend='pip install edgecar[verify]') from None
         self.path = Path(path)
-        try: text = self.path.read_bytes()[:MB]
-        except OSError as e: raise EdgecarError(f'cannot be read ({e.strerror})', path, 'give the public key that the project publishes') from None
-        if b'PRIVATE KEY' in text: raise EdgecarError('is a private key', path, 'give the .pub beside it, and keep this one away from here')
-        try: self.key = load_pem_public_key(text)
-        except Exception as e: raise EdgecarError(f'is no public key ({type(e).__name__})', path, 'give a PEM file: cosign public-key --key ...') from None
-        self.id = hashlib.sha256(self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+        try:
+            text = self.path.read_bytes()[:MB]
+        except OSError as e:
+            raise EdgecarError(f'cannot be read ({e.strerror})', path,
+                               'give the public key that the project publishes') from None
+        if b'PRIVATE KEY' in text:
+            raise EdgecarError('is a private key', path,
+                               'give the .pub beside it, and keep this one away from here')
+        try:
+            self.key = load_pem_public_key(text)
+        except Exception as e:
+            raise EdgecarError(f'is no public key ({type(e).__name__})', path,
+                               'give a PEM file: cosign public-key --key ...') from None
+        text = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.id = hashlib.sha256(text).hexdigest()
 
-    def __str__(self): return f'{self.path.name} ({self.id[:12]})'
+    def __str__(self):
+        return f'{self.path.name} ({self.id[:12]})'
 
 # %% ../../nbs/release/67_verify.ipynb #a252abe6
 def good(
@@ -44,11 +59,17 @@ def good(
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-    how = {ec.EllipticCurvePublicKey: lambda: (ec.ECDSA(hashes.SHA256()),), rsa.RSAPublicKey: lambda: (padding.PKCS1v15(), hashes.SHA256()), ed25519.Ed25519PublicKey: lambda: ()}
+    how = {ec.EllipticCurvePublicKey: lambda: (ec.ECDSA(hashes.SHA256()),),
+           rsa.RSAPublicKey: lambda: (padding.PKCS1v15(), hashes.SHA256()),
+           ed25519.Ed25519PublicKey: lambda: ()}
     args = next((f() for kind, f in how.items() if isinstance(key.key, kind)), None)
-    if args is None: raise EdgecarError('is a key of an unknown kind', key.path, 'cosign generate-key-pair makes one that is known')
-    try: key.key.verify(base64.b64decode(signature, validate=True), text, *args)
-    except (InvalidSignature, ValueError, TypeError): return False
+    if args is None:
+        raise EdgecarError('is a key of an unknown kind', key.path,
+                           'cosign generate-key-pair makes one that is known')
+    try:
+        key.key.verify(base64.b64decode(signature, validate=True), text, *args)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
     return True
 
 # %% ../../nbs/release/67_verify.ipynb #96f3a569
@@ -63,8 +84,11 @@ def marks(
     found = read_image(image_source, digest.replace(':', '-') + end)
     for layer in found.layers if found else []:
         notes = layer.get('annotations') if isinstance(layer.get('annotations'), dict) else {}
-        if kind and notes.get('predicateType', kind) != kind: continue
-        if layer['size'] > most: raise EdgecarError(f"has {layer['size']} bytes, more than {most}", f'{image_source.where}: {digest[:19]}{end}')
+        if kind and notes.get('predicateType', kind) != kind:
+            continue
+        if layer['size'] > most:
+            raise EdgecarError(f"has {layer['size']} bytes, more than {most}",
+                               f'{image_source.where}: {digest[:19]}{end}')
         yield notes, found.blob(layer, most).read()
 
 # %% ../../nbs/release/67_verify.ipynb #f90745a4
@@ -76,15 +100,24 @@ def signed_as(
     names, others, n, where = set(), set(), 0, f'{image.source.where}@{image.digest[:19]}'
     for notes, text in marks(image.source, image.digest, '.sig', 2**16):
         n += 1
-        if not good(key, str(notes.get('dev.cosignproject.cosign/signature')), text): continue
+        if not good(key, str(notes.get('dev.cosignproject.cosign/signature')), text):
+            continue
         said = untrusted_json(text, f'{where}: signature')
-        if at(said, 'critical', 'type', what=where) != 'cosign container image signature': continue
+        if at(said, 'critical', 'type', what=where) != 'cosign container image signature':
+            continue
         of = at(said, 'critical', 'image', 'docker-manifest-digest', what=where)
-        if of == image.digest: names.add(at(said, 'critical', 'identity', 'docker-reference', what=where))
-        else: others.add(of)
-    if names: return names
-    if others: raise EdgecarError(f'what {key} signed is another image, {min(others)[:19]}', where, 'do not run it')
-    raise EdgecarError(f'has {n} signatures, none by {key}' if n else 'is not signed', where, 'do not run it; is the key the right one?' if n else 'do not run it; edgecar release sign')
+        if of == image.digest:
+            names.add(at(said, 'critical', 'identity', 'docker-reference', what=where))
+        else:
+            others.add(of)
+    if names:
+        return names
+    if others:
+        raise EdgecarError(f'what {key} signed is another image, {min(others)[:19]}', where, 'do not run it')
+    if n:
+        raise EdgecarError(f'has {n} signatures, none by {key}', where,
+                           'do not run it; is the key the right one?')
+    raise EdgecarError('is not signed', where, 'do not run it; edgecar release sign')
 
 # %% ../../nbs/release/67_verify.ipynb #d25ae3f6
 def pae(kind:bytes, payload:bytes)->bytes:
@@ -96,11 +129,17 @@ def _envelope(text, key, where):
     "The statement in an envelope; None when the key did not sign it. No key: whoever signed it."
     said = untrusted_json(text, where)
     kind, payload = at(said, 'payloadType', what=where), at(said, 'payload', what=where)
-    try: payload = base64.b64decode(payload, validate=True)
-    except ValueError: raise EdgecarError('is not base64', where) from None
-    if kind != 'application/vnd.in-toto+json': return None
-    sigs = [str(s.get('sig')) for s in at(said, 'signatures', kind=list, what=where)[:16] if isinstance(s, dict)]
-    return untrusted_json(payload, where) if key is None or any(good(key, sig, pae(kind.encode(), payload)) for sig in sigs) else None
+    try:
+        payload = base64.b64decode(payload, validate=True)
+    except ValueError:
+        raise EdgecarError('is not base64', where) from None
+    if kind != 'application/vnd.in-toto+json':
+        return None
+    sigs = [str(s.get('sig')) for s in at(said, 'signatures', kind=list, what=where)[:16]
+            if isinstance(s, dict)]
+    if key is not None and not any(good(key, sig, pae(kind.encode(), payload)) for sig in sigs):
+        return None
+    return untrusted_json(payload, where)
 
 # %% ../../nbs/release/67_verify.ipynb #d086dcc5
 def attested(
@@ -113,23 +152,35 @@ def attested(
     for notes, text in marks(image.source, image.digest, '.att', 32 * MB, kind):
         n += 1
         said = _envelope(text, key, f'{where}: attestation')
-        if not said or said.get('predicateType') != kind: continue
-        subjects = {x.get('digest', {}).get('sha256') for x in at(said, 'subject', kind=list, what=where) if isinstance(x, dict) and isinstance(x.get('digest', {}), dict)}
-        if image.digest[7:] in subjects: found.append(at(said, 'predicate', kind=dict, what=where))
-        else: others |= {str(x) for x in subjects}
-    if found or not key: return found
-    if others: raise EdgecarError(f'what {key} attested is of another image, {min(others)[:12]}', where, 'do not run it')
-    raise EdgecarError(f'has {n} attestations of {kind}, none by {key}' if n else f'has no attestation of {kind}', where, 'do not run it; edgecar release sign')
+        if not said or said.get('predicateType') != kind:
+            continue
+        subjects = {x.get('digest', {}).get('sha256') for x in at(said, 'subject', kind=list, what=where)
+                    if isinstance(x, dict) and isinstance(x.get('digest', {}), dict)}
+        if image.digest[7:] in subjects:
+            found.append(at(said, 'predicate', kind=dict, what=where))
+        else:
+            others |= {str(x) for x in subjects}
+    if found or not key:
+        return found
+    if others:
+        raise EdgecarError(f'what {key} attested is of another image, {min(others)[:12]}', where,
+                           'do not run it')
+    what = f'has {n} attestations of {kind}, none by {key}' if n else f'has no attestation of {kind}'
+    raise EdgecarError(what, where, 'do not run it; edgecar release sign')
 
 # %% ../../nbs/release/67_verify.ipynb #7e24bcca
 def running(
     word,            # a version, or a file that `remember` wrote (or will write)
 )->dict:             # version, digest (both or one or none)
     "What runs now; EdgecarError for a file that is broken."
-    if not Path(word).exists() and re.match(r'v?\d', str(word)): return dict(version=word) if version_key(word) else {}
-    try: found = untrusted_json(Path(word).read_bytes()[:MB], word)
-    except FileNotFoundError: return {}
-    except OSError as e: raise EdgecarError(f'cannot be read ({e.strerror})', word) from None
+    if not Path(word).exists() and re.match(r'v?\d', str(word)):
+        return dict(version=word) if version_key(word) else {}
+    try:
+        found = untrusted_json(Path(word).read_bytes()[:MB], word)
+    except FileNotFoundError:
+        return {}
+    except OSError as e:
+        raise EdgecarError(f'cannot be read ({e.strerror})', word) from None
     version_key(at(found, 'version', what=word))
     return found
 
@@ -145,10 +196,15 @@ def kept(
 )->int:              # how many rules
     "Count the rules that a pilot kept; EdgecarError when it did not keep one, or when there are none."
     rules = at(predicate, 'gate', 'rules', kind=list, what=where)
-    if at(predicate, 'gate', 'passed', kind=bool, what=where) is not True or not rules: raise EdgecarError('was attested, and had not passed the gate', where, 'do not run it')
+    if at(predicate, 'gate', 'passed', kind=bool, what=where) is not True or not rules:
+        raise EdgecarError('was attested, and had not passed the gate', where, 'do not run it')
     for n, rule in enumerate(rules):
-        kind, bound, found = at(rule, 'kind', what=where), *(at(rule, k, kind=(int, float), what=where) for k in ('bound', 'found'))
-        if not (found <= bound if kind == 'most' else found >= bound if kind == 'least' else False): raise EdgecarError(f'broke the rule {str(rule.get("rule"))[:40]!r}: {found} is not at {kind[:9]} {bound}', where, 'do not run it')
+        kind = at(rule, 'kind', what=where)
+        bound, found = (at(rule, k, kind=(int, float), what=where) for k in ('bound', 'found'))
+        if not (found <= bound if kind == 'most' else found >= bound if kind == 'least' else False):
+            name = str(rule.get('rule'))[:40]
+            raise EdgecarError(f'broke the rule {name!r}: {found} is not at {kind[:9]} {bound}', where,
+                               'do not run it')
     return len(rules)
 
 # %% ../../nbs/release/67_verify.ipynb #368b3efd
@@ -169,7 +225,9 @@ def choose(
     "The evaluation that speaks of a version; EdgecarError when none does."
     by = {at(e, 'version', what=where): e for e in evaluations}
     newest = max(by, key=version_key)
-    if tag and tag not in by: raise EdgecarError(f'has the tag {tag}, and was attested as {newest}', where, 'somebody moved a tag: do not run it')
+    if tag and tag not in by:
+        raise EdgecarError(f'has the tag {tag}, and was attested as {newest}', where,
+                           'somebody moved a tag: do not run it')
     return by[tag or newest]
 
 # %% ../../nbs/release/67_verify.ipynb #cf6de904
@@ -184,23 +242,43 @@ def prove(
 )->Proof:
     "Prove that an image may start; EdgecarError, at the first thing that is not as it must be."
     ref, key, gate_key = parse(text), Key(key), Key(gate_key)
-    if key.id == gate_key.id: raise EdgecarError(f'{key.path.name} and {gate_key.path.name} are one key', mend='give the key of the images and the key of the gate')
+    if key.id == gate_key.id:
+        raise EdgecarError(f'{key.path.name} and {gate_key.path.name} are one key',
+                           mend='give the key of the images and the key of the gate')
     image = read_image(source(ref, auth, ca), ref.key)
-    if not image: raise EdgecarError('is not there', ref, 'is the tag right?')
+    if not image:
+        raise EdgecarError('is not there', ref, 'is the tag right?')
     names, want = signed_as(image, key), identity or (None if ref.folder else ref.repo)
-    if want and want not in names: raise EdgecarError(f'was signed as {", ".join(sorted(names))[:200]}, not as {want}', ref, 'do not run it; if this is a mirror, name the original with --identity')
+    if want and want not in names:
+        raise EdgecarError(f'was signed as {", ".join(sorted(names))[:200]}, not as {want}', ref,
+                           'do not run it; if this is a mirror, name the original with --identity')
     say(f'signed      with {key}: {want or ", ".join(sorted(names))}@{image.digest}')
-    predicate = choose(attested(image, EVALUATION, gate_key), ref.tag if ref.tag and (VERSION.fullmatch(ref.tag) or not ref.folder) else None, ref)
+    tag = ref.tag if ref.tag and (VERSION.fullmatch(ref.tag) or not ref.folder) else None
+    predicate = choose(attested(image, EVALUATION, gate_key), tag, ref)
     version, rules = predicate['version'], kept(predicate, ref)
     say(f'gate        attested with {gate_key}: {version} kept {rules} rules')
     manifest = agreed(image)
     pilot = manifest['pilot']['sha256']
-    if at(predicate, 'pilot', 'sha256', what=ref) != pilot: raise EdgecarError(f"the image carries the pilot {pilot[:12]}, and {predicate['pilot']['sha256'][:12]} passed the gate", ref, 'do not run it')
-    for what, a, b in (('parameters', at(predicate, 'params', 'sha256', what=ref), digest_of(manifest.get('params'))), ('recordings', predicate.get('data'), manifest.get('data')), ('rules of the gate', predicate['gate']['rules'], manifest['gate'].get('rules', predicate['gate']['rules']))):
-        if a != b: raise EdgecarError(f'manifest and attestation name other {what}', ref, 'do not run it')
+    if at(predicate, 'pilot', 'sha256', what=ref) != pilot:
+        raise EdgecarError(f"the image carries the pilot {pilot[:12]}, "
+                           f"and {predicate['pilot']['sha256'][:12]} passed the gate",
+                           ref, 'do not run it')
+    ruled = predicate['gate']['rules']
+    for what, a, b in (('parameters', at(predicate, 'params', 'sha256', what=ref),
+                        digest_of(manifest.get('params'))),
+                       ('recordings', predicate.get('data'), manifest.get('data')),
+                       ('rules of the gate', ruled, manifest['gate'].get('rules', ruled))):
+        if a != b:
+            raise EdgecarError(f'manifest and attestation name other {what}', ref, 'do not run it')
     say(f'pilot       {pilot}: in the last layer, in its manifest, on the label, in the attestation')
     now = running(running_now) if running_now else {}
-    if now and version_key(version) < version_key(now['version']): raise EdgecarError(f"is {version}, older than {now['version']} that runs", ref, 'to go back, release the old pilot as a new version')
-    if now.get('version') == version and now.get('digest', image.digest) != image.digest: raise EdgecarError(f"is {version}, and another image of that version runs, {str(now['digest'])[:19]}", ref, 'a version is one image: do not run it')
-    say(f"not older   {version}, and {now['version']} runs" if now else f'not older   {version}: nothing is known to run' + (f' ({running_now} is not there yet)' if running_now else ' (--running was not given)'))
+    if now and version_key(version) < version_key(now['version']):
+        raise EdgecarError(f"is {version}, older than {now['version']} that runs", ref,
+                           'to go back, release the old pilot as a new version')
+    if now.get('version') == version and now.get('digest', image.digest) != image.digest:
+        raise EdgecarError(f"is {version}, and another image of that version runs, {str(now['digest'])[:19]}",
+                           ref, 'a version is one image: do not run it')
+    why = f'{running_now} is not there yet' if running_now else '--running was not given'
+    say(f"not older   {version}, and {now['version']} runs" if now
+        else f'not older   {version}: nothing is known to run ({why})')
     return Proof(f'{ref.repo}@{image.digest}', image.digest, version, predicate)

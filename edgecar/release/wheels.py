@@ -20,22 +20,32 @@ from .base import TRIPLET, compile_all, kept
 from .bundle import TARGETS, packages, requirements
 
 # %% ../../nbs/release/62_wheels.ipynb #ae48af93
-UNUSED = dict(folders={'test', 'tests', 'include', '__pycache__', 'bin', 'f2py'}, files={'RECORD', 'INSTALLER', 'REQUESTED', 'direct_url.json', 'WHEEL'}, suffixes={'.pyi', '.pyx', '.pxd', '.c', '.cpp', '.h', '.hpp', '.a'})
-BULKY = ['donkeycar/parts', 'donkeycar/templates', 'donkeycar/gym', 'donkeycar/management', 'donkeycar/pipeline', 'numpy/distutils', 'gymnasium/envs/box2d', 'gymnasium/envs/mujoco', 'gymnasium/envs/toy_text/img', 'numba/cuda', 'cv2/data']
+UNUSED = dict(folders={'test', 'tests', 'include', '__pycache__', 'bin', 'f2py'},
+              files={'RECORD', 'INSTALLER', 'REQUESTED', 'direct_url.json', 'WHEEL'},
+              suffixes={'.pyi', '.pyx', '.pxd', '.c', '.cpp', '.h', '.hpp', '.a'})
+BULKY = ['donkeycar/parts', 'donkeycar/templates', 'donkeycar/gym', 'donkeycar/management',
+         'donkeycar/pipeline', 'numpy/distutils', 'gymnasium/envs/box2d', 'gymnasium/envs/mujoco',
+         'gymnasium/envs/toy_text/img', 'numba/cuda', 'cv2/data']
 PLACE = '/opt/edgecar'
 
 def prune(folder):
     "Delete what no image needs, and give the rest plain rights."
     for path in sorted(Path(folder).rglob('*'), reverse=True):
         if path.is_dir() and not path.is_symlink():
-            if path.name in UNUSED['folders']: shutil.rmtree(path)
-            else: path.chmod(0o755)
-        elif path.name in UNUSED['files'] or path.suffix in UNUSED['suffixes']: path.unlink()
-        else: path.chmod(0o644)
-    for name in BULKY: shutil.rmtree(Path(folder)/name, ignore_errors=True)
+            if path.name in UNUSED['folders']:
+                shutil.rmtree(path)
+            else:
+                path.chmod(0o755)
+        elif path.name in UNUSED['files'] or path.suffix in UNUSED['suffixes']:
+            path.unlink()
+        else:
+            path.chmod(0o644)
+    for name in BULKY:
+        shutil.rmtree(Path(folder)/name, ignore_errors=True)
 
 # %% ../../nbs/release/62_wheels.ipynb #f19e933a
-GLIBC = ['_2_34', '_2_31', '_2_28', '_2_27', '_2_24', '_2_17', '2014', '_2_12', '2010', '_2_5', '1']   # manylinux tags that Debian 12 has, the newest first
+# manylinux tags that Debian 12 has, the newest first
+GLIBC = ['_2_34', '_2_31', '_2_28', '_2_27', '_2_24', '_2_17', '2014', '_2_12', '2010', '_2_5', '1']
 
 # %% ../../nbs/release/62_wheels.ipynb #01df69d8
 @contextlib.contextmanager
@@ -49,26 +59,36 @@ def filling(to:Path):
         shutil.rmtree(to, ignore_errors=True)
         new.rename(to)
     except OSError as e:
-        if e.errno not in (27, 28, 122): raise
+        if e.errno not in (27, 28, 122):
+            raise
         raise EdgecarError('no room left', new, 'free some disk space and run it again') from None
-    finally: shutil.rmtree(new, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 # %% ../../nbs/release/62_wheels.ipynb #1f810ee6
 def pip(*words):
     "Run pip; EdgecarError with its last words when it fails."
-    done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words], capture_output=True, text=True)
-    if done.returncode: raise EdgecarError(f"pip failed: {next((line for line in done.stderr.splitlines() if 'ERROR' in line or 'No space' in line), done.stderr[-200:])}", mend='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
+    done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words],
+                          capture_output=True, text=True)
+    if done.returncode:
+        why = next((line for line in done.stderr.splitlines() if 'ERROR' in line or 'No space' in line),
+                   done.stderr[-200:])
+        raise EdgecarError(f'pip failed: {why}',
+                           mend='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
 
 # %% ../../nbs/release/62_wheels.ipynb #96e2e530
 def runtime(target:str, repo=None)->Path:
-    "The packages of a target, from the cache if they were laid out before; EdgecarError when one cannot be had."
+    """The packages of a target, from the cache if they were laid out before;
+    EdgecarError when one cannot be had."""
     wanted, arch = requirements(packages(repo or root(), target)), TARGETS[target]
     recipe = f'{wanted}{UNUSED}{BULKY}{PLACE}{sys.version}{arch}'.encode()
     to = kept()/'runtime'/f'{target}-{hashlib.sha256(recipe).hexdigest()[:16]}'
-    if to.is_dir(): return to
+    if to.is_dir():
+        return to
     with filling(to) as new:
         (file := new/'wanted.txt').write_text(wanted)
-        pip('install', '--no-deps', '--require-hashes', '--only-binary=:all:', '--no-compile', '--python-version=3.11', '--implementation=cp',
+        pip('install', '--no-deps', '--require-hashes', '--only-binary=:all:', '--no-compile',
+            '--python-version=3.11', '--implementation=cp',
             *(f'--platform=manylinux{v}_{TRIPLET[arch]}' for v in GLIBC), '--target', new, '-r', file)
         file.unlink()
         prune(new)
@@ -79,15 +99,18 @@ def runtime(target:str, repo=None)->Path:
 COMMAND = '#!/usr/bin/python3.11\nfrom edgecar.cli import app\napp()\n'
 
 def app(target:str, laid, repo=None):
-    "Lay out this library in `laid`/app, compiled; for the twin, its kernels too, with the packages in `laid`/runtime."
+    """Lay out this library in `laid`/app, compiled;
+    for the twin, its kernels too, with the packages in `laid`/runtime."""
     repo, to = Path(repo or root()), Path(laid)/'app'
     source = to/'source'
     shutil.copytree(repo/'edgecar', source/'edgecar', ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('setup.py', 'settings.ini'): shutil.copyfile(repo/name, source/name)
+    for name in ('setup.py', 'settings.ini'):
+        shutil.copyfile(repo/name, source/name)
     pip('install', '--no-deps', '--no-build-isolation', '--no-index', '--no-compile', '--target', to, source)
     shutil.rmtree(source)
     prune(to)
-    if target == 'twin': kernels(laid, requirements(packages(repo, target)))
+    if target == 'twin':
+        kernels(laid, requirements(packages(repo, target)))
     compile_all(to, f'{PLACE}/app')
     (command := to/'bin/edgecar').parent.mkdir()
     command.write_text(COMMAND)
@@ -105,22 +128,33 @@ warm()
 
 # %% ../../nbs/release/62_wheels.ipynb #f193d0a1
 def warm(laid):
-    "Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime; EdgecarError when that fails."
-    env = dict(PATH=os.defpath, HOME=str(laid), PYTHONPATH='/proc/self/cwd/app:/proc/self/cwd/runtime', PYTHONHASHSEED='0', NUMBA_CPU_NAME='generic', NUMBA_CPU_FEATURES='', NUMBA_DIFF_IR='1')
-    done = subprocess.run([sys.executable, '-sSB', '-c', WARM], env=env, cwd=laid, capture_output=True, text=True)
-    if done.returncode: raise EdgecarError(f'the kernels could not be compiled: {done.stderr[-300:]}')
+    """Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime;
+    EdgecarError when that fails."""
+    env = dict(PATH=os.defpath, HOME=str(laid), PYTHONPATH='/proc/self/cwd/app:/proc/self/cwd/runtime',
+               PYTHONHASHSEED='0', NUMBA_CPU_NAME='generic', NUMBA_CPU_FEATURES='', NUMBA_DIFF_IR='1')
+    done = subprocess.run([sys.executable, '-sSB', '-c', WARM], env=env, cwd=laid, capture_output=True,
+                          text=True)
+    if done.returncode:
+        raise EdgecarError(f'the kernels could not be compiled: {done.stderr[-300:]}')
 
 # %% ../../nbs/release/62_wheels.ipynb #caa2f1c4
 def kernels(laid, recipe=''):
-    "Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app, from the cache if they were compiled before from the same sources and packages (`recipe`)."
-    if platform.machine() != TRIPLET['amd64']: raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}', mend='build the twin on an amd64 machine; the car can be built on either')
+    """Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app,
+    from the cache if they were compiled before from the same sources and packages (`recipe`)."""
+    if platform.machine() != TRIPLET['amd64']:
+        raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}',
+                           mend='build the twin on an amd64 machine; the car can be built on either')
     laid, place = Path(laid), 'edgecar/sim/__pycache__'
-    digest = hashlib.sha256(f'{recipe}{WARM}{sys.version}'.encode() + b''.join(p.read_bytes() for p in sorted((laid/'app').rglob('*.py')))).hexdigest()
+    digest = (hashlib.sha256(f'{recipe}{WARM}{sys.version}'.encode()
+                             + b''.join(p.read_bytes() for p in sorted((laid/'app').rglob('*.py'))))
+              .hexdigest())
     to = kept()/'kernels'/digest[:16]
     if not to.is_dir():
         warm(laid)
         with filling(to) as new:
-            for file in (laid/'app'/place).glob('*.nb[ci]'): shutil.copyfile(file, new/file.name)
+            for file in (laid/'app'/place).glob('*.nb[ci]'):
+                shutil.copyfile(file, new/file.name)
     shutil.copytree(to, laid/'app'/place, dirs_exist_ok=True)
-    for file in (laid/'app'/place).iterdir(): file.chmod(0o644)
+    for file in (laid/'app'/place).iterdir():
+        file.chmod(0o644)
     (laid/'app'/place).chmod(0o755)
