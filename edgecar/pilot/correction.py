@@ -21,7 +21,7 @@ from .runtime import Pilot
 from ..sim.record import Recipe, in_processes, record_share, serve_with
 
 # %% ../../nbs/pilot/70_correction.ipynb #88798a59
-TRACKS, EPISODE, FIRST_SEED = 60, 100, 10_000   # tracks a round; frames; seed of the first track
+TRACKS, EPISODE, FIRST_SEED = 10, 150, 10_000   # tracks a round; frames; seed of the first track
 
 def round_recipe(
     like:Recipe,   # the starter's

@@ -55,7 +55,7 @@ def think(
     dropout:float=.2,  # before each dense layer
     beside:int=0,      # numbers beside the frame
 ):                     # keras Model: (n, h, w, 3) float32 in [0, 1], (n, beside) -> [steering (n, 1), throttle (n, 1)]
-    "The trained part of `edge`: about 75,000 weights."
+    "The trained part of `edge`: about 45,000 weights."
     layers = keras.layers
     inputs = [keras.Input(shape, name='half')]
     x = inputs[0]
@@ -64,13 +64,12 @@ def think(
         x = layers.BatchNormalization(momentum=.9, name=f'norm{i}')(x)
         x = layers.ReLU(name=f'relu{i}')(x)
     x = layers.Dropout(dropout, name='drop0')(layers.Flatten(name='flat')(x))
-    x = layers.Dense(64, use_bias=False, name='dense')(x)
+    x = layers.Dense(32, use_bias=False, name='dense')(x)
     seen = mixed = layers.ReLU(name='relu')(layers.BatchNormalization(momentum=.9, name='norm')(x))
     if beside:
         inputs.append(keras.Input((beside,), name='beside'))
         mixed = layers.Concatenate(name='both')([seen, inputs[1]])
-    mixed = layers.Dense(64, activation='relu', name='mix')(mixed)
-    mixed = layers.Dense(64, activation='relu', name='mix1')(mixed)
+    mixed = layers.Dense(32, activation='relu', name='mix')(mixed)
     x = layers.Dropout(dropout, name='drop1')(layers.Concatenate(name='join')([seen, mixed]))
     return keras.Model(inputs, [layers.Dense(1, name=f'n_outputs{i}')(x) for i in range(2)], name='think')
 
@@ -157,7 +156,6 @@ class Edge(Beside):
     "Our small net; see the interface table."
     name, outputs = 'edge', ('n_outputs0', 'n_outputs1')
     frame_scale = 1.  # what a pixel is multiplied with before it goes in
-    first = 'conv0'   # its first layer, which a training may freeze
 
     def __init__(self,
         size=(120, 160),                   # (h, w) of the camera frame
@@ -213,7 +211,7 @@ class Edge(Beside):
 # %% ../../nbs/pilot/30_model.ipynb #8a198459
 class Linear(Edge):
     "DonkeyCar's `linear`, whole frame, float input."
-    name, frame_scale, first = 'linear', 1/255, 'conv2d_1'
+    name, frame_scale = 'linear', 1/255
     def net(self): return default_n_linear(2, (*self.size, 3))
     def prepare(self, frames): return self.eye.many(frames)
     def whole(self, net, scale=1, name='img_in'): return self.marked(net)

@@ -37,7 +37,6 @@ class Training:
     seed:int=1
     threads:int=2          # TensorFlow's; another number gives (slightly) other weights
     epochs:int=30          # on the recording alone
-    epoch_frames:int=10**6 # at most, of an epoch; each one draws anew
     batch:int=32           # frames
     lr:float=3e-3          # peak learning rate: two epochs up, then a cosine down
     weight_decay:float=1e-4
@@ -48,13 +47,12 @@ class Training:
     rounds:int=0           # of corrections: the pilot drives, the expert says what it would have done
     round_epochs:int=4     # after each round
     more_rounds:int=0      # at most, while the rehearsal is not passed
-    freeze:bool=True       # the first convolution learns from the recording alone, and stays as it is in the rounds
     transform:str='none'   # steps between the camera and the net, see edgecar.data.transform
     transfer:str='none'    # an .h5 of the same kind whose weights are the first
     augment:Augment=field(default_factory=Augment)
 
     def __post_init__(self):
-        for name, least in dict(threads=1, epochs=1, epoch_frames=1, batch=1, round_epochs=1, rounds=0, more_rounds=0).items():
+        for name, least in dict(threads=1, epochs=1, batch=1, round_epochs=1, rounds=0, more_rounds=0).items():
             if (n := getattr(self, name)) < least:
                 raise EdgecarError(f'a training cannot have {name} = {n}', mend=f'set train.{name} to {least} or more')
         if not 0 <= self.hide <= 1: raise EdgecarError(f'a training cannot have hide = {self.hide}', mend='set train.hide to a share from 0 to 1')
@@ -115,20 +113,12 @@ class Learner:
             layer._random_generator._maybe_init()   # Keras 2.15 has no public way
             layer._random_generator._generator.reset_from_seed(int(rng(*words, i).integers(2**31)))
 
-    def is_first(self, weight): return weight.name.split('/')[0] == self.k.first
-
-    def settle(self):
-        "Give the first convolution its averaged weights."
-        for w, m in zip(self.net.weights, self.mean):
-            if self.is_first(w): w.assign(m)
-
     @tf.function
-    def step(self, x, y, frozen=False):
-        "One batch; returns its loss. With `frozen` the first convolution stays as it is, which saves a quarter of the time."
+    def step(self, x, y):
+        "One batch; returns its loss."
         x, y = self.k.eats(x, y)
-        learn = [v for v in self.net.trainable_variables if not (frozen and self.is_first(v))]
         with tf.GradientTape() as tape: loss = self.k.loss(y, tf.nest.flatten(self.net(x, training=True)))
-        self.opt.apply_gradients(zip(tape.gradient(loss, learn), learn))
+        self.opt.apply_gradients(zip(tape.gradient(loss, self.net.trainable_variables), self.net.trainable_variables))
         for m, w in zip(self.mean, self.net.weights): m.assign(m*self.memory + w*(1-self.memory))
         return loss
 
@@ -198,8 +188,7 @@ def batches(
 ):                   # yields (batch, h, w, 3) float32 and (batch, 2 and more) float32
     "The batches of one epoch, the same ones whenever it is run."
     g = rng(cfg.seed, epoch)
-    order = g.permutation(len(x))[:cfg.epoch_frames]
-    size = min(cfg.batch, len(order))
+    order, size = g.permutation(len(x)), min(cfg.batch, len(x))
     def make(i):
         some = order[i:i+size]
         moved = ~k.is_known(y[some]) if k.past_steering else None
@@ -207,7 +196,7 @@ def batches(
         return frames, k.hidden(labels, cfg.hide, g)
     with ThreadPoolExecutor(1) as pool:   # one worker, so the generator is used in order
         ahead = None
-        for i in range(0, len(order)-size+1, size):
+        for i in range(0, len(x)-size+1, size):
             now, ahead = ahead, pool.submit(make, i)
             if now: yield now.result()
         yield ahead.result()
@@ -275,12 +264,10 @@ class Lessons:
 def run_epoch(learner, lessons, cfg, epoch):
     "Mean loss of one epoch; EdgecarError when it is not a number."
     learner.begin(cfg.seed, epoch)
-    frozen = cfg.freeze and round_of(epoch, cfg) > 0
-    frames = min(len(lessons.x), cfg.epoch_frames)
-    losses, steps = [], max(1, frames//cfg.batch)
+    losses, steps = [], max(1, len(lessons.x)//min(cfg.batch, len(lessons.x)))
     for i, batch in enumerate(batches(learner.k, lessons.x, lessons.y, cfg, epoch)):
         learner.opt.learning_rate.assign(learning_rate(epoch + i/steps, cfg))
-        losses.append(float(learner.step(*batch, frozen)))
+        losses.append(float(learner.step(*batch)))
     loss = float(np.mean(losses))
     if not np.isfinite(loss): raise EdgecarError(f'the loss became {loss} in epoch {epoch}', mend=f'a smaller train.lr than {cfg.lr:g} usually helps')
     return loss
@@ -330,7 +317,6 @@ def train(
     epochs = progress(None, f'training {cfg.kind}', cfg.planned, 'epoch', disable=not bar, initial=len(history))
     while not is_over(history, cfg):
         e = len(history)
-        if cfg.freeze and begins_round(e, cfg) and round_of(e, cfg) == 1: learner.settle()
         if begins_round(e, cfg): lessons.add(correct(k.whole(learner.averaged()), round_of(e, cfg), kept.rounds))
         loss = run_epoch(learner, lessons, cfg, e)
         mae = np.abs(learner.predict(unseen.x, k.hidden(unseen.y)) - unseen.y[:, :2]).mean(0)
