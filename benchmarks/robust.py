@@ -134,8 +134,10 @@ cfg.SHOW_PLOT = cfg.PRINT_MODEL_SUMMARY = cfg.CREATE_TF_LITE = False
 fit = tf.keras.Model.fit
 def timed(*args, **more):
     start = time.perf_counter()
-    try: return fit(*args, **more)
-    finally: print('seconds', time.perf_counter() - start)
+    try:
+        return fit(*args, **more)
+    finally:
+        print('seconds', time.perf_counter() - start)
 tf.keras.Model.fit = timed
 from donkeycar.pipeline.training import train
 train(cfg, sys.argv[2], model=sys.argv[1] + '/linear.h5', model_type='linear')

@@ -142,7 +142,8 @@ LOOK = '''
 import json, sys, threading, time
 from edgecar.car.hardware import camera
 part = camera(sys.argv[1])
-thread = threading.Thread(target=part.update); thread.start()
+thread = threading.Thread(target=part.update)
+thread.start()
 told, end = [], time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     frame, seen_s, info = part.run_threaded()
@@ -151,7 +152,8 @@ while time.monotonic() < end:
                      frame[60, 20].tolist(), frame[10, 80].tolist()])
         print(json.dumps(told[-1]), flush=True)
     time.sleep(.001)
-part.shutdown(); thread.join()
+part.shutdown()
+thread.join()
 '''
 
 

@@ -172,7 +172,9 @@ from edgecar.car.owner import Owner
 owner = Owner('mock:' + sys.argv[1])
 owner.say('arm')
 print(owner.process.pid, flush=True)
-while True: owner.run(.1, .5); time.sleep(1/60)
+while True:
+    owner.run(.1, .5)
+    time.sleep(1/60)
 '''
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV],

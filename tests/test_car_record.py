@@ -180,9 +180,9 @@ def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_agai
 
 def test_every_event_is_a_line_of_json(tmp_path):
     done = subprocess.run(
-        [sys.executable, '-c', 'from edgecar.cli import app; app()', 'drive', '--profile', 'mock', '--mode',
-         'user', '--arm', '--page-port', '0', '--tubs', tmp_path/'tubs', '--log', 'json', '--turns', '40'],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        [sys.executable, '-c', 'from edgecar.cli import app; app()', 'drive', '--profile', 'mock',
+         '--mode', 'user', '--arm', '--page-port', '0', '--tubs', tmp_path/'tubs', '--log', 'json',
+         '--turns', '40'], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert (done.returncode == 0 and any(e.get('cause') == 'link' and e['level'] == 'warning' for e in events)
             and all({'time', 'level', 'room', 'event'} <= e.keys() for e in events))

@@ -60,7 +60,8 @@ from edgecar.pilot.export import FILES, export
 from edgecar.pilot.model import kind
 k = kind('edge')
 net = k.net()
-for name in FILES: (folder/f'{name}.tflite').write_text('the pilot of yesterday')
+for name in FILES:
+    (folder/f'{name}.tflite').write_text('the pilot of yesterday')
 full()
 export(net, k, np.zeros((3, 120, 160, 3), np.uint8), folder)
 '''
@@ -116,8 +117,10 @@ rec = load([tub], size=(66, 80), cache=tub + '/.cache', bar=False)
 
 def tell(h):
     print('epoch', h['epoch'], flush=True)
-    if interrupt and h['epoch'] == 1: threading.Timer(.05, print, ['now'], {'flush': True}).start()
-    if interrupt and h['epoch'] == 4: signal.pause()
+    if interrupt and h['epoch'] == 1:
+        threading.Timer(.05, print, ['now'], {'flush': True}).start()
+    if interrupt and h['epoch'] == 4:
+        signal.pause()
 
 net, _, history = train(rec, tail(rec.session), Training(epochs=epochs), resume=resume, on_epoch=tell)
 print(hashlib.sha256(b''.join(w.tobytes() for w in net.get_weights())).hexdigest(), json.dumps(history))

@@ -302,8 +302,10 @@ import sys
 from pathlib import Path
 from edgecar.core import EdgecarError
 from edgecar.data.frames import Source, fit_frame, load
-try: load(sys.argv[1], cache=sys.argv[2], bar=False)
-except EdgecarError as e: print(e)
+try:
+    load(sys.argv[1], cache=sys.argv[2], bar=False)
+except EdgecarError as e:
+    print(e)
 print(len(list(Path(sys.argv[2]).iterdir())))
 '''
 

@@ -194,8 +194,10 @@ async def main():
     laps, frames = 0, 0
     while laps < int(sys.argv[2]):
         said = await line.read_message()
-        if isinstance(said, bytes): frames += said[:2] == b"\\xff\\xd8"
-        else: laps = max(laps, json.loads(said)["status"].get("laps", 0))
+        if isinstance(said, bytes):
+            frames += said[:2] == b"\\xff\\xd8"
+        else:
+            laps = max(laps, json.loads(said)["status"].get("laps", 0))
     print(json.dumps(dict(laps=laps, frames=frames)))
 asyncio.run(main())
 '''

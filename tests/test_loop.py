@@ -34,8 +34,9 @@ def clone(tmp_path):
         if (ROOT/name).is_file() and not name.startswith('README_files'):
             (to/name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/name, to/name)
-    git = lambda *a: subprocess.run(['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c',
-                                     'core.hooksPath=/dev/null', *a], cwd=to, check=True, capture_output=True)
+    git = lambda *a: subprocess.run(
+        ['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c', 'core.hooksPath=/dev/null', *a],
+        cwd=to, check=True, capture_output=True)
     git('init', '-q')
     for name in ('data.dvc', 'dvc.lock'):
         (to/name).unlink(missing_ok=True)
@@ -91,8 +92,8 @@ def test_loop_runs_once_and_then_only_what_changed(clone):
     run(clone, 'dvc', 'repro', 'evaluate')
     assert (clone/'dvc.lock').read_text() == lock, 'trained again, the same bits'
 
-    bad = run(clone, 'dvc', 'exp', 'run', 'evaluate', '-n', 'bad', '-S', 'train.epochs=1', '-S',
-              'train.lr=1e-9')
+    bad = run(clone, 'dvc', 'exp', 'run', 'evaluate', '-n', 'bad',
+              '-S', 'train.epochs=1', '-S', 'train.lr=1e-9')
     assert ran(bad) == ['train', 'export', 'evaluate']
     assert json.loads((clone/'metrics/evaluate.json').read_text())['ratio_to_constant'] > .5, (
         'an untrained pilot is recorded as what it is')

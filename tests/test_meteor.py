@@ -18,8 +18,8 @@ def test_the_book_has_every_notebook_but_the_flows_in_order():
     rooms = {path.relative_to(ROOT).with_suffix('').as_posix() for path in (ROOT/'nbs').rglob('*.ipynb')
              if 'flows' not in path.parts and '.ipynb_checkpoints' not in path.parts}
     assert set(listed) == rooms and len(set(listed)) == len(listed)
-    assert listed[0] == 'nbs/index' and listed[1:] == sorted(listed[1:],
-                                                             key=lambda name: name.rsplit('/')[-1])
+    assert (listed[0] == 'nbs/index'
+            and listed[1:] == sorted(listed[1:], key=lambda name: name.rsplit('/')[-1]))
 
 
 def test_building_the_book_runs_nothing():

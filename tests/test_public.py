@@ -102,6 +102,7 @@ class Server(ThreadingHTTPServer):
     def url(self):
         return f'http://127.0.0.1:{self.server_port}/toy.tar.gz'
 
+
 class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
@@ -198,11 +199,14 @@ def drops(n):
         h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         h.connection.close()
     return behave
+
+
 def stalls(n):
     def behave(h):
         h.wfile.write(h.rest()[:n])
         h.server.over.wait(60)
     return behave
+
 
 @pytest.fixture
 def serve():

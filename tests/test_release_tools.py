@@ -219,8 +219,8 @@ def test_a_release_from_push_to_proof(released, keys):
     assert verified(keys/'image.pub').returncode == 0
     assert verified(keys/'gate.pub').returncode
     for kind in ('spdxjson', 'slsaprovenance1', NOTEBOOKS, EVALUATION):
-        done = cosign('verify-attestation', '--key', keys/'gate.pub', '--insecure-ignore-tlog=true', '--type',
-                      kind, proof.start)
+        done = cosign('verify-attestation', '--key', keys/'gate.pub', '--insecure-ignore-tlog=true',
+                      '--type', kind, proof.start)
         assert done.returncode == 0, done.stderr
         said = json.loads(base64.b64decode(json.loads(done.stdout)['payload']))
         assert said['subject'][0]['digest']['sha256'] == released.digest[7:]
@@ -383,18 +383,25 @@ def missing(r, keys, d):
     return 'v9.0.0'
 
 
-REFUSED = {unsigned: 'is not signed', stranger: 'has 1 signatures, none by image.pub',
-           retagged: 'has the tag v1.1.0, and was attested as v1.0.0', latest: 'has the tag latest',
-           no_gate: 'has no attestation', borrowed: 'is another image', borrowed_gate: 'of another image',
-           changed_layer: 'tampered with or cut short', changed_manifest: 'is not signed',
-           missing: 'is not there'}
+REFUSED = {
+    unsigned: 'is not signed',
+    stranger: 'has 1 signatures, none by image.pub',
+    retagged: 'has the tag v1.1.0, and was attested as v1.0.0',
+    latest: 'has the tag latest',
+    no_gate: 'has no attestation',
+    borrowed: 'is another image',
+    borrowed_gate: 'of another image',
+    changed_layer: 'tampered with or cut short',
+    changed_manifest: 'is not signed',
+    missing: 'is not there',
+}
 
 
 @pytest.mark.parametrize('how', REFUSED, ids=lambda how: how.__name__)
 def test_verify_refuses(released, keys, tmp_path, how):
     tag = how(released, keys, tmp_path)
-    done = subprocess.run([shutil.which('edgecar'), 'release', 'verify', f'{released.to}-car:{tag}', '--key',
-                           keys/'image.pub', '--gate-key', keys/'gate.pub'],
+    done = subprocess.run([shutil.which('edgecar'), 'release', 'verify', f'{released.to}-car:{tag}',
+                           '--key', keys/'image.pub', '--gate-key', keys/'gate.pub'],
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and REFUSED[how] in done.stderr and 'start ' not in done.stdout, (
         done.stdout + done.stderr)
@@ -402,8 +409,8 @@ def test_verify_refuses(released, keys, tmp_path, how):
 
 def test_verify_refuses_to_go_back_and_remembers(released, keys, tmp_path):
     name, state = f'{released.to}-car:v1.0.0', tmp_path/'running.json'
-    edgecar = [shutil.which('edgecar'), 'release', 'verify', name, '--key', keys/'image.pub', '--gate-key',
-               keys/'gate.pub', '--running', state]
+    edgecar = [shutil.which('edgecar'), 'release', 'verify', name, '--key', keys/'image.pub',
+               '--gate-key', keys/'gate.pub', '--running', state]
     subprocess.run([*edgecar, '--remember'], check=True, capture_output=True, timeout=60)
     assert json.loads(state.read_text()) == dict(version='v1.0.0', digest=released.digest)
     subprocess.run(edgecar, check=True, capture_output=True, timeout=60)    # the same again may start
@@ -437,8 +444,8 @@ def test_verify_without_the_registry_it_came_from(released, keys, tmp_path):
             prove(keys, f'{mirror.to}-car:v1.0.0')
         assert prove(keys, f'oci:{tmp_path}/stick', identity=name).digest == released.digest
         alone = subprocess.run(
-            ['unshare', '-n', shutil.which('edgecar'), 'release', 'verify', f'oci:{tmp_path}/stick', '--key',
-             keys/'image.pub', '--gate-key', keys/'gate.pub', '--identity', name],
+            ['unshare', '-n', shutil.which('edgecar'), 'release', 'verify', f'oci:{tmp_path}/stick',
+             '--key', keys/'image.pub', '--gate-key', keys/'gate.pub', '--identity', name],
             capture_output=True, text=True, timeout=60)
         assert alone.returncode == 0, f'it wants a network: {alone.stderr}'
         with pytest.raises(EdgecarError, match='no registry answers'):

@@ -34,9 +34,9 @@ def rig(tmp_path_factory, tf):
 
 
 def replay(folder, model, *more):
-    return subprocess.run([Path(sys.executable).parent/'edgecar', 'replay', 'tub', '--model',
-                           f'{model}.tflite', '--refs', 'refs/tub.csv', *more],
-                          cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        [Path(sys.executable).parent/'edgecar', 'replay', 'tub', '--model', f'{model}.tflite',
+         '--refs', 'refs/tub.csv', *more], cwd=folder, capture_output=True, text=True)
 
 
 def test_what_drives_the_same_passes(rig):

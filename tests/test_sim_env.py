@@ -23,7 +23,8 @@ from edgecar.sim.env import Twin
 env, g, seen = Twin(['oval', 'donkey', 'seed:5'], direction=0, random=1.), rng(3), hashlib.sha256()
 for episode in range(6):
     seen.update(env.reset(seed=episode)[0])
-    for _ in range(20): seen.update(env.step((2*g.random(2) - 1)*[.5, 1])[0])
+    for _ in range(20):
+        seen.update(env.step((2*g.random(2) - 1)*[.5, 1])[0])
     seen.update(env.car.row)
 print(seen.hexdigest())
 '''

@@ -215,7 +215,8 @@ def test_same_bits_on_a_plain_processor(package):
         from edgecar.sim.exact import atan2, cos, exp, kernel, sin
         @kernel
         def fill(x, out):
-            for i in range(len(x)): out[i] = sin(x[i]) * cos(x[i]) + atan2(x[i], x[i - 1]) * exp(-abs(x[i]))
+            for i in range(len(x)):
+                out[i] = sin(x[i]) * cos(x[i]) + atan2(x[i], x[i - 1]) * exp(-abs(x[i]))
         x = 20 * rng(0).random(100_000) - 10
         out = np.zeros(len(x))
         fill(x, out)
