@@ -1,11 +1,13 @@
 """What makes a pilot drive: the recipe of params.yaml with one thing changed at a time.
 
-    .venv/bin/python benchmarks/ablations.py     # about two hours on 2 cores; `rounds past` names groups, --seeds 1 saves half
+    .venv/bin/python benchmarks/ablations.py     # about two hours on 2 cores; `rounds past` names
+                                                 # groups, --seeds 1 saves half
 
-Every row trains from the same seeds and drives the same tracks of `select` at four latencies, through the runtime that ships. The
-rehearsals are left out, and with them the further rounds that they may ask for: they would train every row until it drives well, and
-hide what its change does. So nothing has seen the tracks of a row before it is measured. What is done is kept in .cache/ablations, and an
-interrupted run goes on where it was; the table beside the guide that reads it holds whatever is kept.
+Every row trains from the same seeds and drives the same tracks of `select` at four latencies, through the
+runtime that ships. The rehearsals are left out, and with them the further rounds that they may ask for: they
+would train every row until it drives well, and hide what its change does. So nothing has seen the tracks of a
+row before it is measured. What is done is kept in .cache/ablations, and an interrupted run goes on where it
+was; the table beside the guide that reads it holds whatever is kept.
 """
 import argparse
 import csv
@@ -47,7 +49,8 @@ def brain(times):
 
     def clone(layer):
         c = layer.get_config()
-        return layer.from_config(c | {k: round(c[k]*times) for k in ('filters', 'units') if k in c and c[k] > 1})
+        return layer.from_config(
+            c | {k: round(c[k]*times) for k in ('filters', 'units') if k in c and c[k] > 1})
     return lambda *args, **more: keras.models.clone_model(think(*args, **more), clone_function=clone)
 
 
@@ -67,7 +70,8 @@ class Row:
     instead:tuple = ()                         # (name, function that makes what stands for it, its arguments)
 
 
-KIND, THINK, ROUND = 'edgecar.pilot.train.kind', 'edgecar.pilot.model.think', 'edgecar.pilot.correction.round_recipe'
+KIND, THINK, ROUND = ('edgecar.pilot.train.kind', 'edgecar.pilot.model.think',
+                      'edgecar.pilot.correction.round_recipe')
 ROWS = [
     Row('recipe', 'as it is'),
     Row('rounds', 'none, as many epochs', train=dict(rounds=0)),
@@ -89,7 +93,8 @@ ROWS = [
 
 
 def changed(row):
-    "The sections of params.yaml as a row has them; a training without rounds has the epochs of one with all of them."
+    """The sections of params.yaml as a row has them; a training
+    without rounds has the epochs of one with all of them."""
     params = parameters()
     planned, fewer = settings(params).planned, row.train.get('rounds') == 0
     params['train'] |= dict(more_rounds=0) | row.train | (dict(epochs=planned) if fewer else {})
@@ -99,7 +104,8 @@ def changed(row):
 
 def recorded(row):
     "The tubs of a changed recording, made once; the starter if nothing is changed."
-    if not row.data: return named_tubs([ROOT/'data'])
+    if not row.data:
+        return named_tubs([ROOT/'data'])
     recipe = Recipe(**changed(row)['data'])
     to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
     return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
@@ -111,13 +117,16 @@ def tried(row, seed):
     from edgecar.pilot.export import tflite
     from edgecar.pilot.train import train
     params = changed(row)
-    rec, cfg, path = load(recorded(row), bar=False), replace(settings(params), seed=seed), KEPT/'driving.tflite'
+    rec, path = load(recorded(row), bar=False), KEPT/'driving.tflite'
+    cfg = replace(settings(params), seed=seed)
     with ExitStack() as stack:
-        for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]: stack.enter_context(patch(name, stand_in))
+        for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]:
+            stack.enter_context(patch(name, stand_in))
         start = time.perf_counter()
         correct = corrections(Recipe(**params['data']), seed, params['train']['round_frames'], bar=False)
         net, kind, _ = train(rec, split_of(rec, params), cfg, bar=False, correct=correct)
-        with atomic(path) as f: f.write(tflite(kind.whole(net)))
+        with atomic(path) as f:
+            f.write(tflite(kind.whole(net)))
     return path, time.perf_counter() - start
 
 
@@ -129,27 +138,33 @@ def drives():
 def file_of(row, seed):
     "Where the result of one row and seed is kept: another name when a parameter has changed since."
     stand_ins = [(name, how) for name, _, how in row.instead]
-    words = json.dumps([asdict(replace(row, instead=())), stand_ins, seed, changed(row), LATENCIES_MS, TRACKS, STEPS], sort_keys=True)
+    told = [asdict(replace(row, instead=())), stand_ins, seed, changed(row), LATENCIES_MS, TRACKS, STEPS]
+    words = json.dumps(told, sort_keys=True)
     return KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
 
 
 def measure(row, seed, starter, test):
-    "Train and drive one row and seed, and keep what came of it: rollouts, steering MAE on the starter's last fifth, seconds."
+    """Train and drive one row and seed, and keep what came of it: rollouts,
+    steering MAE on the starter's last fifth, seconds."""
     path, seconds = tried(row, seed)
     pred = Pilot(path).drive(starter.frames[test], starter.latency_s[test], starter.session[test])[:, 0]
     mae = float(np.abs(pred - starter.steering[test]).mean())
-    write_json(file_of(row, seed), dict(change=row.change, seed=seed, seconds=seconds, mae=mae, runs=drive_all(drives(), path, bar=False)))
+    runs = drive_all(drives(), path, bar=False)
+    write_json(file_of(row, seed), dict(change=row.change, seed=seed, seconds=seconds, mae=mae, runs=runs))
 
 
 def line(row, name, some, expert):
     "A line of the table, pooled over the results that it is given."
     s = summary([r for f in some for r in f['runs']], expert*len(some))
-    ends = lambda key, x: {f'{key}{end and "_" + end}': round(x[end or 'value'], 4) for end in ('', 'low', 'high')}
+    ends = lambda key, x: {f'{key}{end and "_" + end}': round(x[end or 'value'], 4)
+                           for end in ('', 'low', 'high')}
     spans = ends('off_track_per_km', s['off_track_per_km']) | ends('speed_ratio', s['speed_ratio'])
     for ms, x in s['by_latency'].items():
-        for key in ('off_track_per_km', 'cte_p95_m'): spans |= ends(f'{key}_{ms}ms', x[key])
+        for key in ('off_track_per_km', 'cte_p95_m'):
+            spans |= ends(f'{key}_{ms}ms', x[key])
     mean = lambda key: float(np.mean([f[key] for f in some]))
-    head = dict(group=row.group, change=row.change, seed=name, trainings=len(some), clean=round(s['clean']['value'], 3))
+    head = dict(group=row.group, change=row.change, seed=name, trainings=len(some),
+                clean=round(s['clean']['value'], 3))
     return head | spans | dict(steering_mae=round(mean('mae'), 4), train_s=round(mean('seconds'), 1))
 
 
@@ -158,7 +173,9 @@ def table(expert):
     lines = []
     for row in ROWS:
         kept = [read_json(f) for seed in range(1, 100) if (f := file_of(row, seed)).is_file()]
-        if kept: lines += [line(row, name, some, expert) for name, some in [('all', kept), *((f['seed'], [f]) for f in kept)]]
+        if kept:
+            lines += [line(row, name, some, expert)
+                      for name, some in [('all', kept), *((f['seed'], [f]) for f in kept)]]
     return lines
 
 
@@ -171,7 +188,8 @@ def write(lines):
 def main(groups, seeds, kept_only):
     KEPT.mkdir(parents=True, exist_ok=True)
     if unknown := set(groups) - {r.group for r in ROWS}:
-        raise EdgecarError(f'there is no group {min(unknown)!r}', mend=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
+        raise EdgecarError(f'there is no group {min(unknown)!r}',
+                           mend=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
     starter, expert = load(named_tubs([ROOT/'data']), bar=False), drive_all(drives(), bar=False)
     test = split_of(starter, parameters()).test
     rows = [r for r in ROWS if r.group in (*groups, 'recipe') or not groups]
@@ -179,7 +197,8 @@ def main(groups, seeds, kept_only):
     for row, seed in progress(todo, 'trainings'):
         measure(row, seed, starter, test)
         print(line(row, seed, [read_json(file_of(row, seed))], expert), file=sys.stderr, flush=True)
-    if lines := table(expert): write(lines)
+    if lines := table(expert):
+        write(lines)
     rates = {f"{x['group']}: {x['change']}": x['off_track_per_km'] for x in lines if x['seed'] == 'all'}
     print(json.dumps(dict(tracks=TRACKS, latencies_ms=LATENCIES_MS, seeds=seeds, off_track_per_km=rates)))
 
@@ -190,5 +209,7 @@ if __name__ == '__main__':
     ask.add_argument('--seeds', type=int, nargs='+', default=[1, 2])
     ask.add_argument('--kept', action='store_true', help='the table of what there is; trains nothing')
     args = ask.parse_args()
-    try: main(args.groups, args.seeds, args.kept)
-    except EdgecarError as e: sys.exit(f'benchmarks/ablations.py: {e}')
+    try:
+        main(args.groups, args.seeds, args.kept)
+    except EdgecarError as e:
+        sys.exit(f'benchmarks/ablations.py: {e}')

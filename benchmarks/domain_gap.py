@@ -1,10 +1,12 @@
-"""The gap between the twin and a real car: pilots trained on the twin, on the real tub, and on both, each on the frames of both and at the wheel of the twin.
+"""The gap between the twin and a real car: pilots trained on the twin, on the real tub, and on both, each on
+the frames of both and at the wheel of the twin.
 
     .venv/bin/python benchmarks/domain_gap.py     # about 12 minutes on 2 cores
 
-By params.yaml and params/joint.yaml; the real tub alone is a tenth as large, and takes benchmarks/pilot.py's recipe for such. Frames are
-the last fifth of every session, which no training saw; tracks are those of `try_out`, at the gate's latencies, which no training, choice
-of a checkpoint or gate uses. The pilots stay in .cache/domain_gap; what came of them goes beside the guide that reads it.
+By params.yaml and params/joint.yaml; the real tub alone is a tenth as large, and takes benchmarks/pilot.py's
+recipe for such. Frames are the last fifth of every session, which no training saw; tracks are those of
+`try_out`, at the gate's latencies, which no training, choice of a checkpoint or gate uses. The pilots stay in
+.cache/domain_gap; what came of them goes beside the guide that reads it.
 """
 import argparse
 import json
@@ -36,34 +38,40 @@ def made(name, tubs, params, seed):
     if not path.is_file():
         rec = load(tubs, bar=False)
         net, kind, _ = trained(rec, split_of(rec, params), params, seed=seed)
-        with atomic(path) as f: f.write(tflite(kind.whole(net)))
+        with atomic(path) as f:
+            f.write(tflite(kind.whole(net)))
     return path
 
 
 def on_frames(path, rec, split):
     "Steering errors on the test frames, beside a constant's."
     test, teach = split.test, split.train
-    y, pred = rec.steering[test], Pilot(path).drive(rec.frames[test], rec.latency_s[test], rec.session[test])[:, 0]
+    y = rec.steering[test]
+    pred = Pilot(path).drive(rec.frames[test], rec.latency_s[test], rec.session[test])[:, 0]
     off, few = np.abs(pred - y), np.linspace(0, len(y) - 1, min(SHOWN, len(y))).astype(int)
     seconds = [off[i:i + SECOND].mean() for i in range(0, len(off), SECOND)]
     constant = float(np.abs(np.median(rec.steering[teach]) - y).mean())
-    return score.errors(y, pred) | dict(frames=len(y), mae=mean_of(seconds), constant=constant, driver=y[few], pilot=pred[few])
+    return score.errors(y, pred) | dict(frames=len(y), mae=mean_of(seconds), constant=constant,
+                                        driver=y[few], pilot=pred[few])
 
 
 def main(seeds, tracks):
     twin, real = named_tubs([ROOT/'data']), [real_tub()]
     params = parameters()
     recs = dict(twin=load(twin, bar=False), real=load(real, bar=False))
-    trainings = dict(twin=(twin, params), real=(real, small_tub(params)), joint=([*twin, *real], parameters('joint')))
+    trainings = dict(twin=(twin, params), real=(real, small_tub(params)),
+                     joint=([*twin, *real], parameters('joint')))
     drives = exam('try_out', tracks)
     expert, found = drive_all(drives, bar=False), []
     for seed in seeds:
         for name, (tubs, recipe) in progress(trainings.items(), f'seed {seed}'):
             path = made(name, tubs, recipe, seed)
             errors = {k: on_frames(path, rec, split_of(rec, params)) for k, rec in recs.items()}
-            found.append(dict(trained_on=name, seed=seed, frames=errors, driving=summary(drive_all(drives, path, bar=False), expert)))
+            found.append(dict(trained_on=name, seed=seed, frames=errors,
+                              driving=summary(drive_all(drives, path, bar=False), expert)))
             off_track = found[-1]['driving']['off_track_per_km']
-            print(name, {k: round(x['mae']['value'], 3) for k, x in errors.items()}, off_track, file=sys.stderr, flush=True)
+            print(name, {k: round(x['mae']['value'], 3) for k, x in errors.items()}, off_track,
+                  file=sys.stderr, flush=True)
     write_json(FOUND, dict(tracks=tracks, pilots=found), digits=3)
     print(json.dumps({f"{p['trained_on']}_{p['seed']}": line(p) for p in found}))
 
@@ -73,7 +81,8 @@ def line(p):
     error = lambda on: round(p['frames'][on]['mae']['value'], 3)
     driving = p['driving']
     return dict(steering_mae_twin=error('twin'), steering_mae_real=error('real'),
-                off_track_per_km=round(driving['off_track_per_km']['value'], 2), clean=driving['clean']['value'])
+                off_track_per_km=round(driving['off_track_per_km']['value'], 2),
+                clean=driving['clean']['value'])
 
 
 if __name__ == '__main__':

@@ -1,18 +1,21 @@
-"""How steady the car's loop is, and how soon the wheels are in neutral when something goes wrong; beside DonkeyCar's own loop with its web controller, with the same faults on the same rig.
+"""How steady the car's loop is, and how soon the wheels are in neutral when something goes wrong; beside
+DonkeyCar's own loop with its web controller, with the same faults on the same rig.
 
     .venv/bin/python benchmarks/drive.py     # after make repro; about 5 minutes on 2 idle cores
 
 Steady: the twin in real time at 60 Hz, a loop of 60 Hz with camera, page, pilot, guards and owner, alone, for
 half a minute (`--seconds`). `missed_deadlines`: turns that had not ended when the next was due;
-`jitter_p99_ms`: how far the intervals between turns are from 1/60 s, beside those of a bare loop that does nothing but wait; `overhead_p99_ms`: a turn's work without the inference.
+`jitter_p99_ms`: how far the intervals between turns are from 1/60 s, beside those of a bare loop that does
+nothing but wait; `overhead_p99_ms`: a turn's work without the inference.
 
-Neutral: a pilot (or a driver, for the faults of the line) gives throttle; then one fault comes and stays, at a random moment. Measured where the actuator writes (a log with monotonic times), until the
-output is neutral and remains so: `neutral_p99_ms`, `neutral_max_ms` over all trials (`--trials` of each fault, `--peer-trials` for DonkeyCar's). Whatever is not in neutral after 1 s is `unbounded`.
-`--late-s .11` has the camera deliver each picture so long after it was taken, steadily. A fault counts from its own moment all the same: after a
-`simulator` that stops, the pictures under way still come, so that one takes so much longer.
-Trials run in several rigs (`--rigs`), each with processes and a simulator of its own: a rig mostly waits,
-and needs a sixth of a core.
-The last line is JSON; the peer's figures have the prefix `peer_`.
+Neutral: a pilot (or a driver, for the faults of the line) gives throttle; then one fault comes and stays, at
+a random moment. Measured where the actuator writes (a log with monotonic times), until the output is neutral
+and remains so: `neutral_p99_ms`, `neutral_max_ms` over all trials (`--trials` of each fault, `--peer-trials`
+for DonkeyCar's). Whatever is not in neutral after 1 s is `unbounded`. `--late-s .11` has the camera deliver
+each picture so long after it was taken, steadily. A fault counts from its own moment all the same: after a
+`simulator` that stops, the pictures under way still come, so that one takes so much longer. Trials run in
+several rigs (`--rigs`), each with processes and a simulator of its own: a rig mostly waits, and needs a sixth
+of a core. The last line is JSON; the peer's figures have the prefix `peer_`.
 """
 import argparse
 import contextlib
@@ -46,8 +49,10 @@ async def main():
     await server.stopped.wait()
 asyncio.run(main())
 '''
-INSIDE = 'frame', 'frozen', 'black', 'white', 'slow', 'hung', 'nan', 'range', 'exception', 'keyboard'     # made in the rig
-OUTSIDE = 'link', 'cut', 'page', 'signal', 'bus', 'simulator', 'terminated', 'killed', 'standing'           # done to it
+# made in the rig
+INSIDE = 'frame', 'frozen', 'black', 'white', 'slow', 'hung', 'nan', 'range', 'exception', 'keyboard'
+# done to it
+OUTSIDE = 'link', 'cut', 'page', 'signal', 'bus', 'simulator', 'terminated', 'killed', 'standing'
 FAULTS = *INSIDE, *OUTSIDE
 
 
@@ -55,53 +60,74 @@ FAULTS = *INSIDE, *OUTSIDE
 
 class Faults:
     "What is wrong now: around the camera and the pilot."
-    def __init__(self, push=lambda: None): self.now, self.held, self.push = '', None, push
+    def __init__(self, push=lambda: None):
+        self.now, self.held, self.push = '', None, push
 
     def listen(self, report):
         for line in sys.stdin:
-            if (word := line.strip()) == 'report': print(json.dumps(report()), flush=True)
-            elif word == 'keyboard': self.push()
-            else: self.now = word
+            if (word := line.strip()) == 'report':
+                print(json.dumps(report()), flush=True)
+            elif word == 'keyboard':
+                self.push()
+            else:
+                self.now = word
 
     def seen(self, frame, seen_s, info):
-        if self.now not in ('frame', 'frozen'): self.held = frame, seen_s, info
-        if self.now in ('frame', 'frozen'): return (self.held[0], self.held[1] if self.now == 'frame' else seen_s, info)
-        if self.now in ('black', 'white') and frame is not None: return np.full_like(frame, 255*(self.now == 'white')), seen_s, info
+        if self.now not in ('frame', 'frozen'):
+            self.held = frame, seen_s, info
+        if self.now in ('frame', 'frozen'):
+            return (self.held[0], self.held[1] if self.now == 'frame' else seen_s, info)
+        if self.now in ('black', 'white') and frame is not None:
+            return np.full_like(frame, 255*(self.now == 'white')), seen_s, info
         return frame, seen_s, info
 
     def flown(self, pilot, frame):
-        if self.now == 'slow': time.sleep(.3)
-        while self.now == 'hung': time.sleep(.01)
-        if self.now == 'nan': return float('nan'), float('nan')
-        if self.now == 'range': return 3., 7.
-        if self.now == 'exception': raise RuntimeError('a pilot that fails')
+        if self.now == 'slow':
+            time.sleep(.3)
+        while self.now == 'hung':
+            time.sleep(.01)
+        if self.now == 'nan':
+            return float('nan'), float('nan')
+        if self.now == 'range':
+            return 3., 7.
+        if self.now == 'exception':
+            raise RuntimeError('a pilot that fails')
         return pilot(frame)[0], .3
 
 
 class Camera:
     "A camera with faults; it delivers as late as `--late-s` says."
     def __init__(self, camera, faults):
-        self.camera, self.faults, self.coming, self.late_s = camera, faults, deque(maxlen=100), float(os.environ.get(LATE_S, 0))
+        self.camera, self.faults, self.coming = camera, faults, deque(maxlen=100)
+        self.late_s = float(os.environ.get(LATE_S, 0))
 
-    def update(self): self.camera.update()
+    def update(self):
+        self.camera.update()
 
     def _due(self):
         "The newest picture that is old enough."
         newest = self.camera.run_threaded()
-        if not self.late_s: return newest
-        if not self.coming or self.coming[-1][1] != newest[1]: self.coming.append(newest)
+        if not self.late_s:
+            return newest
+        if not self.coming or self.coming[-1][1] != newest[1]:
+            self.coming.append(newest)
         due_s = time.monotonic() - self.late_s
-        while len(self.coming) > 1 and self.coming[1][1] <= due_s: self.coming.popleft()
+        while len(self.coming) > 1 and self.coming[1][1] <= due_s:
+            self.coming.popleft()
         return self.coming[0] if self.coming[0][1] <= due_s else (None, 0., {})
 
-    def run_threaded(self): return self.faults.seen(*self._due())
-    def shutdown(self): self.camera.shutdown()
+    def run_threaded(self):
+        return self.faults.seen(*self._due())
+
+    def shutdown(self):
+        self.camera.shutdown()
 
 
 def ours(port, log, model, user):
     from edgecar.car.drive import Profile, compose, go
     from edgecar.pilot.runtime import Pilot
-    V = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port, mode='user' if user else 'local', page=dict(port=0)))
+    V = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port,
+                        mode='user' if user else 'local', page=dict(port=0)))
     faults, pilot, clock = Faults(lambda: V.stops.push('keyboard')), Pilot(model), V.clock
     V.copilot.take(lambda frame: faults.flown(pilot, frame))
     clock.moments, clock.overheads = deque(maxlen=10**5), deque(maxlen=10**5)
@@ -109,7 +135,10 @@ def ours(port, log, model, user):
 
     def report():
         settled = int(2*HZ)
-        return dict(missed_deadlines=clock.missed - missed[0], jitter=(np.abs(np.diff([*clock.moments][settled:]) - 1/HZ)*1e3).tolist(), overhead=[*clock.overheads][settled:])
+        return dict(missed_deadlines=clock.missed - missed[0],
+                    jitter=(np.abs(np.diff([*clock.moments][settled:]) - 1/HZ)*1e3).tolist(),
+                    overhead=[*clock.overheads][settled:])
+
     missed = [0]
     threading.Timer(2, lambda: missed.__setitem__(0, clock.missed)).start()
     threading.Thread(target=faults.listen, args=(report,), daemon=True).start()
@@ -117,7 +146,8 @@ def ours(port, log, model, user):
 
 
 def peer(port, log, model, user):
-    "DonkeyCar's vehicle, put together as its template does: camera, web controller, pilot, drive mode, actuator."
+    """DonkeyCar's vehicle, put together as its template does: camera, web controller, pilot, drive mode,
+    actuator."""
     import socket
 
     from edgecar.car.drive import TwinCamera, vehicle
@@ -129,32 +159,44 @@ def peer(port, log, model, user):
     wheels, moments, works, faults, pilot = Twin(log), [], [], Faults(), Pilot(model)
 
     class Line:
-        def say(self, lines): wheels.take(os.dup(lines[0]))
+        def say(self, lines):
+            wheels.take(os.dup(lines[0]))
 
     class Frame(Camera):
-        def run_threaded(self): return super().run_threaded()[0]
+        def run_threaded(self):
+            return super().run_threaded()[0]
 
     class Linear:
         def run(self, frame):
-            if frame is None: return 0., 0.
+            if frame is None:
+                return 0., 0.
             began = time.perf_counter()
-            try: return faults.flown(pilot, frame)
-            finally: self.took = time.perf_counter() - began
+            try:
+                return faults.flown(pilot, frame)
+            finally:
+                self.took = time.perf_counter() - began
 
     class Mode:
-        def run(self, mode, ua, ut, pa, pt): return (ua, ut) if mode == 'user' else (pa or 0., ut) if mode == 'local_angle' else (pa or 0., pt or 0.)
+        def run(self, mode, ua, ut, pa, pt):
+            if mode == 'user':
+                return ua, ut
+            return (pa or 0., ut) if mode == 'local_angle' else (pa or 0., pt or 0.)
 
     class Pulses:
-        def set_pulse(self, pulse): wheels.write(0., max((pulse - 370)/130, -1))
+        def set_pulse(self, pulse):
+            wheels.write(0., max((pulse - 370)/130, -1))
 
     class First:
-        def run(self): moments.append(time.perf_counter())
+        def run(self):
+            moments.append(time.perf_counter())
 
     class Last:
-        def run(self): works.append((time.perf_counter() - moments[-1] - getattr(linear, 'took', 0))*1e3)
+        def run(self):
+            works.append((time.perf_counter() - moments[-1] - getattr(linear, 'took', 0))*1e3)
 
     class Present:
-        def run(self, mode): return mode != 'user'
+        def run(self, mode):
+            return mode != 'user'
 
     V, linear = vehicle(), Linear()
     with socket.socket() as s:
@@ -162,15 +204,21 @@ def peer(port, log, model, user):
         page_port = s.getsockname()[1]
     V.add(First())
     V.add(Frame(TwinCamera(Line(), port=port), faults), outputs=['cam/image_array'], threaded=True)
-    V.add(LocalWebController(port=page_port, mode='user' if user else 'local'), inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording'],
-        outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+    V.add(LocalWebController(port=page_port, mode='user' if user else 'local'),
+          inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording'],
+          outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
     V.add(Present(), inputs=['user/mode'], outputs=['run_pilot'])
-    V.add(linear, inputs=['cam/image_array'], outputs=['pilot/angle', 'pilot/throttle'], run_condition='run_pilot')
-    V.add(Mode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle'], outputs=['angle', 'throttle'])
+    V.add(linear, inputs=['cam/image_array'], outputs=['pilot/angle', 'pilot/throttle'],
+          run_condition='run_pilot')
+    V.add(Mode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle'],
+          outputs=['angle', 'throttle'])
     V.add(PWMThrottle(Pulses(), 500, 220, 370), inputs=['throttle'])
     V.add(Last())
 
-    def report(): return dict(missed_deadlines=int(np.sum(np.diff(moments[2*HZ:]) > 1.5/HZ)), jitter=(np.abs(np.diff(moments[2*HZ:]) - 1/HZ)*1e3).tolist(), overhead=works[2*HZ:])
+    def report():
+        return dict(missed_deadlines=int(np.sum(np.diff(moments[2*HZ:]) > 1.5/HZ)),
+                    jitter=(np.abs(np.diff(moments[2*HZ:]) - 1/HZ)*1e3).tolist(), overhead=works[2*HZ:])
+
     threading.Thread(target=faults.listen, args=(report,), daemon=True).start()
     print(page_port, flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)   # which a shell's background jobs ignore
@@ -197,8 +245,10 @@ class Rig:
     def start(self, user):
         self.log.unlink(missing_ok=True)
         self.user = user
-        self.process = subprocess.Popen([sys.executable, __file__, '--rig', self.which, str(self.simulator.port), str(self.log), self.model, *['user']*user],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        command = [sys.executable, __file__, '--rig', self.which, str(self.simulator.port), str(self.log),
+                   self.model, *['user']*user]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, text=True)
         self.port = int(self.process.stdout.readline())
         self.size, self.last, self.lines, self.muted = 0, (0., 0.), [], False
         self.connect()
@@ -207,37 +257,49 @@ class Rig:
         "As a browser does that opens the page."
         until = time.monotonic() + 20
         while True:
-            try: self.socket = websocket.create_connection(f'ws://127.0.0.1:{self.port}/wsDrive' + '?page=1'*(self.which == 'ours'), timeout=5); break
+            try:
+                self.socket = websocket.create_connection(
+                    f'ws://127.0.0.1:{self.port}/wsDrive' + '?page=1'*(self.which == 'ours'), timeout=5)
+                break
             except OSError:
-                if time.monotonic() > until: raise
+                if time.monotonic() > until:
+                    raise
                 time.sleep(.05)
         threading.Thread(target=self.beat, args=(self.socket,), daemon=True).start()
         threading.Thread(target=self.swallow, args=(self.socket,), daemon=True).start()
 
     def swallow(self, socket):
         with contextlib.suppress(Exception):
-            while socket.recv() is not None: pass
+            while socket.recv() is not None:
+                pass
 
     def say(self, **words):
-        with contextlib.suppress(Exception): self.socket.send(json.dumps(words))
+        with contextlib.suppress(Exception):
+            self.socket.send(json.dumps(words))
 
     def beat(self, socket):
         "What a browser sends, 20 times a second."
         with contextlib.suppress(Exception):
             while self.socket is socket:
-                if not self.muted: socket.send(json.dumps(dict(angle=.1, throttle=.3*self.user, **(dict(take=True, ping=1) if self.which == 'ours' else {}))))
+                if not self.muted:
+                    ours = dict(take=True, ping=1) if self.which == 'ours' else {}
+                    socket.send(json.dumps(dict(angle=.1, throttle=.3*self.user, **ours)))
                 time.sleep(.05)
 
     def tell(self, word):
-        with contextlib.suppress(OSError): self.process.stdin.write(word + '\n'); self.process.stdin.flush()
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(word + '\n')
+            self.process.stdin.flush()
 
     def read(self):
         "New lines of the log: (moment, throttle)."
-        if not self.log.exists(): return
+        if not self.log.exists():
+            return
         with open(self.log, 'rb') as f:
             f.seek(self.size)
             whole = f.read().rpartition(b'\n')[0]
-        if not whole: return
+        if not whole:
+            return
         self.size += len(whole) + 1
         for line in whole.split(b'\n'):
             moment, steering, throttle = map(float, line.split())
@@ -248,16 +310,23 @@ class Rig:
         "Get it to drive for a moment; False when it cannot."
         until, since = time.monotonic() + 15, None
         while time.monotonic() < until:
-            if self.process.poll() is not None: return False
+            if self.process.poll() is not None:
+                return False
             self.read()
             now = time.monotonic()
             if self.lines and not self.lines[-1][1] and now - self.lines[-1][0] < .1:
                 since = since or now
-                if now - since > seconds: return True
+                if now - since > seconds:
+                    return True
             else:
                 since = None
-                if self.which == 'ours': self.say(take=True, buttons=dict(release=True)); time.sleep(.05); self.say(buttons=dict(arm=True)); time.sleep(.1)
-                else: self.say(angle=.1, throttle=.3*self.user, drive_mode='user' if self.user else 'local')
+                if self.which == 'ours':
+                    self.say(take=True, buttons=dict(release=True))
+                    time.sleep(.05)
+                    self.say(buttons=dict(arm=True))
+                    time.sleep(.1)
+                else:
+                    self.say(angle=.1, throttle=.3*self.user, drive_mode='user' if self.user else 'local')
             time.sleep(.01)
         return False
 
@@ -267,15 +336,21 @@ class Rig:
             time.sleep(max(began + seconds - time.monotonic(), 0))
             self.read()
             driving = [i for i, (moment, neutral) in enumerate(self.lines) if not neutral]
-            if driving[-1] + 1 < len(self.lines): return max(self.lines[driving[-1] + 1][0] - began, 0)*1e3
+            if driving[-1] + 1 < len(self.lines):
+                return max(self.lines[driving[-1] + 1][0] - began, 0)*1e3
 
     def end(self):
         self.socket.close()
-        with contextlib.suppress(OSError): self.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(OSError):
+            self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
-        try: self.process.wait(5)
-        except subprocess.TimeoutExpired: self.process.kill(); self.process.wait()
-        with contextlib.suppress(OSError): self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
         self.process.stdout.close()
         time.sleep(.1)   # the owner's end
 
@@ -284,29 +359,52 @@ def trial(rig, fault):
     "One fault; ms to neutral, or None."
     user = fault in ('link', 'cut')
     if rig.process is None or rig.process.poll() is not None or rig.user != user or not rig.rolls():
-        if rig.process: rig.end()
+        if rig.process:
+            rig.end()
         rig.start(user)
-        if not rig.rolls(): raise RuntimeError(f'{rig.which} does not drive')
+        if not rig.rolls():
+            raise RuntimeError(f'{rig.which} does not drive')
     time.sleep(random.uniform(0, .1))
     broken, process = Path(f'{rig.log}.fail'), rig.process
     began = time.monotonic()
-    if fault in INSIDE: rig.tell(fault)
-    elif fault == 'link': rig.muted = True
-    elif fault == 'cut': rig.muted = True; rig.socket.sock.close()
-    elif fault == 'page': rig.say(buttons=dict(estop=True)) if rig.which == 'ours' else rig.say(angle=0, throttle=0, drive_mode='user')
-    elif fault == 'signal': process.send_signal(signal.SIGUSR1 if rig.which == 'ours' else signal.SIGINT)
-    elif fault == 'terminated': process.terminate()
-    elif fault == 'killed': process.kill()
-    elif fault == 'standing': process.send_signal(signal.SIGSTOP)
-    elif fault == 'simulator': rig.simulator.process.send_signal(signal.SIGSTOP)
-    elif fault == 'bus': broken.touch(); time.sleep(.06); broken.unlink()
+    if fault in INSIDE:
+        rig.tell(fault)
+    elif fault == 'link':
+        rig.muted = True
+    elif fault == 'cut':
+        rig.muted = True
+        rig.socket.sock.close()
+    elif fault == 'page':
+        if rig.which == 'ours':
+            rig.say(buttons=dict(estop=True))
+        else:
+            rig.say(angle=0, throttle=0, drive_mode='user')
+    elif fault == 'signal':
+        process.send_signal(signal.SIGUSR1 if rig.which == 'ours' else signal.SIGINT)
+    elif fault == 'terminated':
+        process.terminate()
+    elif fault == 'killed':
+        process.kill()
+    elif fault == 'standing':
+        process.send_signal(signal.SIGSTOP)
+    elif fault == 'simulator':
+        rig.simulator.process.send_signal(signal.SIGSTOP)
+    elif fault == 'bus':
+        broken.touch()
+        time.sleep(.06)
+        broken.unlink()
     took = rig.neutral_ms(began)
-    if fault in INSIDE: rig.tell('')
-    if fault == 'simulator': rig.simulator.process.send_signal(signal.SIGCONT)
-    if fault == 'standing': process.send_signal(signal.SIGCONT)
+    if fault in INSIDE:
+        rig.tell('')
+    if fault == 'simulator':
+        rig.simulator.process.send_signal(signal.SIGCONT)
+    if fault == 'standing':
+        process.send_signal(signal.SIGCONT)
     rig.muted = False
-    if took is None: rig.end()
-    elif fault == 'cut': rig.connect()
+    if took is None:
+        rig.end()
+    elif fault == 'cut':
+        rig.connect()
     return took
 
 
@@ -317,9 +415,11 @@ def rigged(which, model):
     try:
         with tempfile.TemporaryDirectory() as d:
             rig = Rig(which, simulator, Path(d)/f'{which}.log', model)
-            try: yield rig
+            try:
+                yield rig
             finally:
-                if rig.process and rig.process.poll() is None: rig.end()
+                if rig.process and rig.process.poll() is None:
+                    rig.end()
     finally:
         simulator.process.send_signal(signal.SIGCONT)
         simulator.process.terminate()
@@ -328,7 +428,8 @@ def rigged(which, model):
 
 def share(which, model, faults):
     "What one rig does: (fault, ms or None) of each."
-    with rigged(which, model) as rig: return [(fault, trial(rig, fault)) for fault in faults]
+    with rigged(which, model) as rig:
+        return [(fault, trial(rig, fault)) for fault in faults]
 
 
 def shares(which, trials, rigs):
@@ -343,7 +444,8 @@ def tell(which, fault, found):
     "A line on the trials of one fault."
     good = [ms for ms in found if ms is not None]
     times = f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''
-    if found: print(f'{which:5} {fault:10} {len(good)}/{len(found)} neutral{times}', flush=True)
+    if found:
+        print(f'{which:5} {fault:10} {len(good)}/{len(found)} neutral{times}', flush=True)
 
 
 def neutral(which, model, trials, rigs):
@@ -352,7 +454,8 @@ def neutral(which, model, trials, rigs):
     print(f'{which:5} {sum(map(len, asked))} trials in {rigs} rigs', flush=True)
     with ProcessPoolExecutor(rigs, multiprocessing.get_context('spawn')) as pool:
         done = [found for part in pool.map(share, [which]*rigs, [model]*rigs, asked) for found in part]
-    for fault in FAULTS: tell(which, fault, [ms for kind, ms in done if kind == fault])
+    for fault in FAULTS:
+        tell(which, fault, [ms for kind, ms in done if kind == fault])
     everything = [ms for _, ms in done if ms is not None]
     p99, worst = (round(float(np.percentile(everything, q)), 1) if everything else None for q in (99, 100))
     unbounded, took_s = len(done) - len(everything), round(time.monotonic() - began, 1)
@@ -367,14 +470,16 @@ def steady(rig, seconds):
     found = json.loads(rig.process.stdout.readline())
     rig.end()
     jitter, overhead = (round(float(np.percentile(found[k], 99)), 3) for k in ('jitter', 'overhead'))
-    print(f'{rig.which:5} {len(found["jitter"])} turns, {found["missed_deadlines"]} missed, jitter p99 {jitter} ms, overhead p99 {overhead} ms', flush=True)
+    print(f'{rig.which:5} {len(found["jitter"])} turns, {found["missed_deadlines"]} missed, '
+          f'jitter p99 {jitter} ms, overhead p99 {overhead} ms', flush=True)
     return dict(missed_deadlines=found['missed_deadlines'], jitter_p99_ms=jitter, overhead_p99_ms=overhead)
 
 
 def bare(seconds):
     from edgecar.car.drive import Clock
     clock = Clock(HZ, 10**5)
-    for _ in range(int(seconds*HZ)): clock.run()
+    for _ in range(int(seconds*HZ)):
+        clock.run()
     return round(float(np.percentile(np.abs(np.diff(clock.moments) - 1/HZ)*1e3, 99)), 3)
 
 
@@ -388,19 +493,24 @@ def main():
     ask.add_argument('--peer-trials', type=int, default=3)
     ask.add_argument('--rigs', type=int, default=3*len(os.sched_getaffinity(0)), help='trials at a time')
     ask.add_argument('--model', default='build/export/pilot.tflite')
-    ask.add_argument('--late-s', type=float, default=0., help='from the exposure of a picture to its delivery')
+    ask.add_argument('--late-s', type=float, default=0.,
+                     help='from the exposure of a picture to its delivery')
     asked = ask.parse_args()
     os.environ[LATE_S] = str(asked.late_s)   # for the rigs, which are processes of their own
-    if not Path(asked.model).is_file(): sys.exit(f'{asked.model}: is not there -> make repro, or --model')
+    if not Path(asked.model).is_file():
+        sys.exit(f'{asked.model}: is not there -> make repro, or --model')
     figures, began = {}, time.monotonic()
     for which, prefix in (('ours', ''), ('peer', 'peer_')):
-        with rigged(which, asked.model) as rig: found = steady(rig, asked.seconds)
+        with rigged(which, asked.model) as rig:
+            found = steady(rig, asked.seconds)
         figures |= {prefix + k: v for k, v in found.items()}
     figures['jitter_bare_p99_ms'] = bare(asked.seconds/3)
     for which, prefix, trials in (('ours', '', asked.trials), ('peer', 'peer_', asked.peer_trials)):
         found = neutral(which, asked.model, trials, asked.rigs) | dict(trials=trials)
         figures |= {prefix + k: v for k, v in found.items()}
-    print(json.dumps(figures | dict(rigs=asked.rigs, late_s=asked.late_s, took_s=round(time.monotonic() - began, 1))))
+    print(json.dumps(figures | dict(rigs=asked.rigs, late_s=asked.late_s,
+                                    took_s=round(time.monotonic() - began, 1))))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -1,11 +1,13 @@
-"""Our pilot beside DonkeyCar's own `linear`, trained by DonkeyCar's own train(), on the same frames in the same run.
+"""Our pilot beside DonkeyCar's own `linear`, trained by DonkeyCar's own train(), on the same frames in the
+same run.
 
     .venv/bin/python benchmarks/pilot.py        # about 20 minutes on 2 cores; --quick: one seed, no folds
 
-Steering errors are means of |steering error|, on frames that no training saw. Training times are wall clock, one process each,
-alternating ours and theirs, on the real tub alone, which has no twin to be corrected in. `joint` is one pilot of the starter and the
-real tub together, by params/joint.yaml, with its rounds. Latencies are medians of single calls, one thread, LiteRT, alternating, from
-the raw frame to the numbers, of the joint pilot's files with all that they get beside the frame.
+Steering errors are means of |steering error|, on frames that no training saw. Training times are wall clock,
+one process each, alternating ours and theirs, on the real tub alone, which has no twin to be corrected in.
+`joint` is one pilot of the starter and the real tub together, by params/joint.yaml, with its rounds.
+Latencies are medians of single calls, one thread, LiteRT, alternating, from the raw frame to the numbers, of
+the joint pilot's files with all that they get beside the frame.
 """
 import argparse
 import json
@@ -33,25 +35,30 @@ def part(rec, fold):
     return split_of(rec, parameters()) if fold is None else folds(len(rec))[fold]
 
 
-def mae(pred, steering): return float(np.abs(pred - steering).mean())
+def mae(pred, steering):
+    return float(np.abs(pred - steering).mean())
 
 
 def train_ours(tub, seed, fold=None, out=None):
-    "Seconds, test MAE, constant's MAE of one training of our recipe for a small tub; the clock stops with a file that ships, if there is `out`."
+    """Seconds, test MAE, constant's MAE of one training of our recipe for a small tub;
+    the clock stops with a file that ships, if there is `out`."""
     from edgecar.pilot.export import tflite
     from edgecar.pilot.train import as_float
     start = time.perf_counter()
     rec = load([tub], bar=False)
     split, y = part(rec, fold), rec.steering
     net, kind, _ = trained(rec, split, small_tub(parameters()), seed=seed)
-    if out: Path(out, 'shipped.tflite').write_bytes(tflite(kind.whole(net)))   # theirs converts one file as well
+    if out:
+        Path(out, 'shipped.tflite').write_bytes(tflite(kind.whole(net)))   # theirs converts one file as well
     seconds = time.perf_counter() - start
     pred = kind.decode([o.numpy() for o in net(as_float(kind.prepare(rec.frames[split.test])))])[:, 0]
-    return dict(seconds=seconds, mae=mae(pred, y[split.test]), constant=mae(np.median(y[split.train]), y[split.test]))
+    return dict(seconds=seconds, mae=mae(pred, y[split.test]),
+                constant=mae(np.median(y[split.train]), y[split.test]))
 
 
 def train_joint(tub, seed, out):
-    "MAE on the real tub's last fifth, and whether the gate is passed, of one file trained on the starter and the real tub together, by the set `joint`."
+    """MAE on the real tub's last fifth, and whether the gate is passed,
+    of one file trained on the starter and the real tub together, by the set `joint`."""
     from edgecar.pilot.export import export
     from edgecar.pilot.runtime import Pilot
     params, start = parameters('joint'), time.perf_counter()
@@ -61,13 +68,16 @@ def train_joint(tub, seed, out):
     seconds = time.perf_counter() - start
     files = export(net, kind, rec.frames[split.train[::40]], out)
     test = split_of(real, params).test
-    pred = Pilot(files['float32']).drive(real.frames[test], real.latency_s[test], real.session[test])[:, 0]   # what it said is what it gets as its past
+    # what it said is what it gets as its past
+    pred = Pilot(files['float32']).drive(real.frames[test], real.latency_s[test], real.session[test])[:, 0]
     verdict = examined(files['float32'], params)   # a float32 file has the net's own numbers: its parity is 0
-    return dict(mae=mae(pred, real.steering[test]), passed=verdict.passed, seconds=seconds, found=verdict.found, files={k: str(v) for k, v in files.items()})
+    return dict(mae=mae(pred, real.steering[test]), passed=verdict.passed, seconds=seconds,
+                found=verdict.found, files={k: str(v) for k, v in files.items()})
 
 
 def train_theirs(tub, seed, out):
-    "The same of donkeycar.pipeline.training.train() with its default configuration, on a tub of the training and validation frames."
+    """The same of donkeycar.pipeline.training.train() with its default configuration,
+    on a tub of the training and validation frames."""
     import random
     import donkeycar.templates.cfg_complete as defaults
     from donkeycar.config import Config
@@ -87,7 +97,8 @@ def train_theirs(tub, seed, out):
     seconds = time.perf_counter() - start
     from edgecar.pilot.runtime import Pilot
     pred = Pilot(f'{out}/linear.tflite').drive(rec.frames[split.test])[:, 0]
-    return dict(seconds=seconds, epochs=len(history['loss']), mae=mae(pred, rec.steering[split.test]), files=dict(float32=f'{out}/linear.tflite'))
+    return dict(seconds=seconds, epochs=len(history['loss']), mae=mae(pred, rec.steering[split.test]),
+                files=dict(float32=f'{out}/linear.tflite'))
 
 
 def copy(tub, to, keep):
@@ -100,7 +111,8 @@ def copy(tub, to, keep):
                 from PIL import Image
                 w.write({**record, 'cam/image_array': np.asarray(Image.open(Path(tub)/'images'/name))})
     for i, number in enumerate(sorted(keep)):   # the writer's new JPEGs give way to the recorded ones
-        shutil.copyfile(Path(tub)/'images'/f'{number}_cam_image_array_.jpg', Path(to)/'images'/f'{i}_cam_image_array_.jpg')
+        shutil.copyfile(Path(tub)/'images'/f'{number}_cam_image_array_.jpg',
+                        Path(to)/'images'/f'{i}_cam_image_array_.jpg')
 
 
 def linear_int8(h5, out, frames):
@@ -112,7 +124,8 @@ def linear_int8(h5, out, frames):
 
 
 def ready_net(path, ours):
-    "A call of one file, frame -> its outputs, with the least conversion that it needs; what comes beside the frame is set too."
+    """A call of one file, frame -> its outputs, with the least conversion that it needs;
+    what comes beside the frame is set too."""
     from ai_edge_litert.interpreter import Interpreter
     net, scale = Interpreter(model_path=path, num_threads=1), np.float32(1/255)
     net.allocate_tensors()
@@ -121,17 +134,21 @@ def ready_net(path, ours):
     beside = [(d['index'], np.zeros(d['shape'], d['dtype'])) for d in inputs if d is not frame]
 
     def call(x):
-        if frame['dtype'] != np.uint8: x = x.astype(np.float32) if ours else x.astype(np.float32)*scale
+        if frame['dtype'] != np.uint8:
+            x = x.astype(np.float32) if ours else x.astype(np.float32)*scale
         net.set_tensor(frame['index'], x[None])
-        for index, zeros in beside: net.set_tensor(index, zeros)
+        for index, zeros in beside:
+            net.set_tensor(index, zeros)
         net.invoke()
-        for o in outputs: net.get_tensor(o)
+        for o in outputs:
+            net.get_tensor(o)
     return call
 
 
 def latencies(files, frames, rounds=9, calls=100):
     "name -> ms from a raw uint8 frame to the outputs: medians over alternating rounds, LiteRT, one thread."
-    nets, times = {name: ready_net(path, name.startswith('ours')) for name, path in files.items()}, {name: [] for name in files}
+    nets = {name: ready_net(path, name.startswith('ours')) for name, path in files.items()}
+    times = {name: [] for name in files}
     for _ in progress(range(rounds), 'latency'):
         for name, call in nets.items():
             for n in range(calls):
@@ -150,7 +167,8 @@ def blocked(tub, seeds):
     return ratios
 
 
-def job(what, tub, **more): return alone(__file__, what=what, tub=str(tub), **more)
+def job(what, tub, **more):
+    return alone(__file__, what=what, tub=str(tub), **more)
 
 
 def main(quick):
@@ -164,12 +182,15 @@ def main(quick):
             for what in runs:
                 (out := Path(d)/f'{what}{seed}').mkdir()
                 runs[what].append(job(what, tub, seed=seed, out=str(out)))
-                print(what, {k: round(v, 3) for k, v in runs[what][-1].items() if k != 'files'}, file=sys.stderr)
+                print(what, {k: round(v, 3) for k, v in runs[what][-1].items() if k != 'files'},
+                      file=sys.stderr)
         joint = job('joint', tub, seed=parameters('joint')['train']['seed'], out=d)
         print('joint', joint, file=sys.stderr)
         ratios = [] if quick else blocked(tub, seeds[:2])
         linear = f'{d}/theirs{seeds[0]}/linear'
-        files = {'ours_int8': joint['files']['int8'], 'ours_float32': joint['files']['float32'], 'linear_float32': f'{linear}.tflite',
+        files = {'ours_int8': joint['files']['int8'],
+                 'ours_float32': joint['files']['float32'],
+                 'linear_float32': f'{linear}.tflite',
                  'linear_int8': linear_int8(f'{linear}.h5', Path(d)/'int8', rec.frames[split.train[::4]])}
         ms = latencies(files, rec.frames[split.test])
     print(json.dumps(report(joint=joint, ratios=ratios, ms=ms, **runs)))
@@ -181,12 +202,15 @@ def report(ours, theirs, joint, ratios, ms):
     med = lambda runs, key: round(statistics.median(r[key] for r in runs), 4)
     return dict(
         steering_mae_tail=med(ours, 'mae'), peer_tail=med(theirs, 'mae'), constant_tail=med(ours, 'constant'),
-        blocked_ratio=round(statistics.mean(ratios), 4) if ratios else None, blocked_ratios=[round(r, 3) for r in ratios],
-        train_s=med(ours, 'seconds'), peer_train_s=med(theirs, 'seconds'), peer_epochs=med(theirs, 'epochs'),
-        train_time_ratio=round(statistics.median(t['seconds']/o['seconds'] for o, t in zip(ours, theirs)), 2), shipped=shipped,
-        latency_ms={k: round(v, 4) for k, v in ms.items()}, latency_ratio=round(ms['linear_float32']/ms[shipped], 2),
-        joint_gate_passed=joint['passed'], joint_steering_mae_tail=round(joint['mae'], 4), joint_train_s=round(joint['seconds'], 1),
-        latency_ratio_float32=round(ms['linear_float32']/ms['ours_float32'], 2), latency_ratio_int8=round(ms['linear_int8']/ms['ours_int8'], 2))
+        blocked_ratio=round(statistics.mean(ratios), 4) if ratios else None,
+        blocked_ratios=[round(r, 3) for r in ratios], train_s=med(ours, 'seconds'),
+        peer_train_s=med(theirs, 'seconds'), peer_epochs=med(theirs, 'epochs'),
+        train_time_ratio=round(statistics.median(t['seconds']/o['seconds'] for o, t in zip(ours, theirs)), 2),
+        shipped=shipped, latency_ms={k: round(v, 4) for k, v in ms.items()},
+        latency_ratio=round(ms['linear_float32']/ms[shipped], 2), joint_gate_passed=joint['passed'],
+        joint_steering_mae_tail=round(joint['mae'], 4), joint_train_s=round(joint['seconds'], 1),
+        latency_ratio_float32=round(ms['linear_float32']/ms['ours_float32'], 2),
+        latency_ratio_int8=round(ms['linear_int8']/ms['ours_int8'], 2))
 
 
 if __name__ == '__main__':
@@ -195,6 +219,10 @@ if __name__ == '__main__':
     ask.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
     args = ask.parse_args()
     try:
-        if args.job: print(json.dumps(dict(ours=train_ours, theirs=train_theirs, joint=train_joint)[args.job.pop('what')](**args.job)))
-        else: main(args.quick)
-    except EdgecarError as e: sys.exit(f'benchmarks/pilot.py: {e}')
+        if args.job:
+            jobs = dict(ours=train_ours, theirs=train_theirs, joint=train_joint)
+            print(json.dumps(jobs[args.job.pop('what')](**args.job)))
+        else:
+            main(args.quick)
+    except EdgecarError as e:
+        sys.exit(f'benchmarks/pilot.py: {e}')

@@ -64,7 +64,8 @@ def digest_of_code():
 
 def make_copy():
     "A copy of the repository as it is now, with its recording, for the runs to work in."
-    if not (ROOT/'data').is_dir(): sys.exit('robust: data/ is not there -> edgecar data get')
+    if not (ROOT/'data').is_dir():
+        sys.exit('robust: data/ is not there -> edgecar data get')
     shutil.rmtree(COPY, ignore_errors=True)
     subprocess.run(['git', 'clone', '--quiet', '--local', '--shared', ROOT, COPY], check=True)
     for name in tracked():
@@ -104,7 +105,8 @@ def run(number):
     for stage in STAGES:
         again = 'repro', '--single-item', '--force', '--no-run-cache', stage
         seconds[stage], code = dvc(*again, machine=how['machine'])
-        if code and stage != 'gate': sys.exit(f'robust: {stage} of run {number} failed, see {KEPT/"log.txt"}')
+        if code and stage != 'gate':
+            sys.exit(f'robust: {stage} of run {number} failed, see {KEPT/"log.txt"}')
     evaluated, trained = read_json(COPY/'metrics/evaluate.json'), read_json(COPY/'metrics/train.json')
     verdicts = judge(evaluated, params['gate'])
     rows = list(csv.DictReader(open(COPY/'build/evaluate/rollouts.csv')))
@@ -132,8 +134,10 @@ cfg.SHOW_PLOT = cfg.PRINT_MODEL_SUMMARY = cfg.CREATE_TF_LITE = False
 fit = tf.keras.Model.fit
 def timed(*args, **more):
     start = time.perf_counter()
-    try: return fit(*args, **more)
-    finally: print('seconds', time.perf_counter() - start)
+    try:
+        return fit(*args, **more)
+    finally:
+        print('seconds', time.perf_counter() - start)
 tf.keras.Model.fit = timed
 from donkeycar.pipeline.training import train
 train(cfg, sys.argv[2], model=sys.argv[1] + '/linear.h5', model_type='linear')
@@ -149,7 +153,8 @@ def peer_epoch_s():
     env = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'}
     done = subprocess.run([sys.executable, '-c', PEER, to, tubs], env=env, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith('seconds ')]
-    if done.returncode or not lines: sys.exit(f'robust: DonkeyCar did not train\n{done.stderr[-3000:]}')
+    if done.returncode or not lines:
+        sys.exit(f'robust: DonkeyCar did not train\n{done.stderr[-3000:]}')
     return float(lines[0].split()[1])
 
 
@@ -180,7 +185,8 @@ def main(count):
     for number in progress(range(count), 'loops'):
         kept = KEPT/f'{code}-{number}.json'
         if not kept.is_file():
-            if number % 5 == 0: peers.append(peer_epoch_s())   # now and then, for the machine's speed drifts
+            if number % 5 == 0:
+                peers.append(peer_epoch_s())   # now and then, for the machine's speed drifts
             write_json(kept, run(number) | dict(peer_epoch_s=peers[-1] if peers else None))
         runs.append(read_json(kept))
         last = runs[-1]

@@ -1,8 +1,11 @@
 """What a frame costs a client of the simulator, and how steady its real-time clock is.
 
-Paced: a client in another process sends a command and reads the whole answer, 160 x 120 JPEG in JSON as the protocol has it, and sends the next: `server_ms_per_frame` is the median time of
-such a round, everything included (command, simulation, camera, encoding, sending, reading); `server_cpu_ms_per_frame` is the server's own share of processor time. Real time, 20 Hz: how far the
-intervals between frames, as they arrive, are from 50 ms, beside those of a loop that does nothing but sleep until the next is due; the two take turns. The last line is JSON.
+Paced: a client in another process sends a command and reads the whole answer, 160 x 120 JPEG in JSON as the
+protocol has it, and sends the next: `server_ms_per_frame` is the median time of such a round, everything
+included (command, simulation, camera, encoding, sending, reading); `server_cpu_ms_per_frame` is the server's
+own share of processor time. Real time, 20 Hz: how far the intervals between frames, as they arrive, are from
+50 ms, beside those of a loop that does nothing but sleep until the next is due; the two take turns. The last
+line is JSON.
 """
 import json
 import os
@@ -38,14 +41,16 @@ class Driver:
         self.line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.answers = self.line.makefile('rb', buffering=1 << 16)
         self.line.sendall(pack('load_scene', scene_name='generated_track'))
-        while not next(self.answers).startswith(b'{"msg_type": "telemetry"'): pass
+        while not next(self.answers).startswith(b'{"msg_type": "telemetry"'):
+            pass
 
     def cpu(self):
         fields = open(f'/proc/{self.process.pid}/stat').read().rsplit(')', 1)[1].split()
         return (int(fields[11]) + int(fields[12]))/os.sysconf('SC_CLK_TCK')
 
     def frame(self):
-        while b'"telemetry"' not in (line := next(self.answers))[:40]: pass
+        while b'"telemetry"' not in (line := next(self.answers))[:40]:
+            pass
         return len(line)
 
     def close(self):
@@ -69,7 +74,8 @@ def paced():
     return statistics.median(walls), statistics.median(cpus)
 
 
-def off(moments): return np.abs(np.diff(moments) - 1/HZ)*1e3
+def off(moments):
+    return np.abs(np.diff(moments) - 1/HZ)*1e3
 
 
 def sleeper():
@@ -101,4 +107,6 @@ turns = [(real(driver), sleeper()) for _ in range(3)]
 driver.close()
 ours, bare = (np.percentile(np.concatenate(side), 99) for side in zip(*turns))
 print(f'real time: p99 {ours:.2f} ms off, a bare sleep loop {bare:.2f} ms')
-print(json.dumps(dict(server_ms_per_frame=round(wall, 3), server_cpu_ms_per_frame=round(cpu, 3), frames_per_s=round(1e3/wall), jitter_p99_ms=round(float(ours), 3), sleep_jitter_p99_ms=round(float(bare), 3))))
+print(json.dumps(dict(server_ms_per_frame=round(wall, 3), server_cpu_ms_per_frame=round(cpu, 3),
+                      frames_per_s=round(1e3/wall), jitter_p99_ms=round(float(ours), 3),
+                      sleep_jitter_p99_ms=round(float(bare), 3))))

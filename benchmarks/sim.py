@@ -1,16 +1,20 @@
-"""The twin's speed beside Gymnasium's CarRacing-v3, which draws a car on a track too: one environment, one core, resets included, every frame read.
+"""The twin's speed beside Gymnasium's CarRacing-v3, which draws a car on a track too: one environment, one
+core, resets included, every frame read.
 
-The twin runs the starter recipe of `params.yaml` (its tracks, halls, lenses, cars, blur, noise), with the expert's commands worked out beforehand, alone or together; CarRacing runs
-its own frames at its own settings with fixed commands. The two take turns, and medians are compared; the last line is JSON:
-steps_per_s and ns_per_pixel of one twin, ratio_carracing, and vector_scaling: steps a second of 16 twins in two processes over those of 16 in one. vector_scaling_32 is the same of 32, whose tables of
-0.4 MB each no longer fit into a cache of 16 MB that others use as well.
+The twin runs the starter recipe of `params.yaml` (its tracks, halls, lenses, cars, blur, noise), with the
+expert's commands worked out beforehand, alone or together; CarRacing runs its own frames at its own settings
+with fixed commands. The two take turns, and medians are compared; the last line is JSON: steps_per_s and
+ns_per_pixel of one twin, ratio_carracing, and vector_scaling: steps a second of 16 twins in two processes
+over those of 16 in one. vector_scaling_32 is the same of 32, whose tables of 0.4 MB each no longer fit into a
+cache of 16 MB that others use as well.
 """
 import json
 import os
 import statistics
 import time
 
-for name in ('OMP_NUM_THREADS', 'NUMBA_NUM_THREADS', 'OPENBLAS_NUM_THREADS'): os.environ.setdefault(name, '1')
+for name in ('OMP_NUM_THREADS', 'NUMBA_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    os.environ.setdefault(name, '1')
 os.environ.setdefault('SDL_VIDEODRIVER', 'dummy')
 
 import gymnasium as gym
@@ -34,12 +38,15 @@ def episodes(recipe, env, n=8):
     "Seeds, options and the expert's commands of `n` episodes: what a replay needs."
     g, found = rng(recipe.seed), []
     for i in range(n):
-        start = dict(seed=int(g.integers(2**31)), options=dict(track=recipe.names[i % len(recipe.names)], station=g.random(), right_m=.2*g.random(), turned_rad=.3*g.random()))
+        start = dict(seed=int(g.integers(2**31)), options=dict(
+            track=recipe.names[i % len(recipe.names)], station=g.random(), right_m=.2*g.random(),
+            turned_rad=.3*g.random()))
         env.reset(**start)
         expert, commands = Expert(env.track, env.vehicle, recipe.pace), []
         for _ in range(recipe.episode):
             commands.append(np.array(expert(env.row), np.float32))
-            if env.step(commands[-1])[2]: break
+            if env.step(commands[-1])[2]:
+                break
         found.append((start, commands))
     return found
 
@@ -64,7 +71,8 @@ def together(recipe, env, n):
         expert = Expert(env.track, env.vehicle, recipe.pace)
         for at in found[:, i]:
             at[:] = expert(env.row)
-            if env.step(at)[2]: break
+            if env.step(at)[2]:
+                break
     return found
 
 
@@ -72,7 +80,8 @@ def vector(cars, plan):
     "Steps a second of all cars together: they begin, and drive a plan."
     start = time.perf_counter()
     cars.reset(seed=1)
-    for commands in plan: read = sum(map(touch, cars.step(commands)[0]))
+    for commands in plan:
+        read = sum(map(touch, cars.step(commands)[0]))
     return plan[..., 0].size/(time.perf_counter() - start)
 
 
@@ -83,7 +92,8 @@ def carracing(env, steps):
     for i in range(steps):
         frame, _, end, cut, _ = env.step(np.array([.1, .2, 0.], np.float32))
         read += touch(frame)
-        if end or cut: env.reset()
+        if end or cut:
+            env.reset()
     return steps/(time.perf_counter() - start)
 
 
@@ -94,8 +104,10 @@ found = episodes(recipe, env)
 single, pairs = [], []
 for i in range(ROUNDS):
     ours, theirs = twin(env, found), carracing(peer, recipe.episode)
-    single.append(ours); pairs.append(ours/theirs)
-    print(f'round {i + 1}: twin {ours:.0f} steps/s, CarRacing-v3 {theirs:.0f} steps/s, ratio {pairs[-1]:.0f}', flush=True)
+    single.append(ours)
+    pairs.append(ours/theirs)
+    print(f'round {i + 1}: twin {ours:.0f} steps/s, CarRacing-v3 {theirs:.0f} steps/s, ratio {pairs[-1]:.0f}',
+          flush=True)
 peer.close()
 
 scaling = {16: [], 32: []}
@@ -105,9 +117,15 @@ for n, found in scaling.items():
     for i in range(ROUNDS):
         a, b = vector(one, plan), vector(two, plan)
         found.append(b/a)
-        print(f'round {i + 1}: {n} twins {a:.0f} steps/s in one process, {b:.0f} in two, {found[-1]:.2f} times', flush=True)
-    one.close(); two.close()
+        print(f'round {i + 1}: {n} twins {a:.0f} steps/s in one process, {b:.0f} in two, '
+              f'{found[-1]:.2f} times', flush=True)
+    one.close()
+    two.close()
 
 steps = statistics.median(single)
-print(json.dumps(dict(steps_per_s=round(steps), ratio_carracing=round(statistics.median(pairs), 1), vector_scaling=round(statistics.median(scaling[16]), 2), vector_scaling_32=round(statistics.median(scaling[32]), 2),
-    ns_per_pixel=round(1e9/steps/(env.observation_space.shape[0]*env.observation_space.shape[1]), 2))))
+height, width = env.observation_space.shape[:2]
+print(json.dumps(dict(
+    steps_per_s=round(steps), ratio_carracing=round(statistics.median(pairs), 1),
+    vector_scaling=round(statistics.median(scaling[16]), 2),
+    vector_scaling_32=round(statistics.median(scaling[32]), 2),
+    ns_per_pixel=round(1e9/steps/(height*width), 2))))

@@ -41,7 +41,8 @@ def settings(params):
 
 
 def small_tub(params):
-    "The same with what suits a tub a tenth as large as the starter, without recoveries, and no twin to be corrected in."
+    """The same with what suits a tub a tenth as large as the starter, without recoveries,
+    and no twin to be corrected in."""
     return params | dict(train=params['train'] | dict(epochs=30, dropout=.3, batch=32, shift=.075, rounds=0))
 
 
@@ -52,12 +53,14 @@ def split_of(rec, params):
 
 
 def trained(rec, split, params, **more):
-    "(net, kind, history) of a training as the flow `train` does it, with its rounds and rehearsals; `more` are fields of Training."
+    """(net, kind, history) of a training as the flow `train` does it, with its rounds and rehearsals;
+    `more` are fields of Training."""
     from edgecar.pilot.correction import corrections
     from edgecar.pilot.rehearsal import rehearsal
     from edgecar.pilot.train import train
     from edgecar.sim.record import Recipe
-    cfg, frames, margin = replace(settings(params), **more), params['train']['round_frames'], params['train']['margin']
+    cfg = replace(settings(params), **more)
+    frames, margin = params['train']['round_frames'], params['train']['margin']
     with Drivers() as drivers:
         rounds = dict()
         if cfg.rounds:
@@ -95,7 +98,9 @@ def real_tub():
 
 
 def alone(file, **job):
-    "What a job of a benchmark prints, in a process of its own, so that no side inherits another's threads or caches."
+    """What a job of a benchmark prints, in a process of its own,
+    so that no side inherits another's threads or caches."""
     done = subprocess.run([sys.executable, file, '--job', json.dumps(job)], text=True, stdout=subprocess.PIPE)
-    if done.returncode: sys.exit(done.returncode)
+    if done.returncode:
+        sys.exit(done.returncode)
     return json.loads(done.stdout.splitlines()[-1])

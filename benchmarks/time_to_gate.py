@@ -1,11 +1,13 @@
-"""Seconds from the starter recording to a pilot that has passed the gate: our recipe, and DonkeyCar's own train() with its default `linear`.
+"""Seconds from the starter recording to a pilot that has passed the gate: our recipe, and DonkeyCar's own
+train() with its default `linear`.
 
     .venv/bin/python benchmarks/time_to_gate.py     # about an hour on 2 cores, nearly all of it DonkeyCar's
 
-Ours is what `dvc repro` does, on clocks that begin with JPEGs on disk: load, train, drive in rounds with corrections, rehearse the
-gate, export every format, sit the gate's exam. Theirs is stopped every few epochs; its best checkpoint so far, converted by DonkeyCar,
-sits the same exam through the same runtime, on the same tracks and at the same latencies. An exam ends when its verdict is sure, ours
-as theirs; a look at its first tracks ends most of theirs in seconds. Their clock stands still meanwhile, but for the one exam that is
+Ours is what `dvc repro` does, on clocks that begin with JPEGs on disk: load, train, drive in rounds with
+corrections, rehearse the gate, export every format, sit the gate's exam. Theirs is stopped every few epochs;
+its best checkpoint so far, converted by DonkeyCar, sits the same exam through the same runtime, on the same
+tracks and at the same latencies. An exam ends when its verdict is sure, ours as theirs; a look at its first
+tracks ends most of theirs in seconds. Their clock stands still meanwhile, but for the one exam that is
 passed. It may take ten times as long as ours, or end by itself; its ratio is then null if it never passed.
 """
 import argparse
@@ -40,9 +42,8 @@ def ours(tubs, out):
     agree = parity(net, kind, files, rec.frames[split.test])
     ships = choose(agree, e['prefer'].split(','), e['bound'])
     verdict = examined(files[ships], params, agree[ships]['steering_mean'])
-    return dict(
-        seconds=time.perf_counter() - start, passed=verdict.passed, gate_s=verdict.seconds, rounds=history[-1]['round'],
-        rollouts=verdict.rollouts, found=verdict.found)
+    return dict(seconds=time.perf_counter() - start, passed=verdict.passed, gate_s=verdict.seconds,
+                rounds=history[-1]['round'], rollouts=verdict.rollouts, found=verdict.found)
 
 
 def looked_at(pilot, params):
@@ -61,12 +62,15 @@ def examining(checkpoint, run, model, cap):
         def on_epoch_end(self, epoch, logs=None):
             super().on_epoch_end(epoch, logs)
             run.update(epochs=epoch + 1, seconds=time.perf_counter() - start - paused)
-            if run['epochs'] % EVERY == 0 or run['seconds'] >= cap: self.sit()
-            if run['passed'] or run['seconds'] >= cap: self.model.stop_training = True   # its own early stop stands
+            if run['epochs'] % EVERY == 0 or run['seconds'] >= cap:
+                self.sit()
+            if run['passed'] or run['seconds'] >= cap:
+                self.model.stop_training = True   # its own early stop stands
 
         def on_train_end(self, logs=None):
             super().on_train_end(logs)
-            if run['exams'][-1:] and run['exams'][-1]['epoch'] == run['epochs']: return
+            if run['exams'][-1:] and run['exams'][-1]['epoch'] == run['epochs']:
+                return
             self.sit()
 
         def sit(self):
@@ -76,14 +80,16 @@ def examining(checkpoint, run, model, cap):
             verdict = looked_at(tflite, params)
             paused += time.perf_counter() - here - verdict.passed*verdict.seconds
             run.update(passed=verdict.passed, seconds=time.perf_counter() - start - paused)
-            exam = dict(epoch=run['epochs'], seconds=round(run['seconds'], 1), rollouts=verdict.rollouts, **verdict.found)
+            exam = dict(epoch=run['epochs'], seconds=round(run['seconds'], 1), rollouts=verdict.rollouts,
+                        **verdict.found)
             run['exams'].append(exam)
             print(exam, file=sys.stderr)
     return Examined
 
 
 def theirs(tubs, out, cap):
-    "Seconds, passed, epochs, what was found at each exam: donkeycar.pipeline.training.train() with its default configuration."
+    """Seconds, passed, epochs, what was found at each exam:
+    donkeycar.pipeline.training.train() with its default configuration."""
     import donkeycar.parts.keras as parts
     import donkeycar.templates.cfg_complete as defaults
     from donkeycar.config import Config
@@ -105,8 +111,9 @@ def main(cap):
         peer = alone(__file__, what='theirs', tubs=tubs, out=d, cap=cap*mine['seconds'])
     passed = mine['passed'] and peer['passed']
     print(json.dumps(dict(
-        ours_s=round(mine['seconds'], 1), ours_passed=mine['passed'], gate_s=round(mine['gate_s'], 1), ours_rounds=mine['rounds'],
-        peer_s=round(peer['seconds'], 1), peer_passed=peer['passed'], peer_epochs=peer['epochs'],
+        ours_s=round(mine['seconds'], 1), ours_passed=mine['passed'], gate_s=round(mine['gate_s'], 1),
+        ours_rounds=mine['rounds'], peer_s=round(peer['seconds'], 1), peer_passed=peer['passed'],
+        peer_epochs=peer['epochs'],
         peer_best_off_track_per_km=min((e['off_track_per_km'] for e in peer['exams']), default=None),
         ratio=round(peer['seconds']/mine['seconds'], 2) if passed else None)))
 
@@ -117,6 +124,9 @@ if __name__ == '__main__':
     ask.add_argument('--job', type=json.loads, help=argparse.SUPPRESS)
     args = ask.parse_args()
     try:
-        if args.job: print(json.dumps(dict(ours=ours, theirs=theirs)[args.job.pop('what')](**args.job)))
-        else: main(args.cap)
-    except EdgecarError as e: sys.exit(f'benchmarks/time_to_gate.py: {e}')
+        if args.job:
+            print(json.dumps(dict(ours=ours, theirs=theirs)[args.job.pop('what')](**args.job)))
+        else:
+            main(args.cap)
+    except EdgecarError as e:
+        sys.exit(f'benchmarks/time_to_gate.py: {e}')

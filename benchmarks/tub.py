@@ -25,7 +25,8 @@ from edgecar.data.toy import toy_tub
 from edgecar.data.tub import TubWriter, find_tubs
 
 PAIRS, RECORDS = 7, 500
-FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float', 'user/mode': 'str'}
+FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float',
+          'user/mode': 'str'}
 
 
 def timed(f, *args):
@@ -47,7 +48,8 @@ def donkey(tub):
     return total % 2**64
 
 
-def ours(tub, cache): return touch(load(tub, cache=cache, bar=False).frames)
+def ours(tub, cache):
+    return touch(load(tub, cache=cache, bar=False).frames)
 
 
 def reading(tub):
@@ -55,13 +57,17 @@ def reading(tub):
     peer, first, cached = [], [], []
     for n in range(PAIRS):
         with tempfile.TemporaryDirectory() as cache:
-            total, ms = timed(donkey, tub); peer.append(ms)
+            total, ms = timed(donkey, tub)
+            peer.append(ms)
             for times in first, cached:
-                same, ms = timed(ours, tub, cache); times.append(ms)
+                same, ms = timed(ours, tub, cache)
+                times.append(ms)
                 assert same == total, 'the two sides have read different pixels'
-        print(f'pair {n + 1}/{PAIRS}: donkeycar {peer[-1]:.0f} ms, ours {first[-1]:.0f} ms, cached {cached[-1]:.0f} ms', file=sys.stderr)
+        print(f'pair {n + 1}/{PAIRS}: donkeycar {peer[-1]:.0f} ms, ours {first[-1]:.0f} ms, '
+              f'cached {cached[-1]:.0f} ms', file=sys.stderr)
     peer, first, cached = map(statistics.median, (peer, first, cached))
-    return dict(first_load_ratio=peer / first, cached_load_ratio=peer / cached, donkeycar_ms=peer, first_ms=first, cached_ms=cached)
+    return dict(first_load_ratio=peer / first, cached_load_ratio=peer / cached, donkeycar_ms=peer,
+                first_ms=first, cached_ms=cached)
 
 
 def writing(frames):
@@ -71,11 +77,13 @@ def writing(frames):
     for _ in range(3):
         with tempfile.TemporaryDirectory() as d:
             theirs = Donkey(f'{d}/donkeycar', list(FIELDS), list(FIELDS.values()))
-            _, ms = timed(lambda: [theirs.run(frames[i % len(frames)], .1, .2, 'user') for i in range(RECORDS)])
+            _, ms = timed(
+                lambda: [theirs.run(frames[i % len(frames)], .1, .2, 'user') for i in range(RECORDS)])
             theirs.close()
             rates['donkeycar'].append(RECORDS / ms * 1e3)
             with TubWriter(f'{d}/ours', FIELDS, FIELDS.values()) as w:
-                _, ms = timed(lambda: [w.write(dict(zip(FIELDS, (frames[i % len(frames)], .1, .2, 'user')))) for i in range(RECORDS)])
+                _, ms = timed(lambda: [w.write(dict(zip(FIELDS, (frames[i % len(frames)], .1, .2, 'user'))))
+                                       for i in range(RECORDS)])
             rates['ours'].append(RECORDS / ms * 1e3)
     return {f'{name}_writes_per_s': statistics.median(r) for name, r in rates.items()}
 
@@ -84,14 +92,21 @@ def main():
     logging.disable()
     with tempfile.TemporaryDirectory() as d:
         there = lambda name: find_tubs(root()/name) if (root()/name).is_dir() else []
-        if found := there('tubs/donkeycar-test-tub'): tub = found[0]
-        elif os.environ.get('EDGECAR_MIRROR'): tub = get('donkeycar-test-tub', to=Path(d)/'tub')
-        elif found := there('data'): tub = found[0]
-        else: tub = toy_tub(Path(d)/'toy', n=1000)
+        if found := there('tubs/donkeycar-test-tub'):
+            tub = found[0]
+        elif os.environ.get('EDGECAR_MIRROR'):
+            tub = get('donkeycar-test-tub', to=Path(d)/'tub')
+        elif found := there('data'):
+            tub = found[0]
+        else:
+            tub = toy_tub(Path(d)/'toy', n=1000)
         recording = load(tub, cache=f'{d}/cache', bar=False)
         print(f'{len(recording)} frames of {tub.name}', file=sys.stderr)
         result = {**reading(tub), **writing(np.array(recording.frames[:100]))}
-    print(json.dumps({'frames': len(recording), 'tub': tub.name, **{k: round(v, 2) for k, v in result.items()}}))
+    print(json.dumps({'frames': len(recording),
+                      'tub': tub.name,
+                      **{k: round(v, 2) for k, v in result.items()}}))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

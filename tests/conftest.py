@@ -8,7 +8,8 @@ donkeycar()   # before a test imports it: its recursion limit would let hostile 
 
 @pytest.fixture(scope='session')
 def tf():
-    "TensorFlow with its threads fixed, which it takes once a process: for every test that builds a net in its own."
+    """TensorFlow with its threads fixed, which it takes once a process:
+    for every test that builds a net in its own."""
     from edgecar.pilot.model import pin_threads, tf
     pin_threads(2)
     return tf

@@ -26,7 +26,8 @@ def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_pat
     theirs = Config()
     theirs.from_pyfile(str(template))
     ours, unread = read(template)
-    plain = lambda x: list(map(plain, x)) if isinstance(x, (list, tuple)) else {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else x
+    plain = (lambda x: list(map(plain, x)) if isinstance(x, (list, tuple))
+             else {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else x)
     assert len(ours) > 10 and {k: v for k, v in ours.items() if plain(getattr(theirs, k)) != v} == {}
     missing = {k for k in vars(theirs) if k.isupper()} - ours.keys()
     assert all(any(name in line for _, line in unread) for name in missing), 'what is not read is told'
@@ -34,19 +35,36 @@ def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_pat
 
 def test_donkeycars_own_configuration_is_a_stock_car():
     heeded, over = changes(TEMPLATES/'cfg_complete.py')
-    assert take_apart(heeded['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0, forward=0, stopped=0, reverse=0) == (
-        '/dev/i2c-1', dict(address=0x40, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370, reverse=220))
-    assert heeded['camera'] == 'v4l2:/dev/video0?width=160&height=120&hz=20' and heeded['gamepad'].startswith('js:/dev/input/js0?layout=xbox')
+    taken = take_apart(heeded['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0, forward=0,
+                       stopped=0, reverse=0)
+    assert taken == ('/dev/i2c-1', dict(address=0x40, steering=1, throttle=0, left=460, right=290,
+                                        forward=500, stopped=370, reverse=220))
+    assert (heeded['camera'] == 'v4l2:/dev/video0?width=160&height=120&hz=20'
+            and heeded['gamepad'].startswith('js:/dev/input/js0?layout=xbox'))
     assert heeded['rate_hz'] == 20 and heeded['mode'] == 'user' and 'imu' not in heeded
     assert heeded['record'] == dict(auto=True, pilots=False)
-    assert 'MAX_EPOCHS' in over[0].split() and not {'AUTO_RECORD_ON_THROTTLE', 'PWM_STEERING_THROTTLE', 'CAMERA_TYPE', 'DRIVE_LOOP_HZ'} & set(over[0].split()) and any('WEB_CONTROL_PORT' in line for line in over[1:])
+    assert ('MAX_EPOCHS' in over[0].split()
+            and not {'AUTO_RECORD_ON_THROTTLE', 'PWM_STEERING_THROTTLE', 'CAMERA_TYPE',
+                     'DRIVE_LOOP_HZ'} & set(over[0].split())
+            and any('WEB_CONTROL_PORT' in line for line in over[1:]))
 
 
 def test_nothing_is_run(myconfig, tmp_path):
     touched = tmp_path/'touched'
-    lines = [f'open({str(touched)!r}, "w")', f'A = open({str(touched)!r}, "w")', f'import os; B = os.system("touch {touched}")', f'def f(x=open({str(touched)!r}, "w")): pass',
-             f'class C: D = open({str(touched)!r}, "w")', f'E = [open({str(touched)!r}, "w") for _ in (1,)]', f'F = f"{{open({str(touched)!r}, chr(119))}}"', f'G = {{**open({str(touched)!r}, "w")}}',
-             f'@open({str(touched)!r}, "w")\ndef g(): pass', f'(H := open({str(touched)!r}, "w"))', f'I: open({str(touched)!r}, "w") = 1', f'J = 1 < open({str(touched)!r}, "w")']
+    lines = [
+        f'open({str(touched)!r}, "w")',
+        f'A = open({str(touched)!r}, "w")',
+        f'import os; B = os.system("touch {touched}")',
+        f'def f(x=open({str(touched)!r}, "w")): pass',
+        f'class C: D = open({str(touched)!r}, "w")',
+        f'E = [open({str(touched)!r}, "w") for _ in (1,)]',
+        f'F = f"{{open({str(touched)!r}, chr(119))}}"',
+        f'G = {{**open({str(touched)!r}, "w")}}',
+        f'@open({str(touched)!r}, "w")\ndef g(): pass',
+        f'(H := open({str(touched)!r}, "w"))',
+        f'I: open({str(touched)!r}, "w") = 1',
+        f'J = 1 < open({str(touched)!r}, "w")',
+    ]
     path = myconfig('\n'.join(lines) + '\nDRIVE_LOOP_HZ = 30\n')
     heeded, over = changes(path)
     assert heeded['rate_hz'] == 30 and len(over) >= len(lines) and not touched.exists()
@@ -58,15 +76,30 @@ def test_any_bytes_are_read_or_refused(tmp_path):
     path = tmp_path/'myconfig.py'
     for n in range(60):
         text = bytearray(template[(at := chance.randrange(len(template) - 2000)):at + 2000])
-        for _ in range(chance.randrange(6)): text[chance.randrange(len(text))] = chance.randrange(256)
+        for _ in range(chance.randrange(6)):
+            text[chance.randrange(len(text))] = chance.randrange(256)
         path.write_bytes(text)
-        try: changes(path, car=bool(n % 2))
-        except EdgecarError: pass
+        try:
+            changes(path, car=bool(n % 2))
+        except EdgecarError:
+            pass
 
 
-@pytest.mark.parametrize('text', ['CAMERA_TYPE = "OAKD"', 'DRIVE_TRAIN_TYPE = "VESC"', 'PWM_STEERING_THROTTLE = {"PWM_THROTTLE_INVERTED": True}', 'DRIVE_LOOP_HZ = 0', 'WEB_INIT_MODE = "fly"', 'HAVE_IMU = 1',
-                                  'PWM_STEERING_THROTTLE = {"PWM_THROTTLE_PIN": "PIGPIO.BCM.13"}', 'IMAGE_DEPTH = 1', 'PWM_STEERING_THROTTLE = []', 'STEERING_CHANNEL = 16'])
+@pytest.mark.parametrize('text', [
+    'CAMERA_TYPE = "OAKD"',
+    'DRIVE_TRAIN_TYPE = "VESC"',
+    'PWM_STEERING_THROTTLE = {"PWM_THROTTLE_INVERTED": True}',
+    'DRIVE_LOOP_HZ = 0',
+    'WEB_INIT_MODE = "fly"',
+    'HAVE_IMU = 1',
+    'PWM_STEERING_THROTTLE = {"PWM_THROTTLE_PIN": "PIGPIO.BCM.13"}',
+    'IMAGE_DEPTH = 1',
+    'PWM_STEERING_THROTTLE = []',
+    'STEERING_CHANNEL = 16',
+])
 def test_another_car_is_refused_and_does_not_matter_to_a_twin(myconfig, text):
     path = myconfig(text)
-    with pytest.raises(EdgecarError, match='is not supported'): changes(path)
-    if not text.startswith(('DRIVE_LOOP', 'WEB')): changes(path, car=False)
+    with pytest.raises(EdgecarError, match='is not supported'):
+        changes(path)
+    if not text.startswith(('DRIVE_LOOP', 'WEB')):
+        changes(path, car=False)

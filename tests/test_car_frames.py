@@ -28,7 +28,9 @@ SIZES = {   # of the camera -> what is done for a pilot of 120x160
 
 class SizedTwin(TwinCamera):
     "The twin's camera, asked for pictures of another size."
-    def __init__(self, *args, size): self.asked, self.given = size, {}; super().__init__(*args)
+    def __init__(self, *args, size):
+        self.asked, self.given = size, {}
+        super().__init__(*args)
 
     def _connect(self):
         height, width = self.asked
@@ -47,7 +49,8 @@ class Seeing:
     "A pilot that keeps what it is given."
     size = 120, 160
 
-    def __init__(self): self.seen = []
+    def __init__(self):
+        self.seen = []
 
     def __call__(self, frame):
         self.seen.append(frame)
@@ -56,7 +59,8 @@ class Seeing:
 
 def armed(folder):
     "A profile that drives by its pilot, and records below a folder."
-    return Profile(mode='local', arm=True, page=dict(port=0), record=dict(folder=f'{folder}/tubs', reserve_mb=0))
+    return Profile(mode='local', arm=True, page=dict(port=0),
+                   record=dict(folder=f'{folder}/tubs', reserve_mb=0))
 
 
 def driven(camera, profile, monkeypatch, caplog, turns):
@@ -94,7 +98,8 @@ def test_the_twin_with_another_camera(size, tmp_path, monkeypatch, caplog):
             camera = lambda owner: SizedTwin(owner, '127.0.0.1', port, 'donkey', size=size)
             profile = replace(armed(tmp_path), camera='twin', actuator='twin', port=port)
             seen, said, _ = driven(camera, profile, monkeypatch, caplog, 180)
-        finally: simulator.kill()
+        finally:
+            simulator.kill()
     assert said['frame_fit'] == SIZES[size] and len(seen) > 10 and {f.shape for f in seen} == {(120, 160, 3)}
     assert seen[-1].mean() > 8, 'it is a picture'
 

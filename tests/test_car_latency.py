@@ -28,8 +28,10 @@ SAME_S = .004   # two clocks' readings beside one write, on a machine that does 
 def simulator():
     "The port of a real simulator, in a process of its own."
     with subprocess.Popen([sys.executable, '-c', SERVE], stdout=subprocess.PIPE, text=True) as process:
-        try: yield int(process.stdout.readline())
-        finally: process.kill()
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
 
 
 class LateCamera(TwinCamera):
@@ -46,13 +48,15 @@ class LateCamera(TwinCamera):
 
     def run_threaded(self):
         due_s = time.monotonic() - self.late_s
-        while len(self.coming) > 1 and self.coming[1][1] <= due_s: self.coming.popleft()
+        while len(self.coming) > 1 and self.coming[1][1] <= due_s:
+            self.coming.popleft()
         return self.coming[0] if self.coming and self.coming[0][1] <= due_s else (None, 0., {})
 
 
 class Counting:
     "A pilot that takes its time, and whose steering says which of its frames it answers."
-    def __init__(self, camera, slow_s=0.): self.camera, self.slow_s, self.frames = camera, slow_s, {}
+    def __init__(self, camera, slow_s=0.):
+        self.camera, self.slow_s, self.frames = camera, slow_s, {}
 
     def __call__(self, frame):
         time.sleep(self.slow_s)
@@ -114,7 +118,8 @@ def test_it_warns_when_it_is_later(examined_ms, outside, simulator, tmp_path, mo
         assert f'the pilot was examined at {examined_ms[0]} to {examined_ms[1]} ms' in text
     text = health.metrics(said)
     assert ('edgecar_latency_outside_examined' in text) is (outside is not None)
-    if outside is not None: assert f'edgecar_latency_outside_examined {int(outside)}' in text
+    if outside is not None:
+        assert f'edgecar_latency_outside_examined {int(outside)}' in text
     assert f'edgecar_frame_to_actuator_seconds{{quantile="0.5"}} {said["latency_p50_ms"]/1e3:.10g}' in text
     assert set(said['stopped']) <= {'frame', 'slow'}, 'a warning is no reason to stop'
 
@@ -135,7 +140,8 @@ def test_a_pilot_is_told_what_is_measured(examined_ms, simulator, tmp_path, monk
     low, high = examined_ms or (50, 300)
     assert pilot.told[0] == .1, 'nothing is measured yet'
     assert low/1e3 <= pilot.told[-1] <= high/1e3
-    if examined_ms is None: assert abs(pilot.told[-1]*1e3 - said['latency_p50_ms']) < 20
+    if examined_ms is None:
+        assert abs(pilot.told[-1]*1e3 - said['latency_p50_ms']) < 20
 
 
 def test_another_pilot_may_come_at_any_moment(caplog):
@@ -143,7 +149,8 @@ def test_another_pilot_may_come_at_any_moment(caplog):
     latency, ended, interval = Latency(), threading.Event(), sys.getswitchinterval()
     def exchange():
         while not ended.is_set():
-            for examined_ms in None, [0, 1]: latency.expect(examined_ms)
+            for examined_ms in None, [0, 1]:
+                latency.expect(examined_ms)
     thread = threading.Thread(target=exchange)
     sys.setswitchinterval(1e-6)
     thread.start()

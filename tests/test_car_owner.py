@@ -1,4 +1,5 @@
-"The owner of the actuator: what reaches the wheels when commands stop, make no sense, or everybody else has died."
+"""The owner of the actuator: what reaches the wheels when commands stop, make no sense,
+or everybody else has died."""
 import json
 import os
 import random
@@ -17,7 +18,9 @@ HOLD_S = .1
 SLACK_S = .15   # of a machine that does other things, too
 
 
-def lines(log): return [tuple(map(float, line.split())) for line in log.read_text().splitlines()]
+def lines(log):
+    return [tuple(map(float, line.split())) for line in log.read_text().splitlines()]
+
 
 def until(true, seconds=10):
     end = time.monotonic() + seconds
@@ -27,7 +30,8 @@ def until(true, seconds=10):
 
 
 @pytest.fixture
-def log(tmp_path): return tmp_path/'wheels.log'
+def log(tmp_path):
+    return tmp_path/'wheels.log'
 
 
 @pytest.fixture
@@ -55,7 +59,8 @@ def test_it_starts_at_once_and_in_neutral(log):
 
 def test_it_imports_nothing_heavy():
     heavy = "{'numpy', 'cv2', 'donkeycar', 'tornado', 'tensorflow', 'edgecar.core'}"
-    subprocess.run([sys.executable, '-c', f'import sys, edgecar.car.owner; assert not {heavy} & set(sys.modules)'], check=True)
+    subprocess.run([sys.executable, '-c',
+                    f'import sys, edgecar.car.owner; assert not {heavy} & set(sys.modules)'], check=True)
 
 
 def test_it_holds_no_longer_than_it_may(owner, log):
@@ -69,12 +74,15 @@ def test_it_holds_no_longer_than_it_may(owner, log):
 
 
 def test_nothing_moves_before_it_is_armed_or_while_it_is_stopped(owner, log):
-    for _ in range(20): owner.run(1., 1.)
+    for _ in range(20):
+        owner.run(1., 1.)
     owner.say('stop', cause='page')
     owner.say('arm')
-    for _ in range(20): owner.run(1., 1.)
+    for _ in range(20):
+        owner.run(1., 1.)
     owner.say('release')
-    for _ in range(20): owner.run(1., 1.)
+    for _ in range(20):
+        owner.run(1., 1.)
     until(lambda: (owner.say(), owner.state['counts'].get('page') == 1 and owner.state['stopped'] == [])[1])
     assert {line[1:] for line in lines(log)} == {(0., 0.)} and len(lines(log)) > 40
 
@@ -84,7 +92,9 @@ def test_a_stop_is_latched_while_commands_go_on(owner, log):
     owner.process.send_signal(signal.SIGUSR1)
     until(lambda: (owner.run(.1, .5), owner.state['stopped'] == ['signal'])[1])
     n = len(lines(log))
-    for _ in range(20): owner.run(.1, .5); time.sleep(.005)
+    for _ in range(20):
+        owner.run(.1, .5)
+        time.sleep(.005)
     assert {line[1:] for line in lines(log)[n:]} == {(0., 0.)}
 
 
@@ -117,8 +127,12 @@ def test_a_broken_bus_is_tried_until_it_answers(owner, log, tmp_path):
 def test_nonsense_changes_nothing_and_does_not_end_it(owner, log):
     noise = random.Random(0)
     for _ in range(2000):
-        raw = noise.choice([noise.randbytes(noise.randrange(1, 300)), json.dumps(noise.choice([[], 1, None, dict(do='drive', steering=9, throttle=1e999, until=1), dict(do='__init__'), dict(do='say'),
-            dict(do='drive', steering=0, throttle='1', until=time.monotonic() + 9), dict(do='stop', cause={}, more=1)])).encode()])
+        raw = noise.choice([
+            noise.randbytes(noise.randrange(1, 300)),
+            json.dumps(noise.choice([
+                [], 1, None, dict(do='drive', steering=9, throttle=1e999, until=1), dict(do='__init__'),
+                dict(do='say'), dict(do='drive', steering=0, throttle='1', until=time.monotonic() + 9),
+                dict(do='stop', cause={}, more=1)])).encode()])
         owner.channel.setblocking(True)
         owner.channel.send(raw)
         owner.channel.setblocking(False)
@@ -129,7 +143,8 @@ def test_nonsense_changes_nothing_and_does_not_end_it(owner, log):
 
 def test_lines_that_are_handed_over_are_not_kept(owner):
     r, w = os.pipe()
-    for _ in range(50): owner.say(lines=[r])
+    for _ in range(50):
+        owner.say(lines=[r])
     until(lambda: len(os.listdir(f'/proc/{owner.process.pid}/fd')) < 12)
     os.close(r), os.close(w)
 
@@ -137,14 +152,18 @@ def test_lines_that_are_handed_over_are_not_kept(owner):
 def test_many_threads_may_speak(owner, log):
     rolls(owner, log)
     threads = [threading.Thread(target=lambda: [owner.run(.1, .5) for _ in range(200)]) for _ in range(4)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert {line[1:] for line in lines(log)} == {(0., 0.), (.1, .5)} and owner.alive
 
 
 def test_what_does_not_exist_is_said(tmp_path):
-    with pytest.raises(EdgecarError, match='steam'): Owner('steam:1')
-    with pytest.raises(EdgecarError, match='No such file'): Owner(f'mock:{tmp_path}/no/such/folder')
+    with pytest.raises(EdgecarError, match='steam'):
+        Owner('steam:1')
+    with pytest.raises(EdgecarError, match='No such file'):
+        Owner(f'mock:{tmp_path}/no/such/folder')
 
 
 LOOP = '''
@@ -153,12 +172,16 @@ from edgecar.car.owner import Owner
 owner = Owner('mock:' + sys.argv[1])
 owner.say('arm')
 print(owner.process.pid, flush=True)
-while True: owner.run(.1, .5); time.sleep(1/60)
+while True:
+    owner.run(.1, .5)
+    time.sleep(1/60)
 '''
 
-@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV], ids=lambda s: s.name)
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM, signal.SIGSEGV],
+                         ids=lambda s: s.name)
 def test_a_loop_that_dies_or_stands(log, how):
-    loop = subprocess.Popen([sys.executable, '-c', LOOP, log], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    loop = subprocess.Popen([sys.executable, '-c', LOOP, log], stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True)
     try:
         owner = int(loop.stdout.readline())
         until(lambda: lines(log)[-1][2] == .5)
@@ -166,7 +189,8 @@ def test_a_loop_that_dies_or_stands(log, how):
         loop.send_signal(how)
         until(lambda: lines(log)[-1][2] == 0)
         assert next(t for t, *out in lines(log)[::-1] if out == [0., 0.]) - died < HOLD_S + SLACK_S
-        if how != signal.SIGSTOP: until(lambda: not os.path.exists(f'/proc/{owner}'))   # and it does not stay for ever
+        if how != signal.SIGSTOP:
+            until(lambda: not os.path.exists(f'/proc/{owner}'))   # and it does not stay for ever
     finally:
         loop.kill()
         loop.wait()

@@ -1,4 +1,5 @@
-"The steering that a pilot is told it gave: in the real loop, on the twin, beside what was answered and what reached the wheels."
+"""The steering that a pilot is told it gave: in the real loop, on the twin,
+beside what was answered and what reached the wheels."""
 import threading
 import time
 from bisect import bisect_right
@@ -22,9 +23,11 @@ class Numbers:
     past_steering, latency_s = LENGTH, .075
 
     def __init__(self, camera, slow_s=0.):
-        self.camera, self.slow_s, self.turns = camera, slow_s, []   # (when the frame was taken, past, steering)
+        # (when the frame was taken, past, steering)
+        self.camera, self.slow_s, self.turns = camera, slow_s, []
 
-    def recall(self, steerings): self.past = steerings
+    def recall(self, steerings):
+        self.past = steerings
 
     def __call__(self, frame):
         time.sleep(self.slow_s)
@@ -50,7 +53,8 @@ class Loop:
     "The real loop, in a thread, on the twin; its driver is the test."
     def __init__(self, port, wheels, monkeypatch, camera=LateCamera, late_s=0., pilot=Numbers, slow_s=0.,
                  examined_ms=None, **profile):
-        monkeypatch.setattr(drive, 'find_camera', lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
+        monkeypatch.setattr(drive, 'find_camera',
+                            lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
         self.V = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0), **profile))
         self.camera = next(entry['part'] for entry in self.V.parts if isinstance(entry['part'], LateCamera))
         self.pilot = pilot(self.camera, slow_s)
@@ -66,7 +70,8 @@ class Loop:
         self.thread.join(30)
 
     @property
-    def status(self): return self.V.mem.get(['status'])[0] or {}
+    def status(self):
+        return self.V.mem.get(['status'])[0] or {}
 
     def hold(self, seconds, **words):
         "Be at the wheel for so long, saying so 20 times a second."
@@ -77,15 +82,18 @@ class Loop:
 
 
 def expected(turns, n):
-    "What the training would have for turn n: the answers to the frames 50, 100, ... ms before, each held until the next."
+    """What the training would have for turn n: the answers to the frames 50, 100, ... ms before,
+    each held until the next."""
     frames = [frame_s for frame_s, *_ in turns]
-    found = [bisect_right(frames, frames[n] - ago*STEP_S + STEP_S/2, hi=n) - 1 for ago in range(LENGTH, 0, -1)]
+    found = [bisect_right(frames, frames[n] - ago*STEP_S + STEP_S/2, hi=n) - 1
+             for ago in range(LENGTH, 0, -1)]
     return [turns[i][2] for i in found]
 
 
 def off_by(turns, settled):
     "By how many answers the past is off, of each steering of each turn from `settled` on."
-    return [round(abs(a - b)*1e4) for n in range(settled, len(turns)) for a, b in zip(turns[n][1], expected(turns, n))]
+    return [round(abs(a - b)*1e4) for n in range(settled, len(turns))
+            for a, b in zip(turns[n][1], expected(turns, n))]
 
 
 RIGS = {   # camera, its delay, the pilot's time, the loop's rate
@@ -100,7 +108,8 @@ RIGS = {   # camera, its delay, the pilot's time, the loop's rate
 
 
 @pytest.mark.parametrize('camera, late_s, slow_s, rate_hz', RIGS.values(), ids=RIGS)
-def test_a_pilot_is_told_its_own_answers(camera, late_s, slow_s, rate_hz, simulator, tmp_path, monkeypatch):   # noqa: F811
+def test_a_pilot_is_told_its_own_answers(
+        camera, late_s, slow_s, rate_hz, simulator, tmp_path, monkeypatch):   # noqa: F811
     patient = Bounds(frame_s=.6, answer_s=.5)   # with neutral now and then there is less to compare
     rig = dict(camera=camera, late_s=late_s, slow_s=slow_s, rate_hz=rate_hz, mode='local', bounds=patient)
     with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
@@ -108,11 +117,12 @@ def test_a_pilot_is_told_its_own_answers(camera, late_s, slow_s, rate_hz, simula
     turns = loop.pilot.turns
     off = off_by(turns, len(turns)//3)
     assert len(off) > 100
-    assert off.count(0) > .7*len(off), Counter(off)                           # on an idle machine it is nearly all of them
+    assert off.count(0) > .7*len(off), Counter(off)   # on an idle machine it is nearly all of them
     assert sum(by <= 1 for by in off) > .9*len(off), Counter(off)
 
 
-def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(simulator, tmp_path, monkeypatch):   # noqa: F811
+def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
+        simulator, tmp_path, monkeypatch):   # noqa: F811
     rig = dict(late_s=.05, mode='user', bounds=Bounds(frame_s=.6, answer_s=.5, link_s=.6))
     with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
         loop.hold(2, angle=-.4, throttle=.2, drive_mode='user')
@@ -128,13 +138,15 @@ def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(simulator, tm
     both = [past for past in pasts[taken_over:taken_back] if -.4 in past and max(past) > 0 and 0 not in past]
     assert both, 'the first commands of the pilot come after the driver\'s'
     assert all(sorted(past) == list(past) for past in both), both
-    assert sum(0 < min(past) and max(past) < .2 for past in pasts[taken_over:taken_back]) > 5, 'then it is its own'
+    assert sum(0 < min(past) and max(past) < .2 for past in pasts[taken_over:taken_back]) > 5, (
+        'then it is its own')
     assert pasts[taken_back:stopped].count((.3,)*LENGTH) > 5
     assert pasts[-1] == (0.,)*LENGTH, 'a car that was stopped was given neutral'
 
 
 def test_what_came_before_is_neutral_when_it_is_armed(simulator, tmp_path, monkeypatch):   # noqa: F811
-    with Loop(simulator, tmp_path/'wheels', monkeypatch, mode='local', bounds=Bounds(frame_s=.6, answer_s=.5)) as loop:
+    with Loop(simulator, tmp_path/'wheels', monkeypatch, mode='local',
+              bounds=Bounds(frame_s=.6, answer_s=.5)) as loop:
         loop.V.page.wheel.buttons.pop('arm', None)
         time.sleep(1.5)
         disarmed = len(loop.pilot.turns)
@@ -162,7 +174,8 @@ def test_a_pilot_drives_a_lap_with_a_late_camera(simulator, tmp_path, monkeypatc
     rig = dict(camera=Laps, late_s=.12, pilot=lambda *_: Pilot(PILOT), mode='local', scene='club', limit=1.)
     with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
         until_s = time.monotonic() + 60
-        while loop.status.get('laps', 0) < 1 and time.monotonic() < until_s: time.sleep(.1)
+        while loop.status.get('laps', 0) < 1 and time.monotonic() < until_s:
+            time.sleep(.1)
     status, road = loop.status, loop.camera.road
     cte_m = [abs(info['cte']) for info in road if 'cte' in info]
     assert status['laps'] >= 1 and max(cte_m) < .4, (status['laps'], max(cte_m))

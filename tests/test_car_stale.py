@@ -1,4 +1,5 @@
-"How old a picture and how slow an answer may be: what is late but steady drives, what stops or becomes later is in neutral in time."
+"""How old a picture and how slow an answer may be: what is late but steady drives,
+what stops or becomes later is in neutral in time."""
 import statistics
 import threading
 import time
@@ -14,7 +15,8 @@ class StoppingCamera(LateCamera):
     "A late camera which can stop, or become later."
     held = None
 
-    def run_threaded(self): return self.held or super().run_threaded()
+    def run_threaded(self):
+        return self.held or super().run_threaded()
 
     def stop(self):
         self.held = super().run_threaded()
@@ -23,7 +25,8 @@ class StoppingCamera(LateCamera):
 
 class HangingPilot:
     "A pilot that takes its time, and then does not come back."
-    def __init__(self, camera, slow_s): self.slow_s, self.hangs, self.over, self.began_s = slow_s, False, threading.Event(), None
+    def __init__(self, camera, slow_s):
+        self.slow_s, self.hangs, self.over, self.began_s = slow_s, False, threading.Event(), None
 
     def __call__(self, frame):
         if self.hangs:
@@ -39,7 +42,8 @@ def outputs(wheels, since_s, until_s=1e99):
     return [(s, steering == 0 == throttle) for s, steering, throttle in lines if since_s <= s < until_s]
 
 
-def neutral_share(wheels, since_s): return statistics.mean(neutral for _, neutral in outputs(wheels, since_s))
+def neutral_share(wheels, since_s):
+    return statistics.mean(neutral for _, neutral in outputs(wheels, since_s))
 
 
 def rolls(wheels):
@@ -59,7 +63,8 @@ def neutral_after(wheels, began_s):
 
 
 @pytest.mark.parametrize('late_s', [.02, .11, .14])
-def test_a_late_camera_drives_and_is_in_neutral_in_time_when_it_stops(late_s, simulator, tmp_path, monkeypatch):   # noqa: F811
+def test_a_late_camera_drives_and_is_in_neutral_in_time_when_it_stops(
+        late_s, simulator, tmp_path, monkeypatch):   # noqa: F811
     wheels, took_s = tmp_path/'wheels', []
     rig = dict(camera=StoppingCamera, late_s=late_s, mode='local')
     with Loop(simulator, wheels, monkeypatch, **rig) as loop:
@@ -93,11 +98,13 @@ def test_a_camera_that_becomes_later_is_stopped_and_named(simulator, tmp_path, m
     assert .05*(max(driven_s) - began_s) < .28 and max(neutral_s) > max(driven_s)
 
 
-EXAMINED = {'within it': ([5, 400], True), 'beyond it': ([5, 100], False), 'of which nothing is known': (None, False)}
+EXAMINED = {'within it': ([5, 400], True), 'beyond it': ([5, 100], False),
+            'of which nothing is known': (None, False)}
 
 
 @pytest.mark.parametrize('examined_ms, drives', EXAMINED.values(), ids=EXAMINED)
-def test_a_slow_steady_pilot_drives_where_that_was_examined(examined_ms, drives, simulator, tmp_path, monkeypatch):   # noqa: F811
+def test_a_slow_steady_pilot_drives_where_that_was_examined(
+        examined_ms, drives, simulator, tmp_path, monkeypatch):   # noqa: F811
     wheels = tmp_path/'wheels'
     rig = dict(mode='local', pilot=HangingPilot, slow_s=.11, examined_ms=examined_ms)
     with Loop(simulator, wheels, monkeypatch, **rig) as loop:
@@ -105,9 +112,11 @@ def test_a_slow_steady_pilot_drives_where_that_was_examined(examined_ms, drives,
         began_s = time.monotonic()
         time.sleep(2)
         share = neutral_share(wheels, began_s)
-        if drives: rolls(wheels)
+        if drives:
+            rolls(wheels)
         loop.pilot.hangs = True
-        while drives and loop.pilot.began_s is None: time.sleep(.001)
+        while drives and loop.pilot.began_s is None:
+            time.sleep(.001)
         took_s = neutral_after(wheels, loop.pilot.began_s) if drives else 0.
         loop.pilot.over.set()
     assert (share < .3) if drives else (share > .9), share

@@ -20,8 +20,10 @@ def clone(tmp_path_factory):
 
 
 def check(repo):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('GIT_', 'MAKE'))} | {'PATH': f'{sys.prefix}/bin:{os.environ["PATH"]}'}
-    return subprocess.run(['make', '-o', 'setup', 'check'], cwd=repo, env=env, capture_output=True, text=True, timeout=250)  # with our environment
+    env = ({k: v for k, v in os.environ.items() if not k.startswith(('GIT_', 'MAKE'))}
+           | {'PATH': f'{sys.prefix}/bin:{os.environ["PATH"]}'})
+    return subprocess.run(['make', '-o', 'setup', 'check'], cwd=repo, env=env, capture_output=True, text=True,
+                          timeout=250)  # with our environment
 
 
 def test_in_step(clone):

@@ -24,10 +24,13 @@ GROUPS = {(): 'doctor score results record drive params data tub sim release',
 @pytest.fixture
 def edgecar(tmp_path):
     "Run the command in a repository of its own: its exit code, output and errors."
-    for name in ['settings.ini', 'dvc.yaml']: (tmp_path/name).touch()
+    for name in ['settings.ini', 'dvc.yaml']:
+        (tmp_path/name).touch()
 
     def run(*args, **env):
-        done = subprocess.run([EDGECAR, *map(str, args)], cwd=tmp_path, env={**os.environ, 'COLUMNS': '200', **env}, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([EDGECAR, *map(str, args)], cwd=tmp_path,
+                              env={**os.environ, 'COLUMNS': '200', **env}, capture_output=True,
+                              text=True, timeout=60)
         assert 'Traceback' not in done.stderr
         return done.returncode, done.stdout, done.stderr
     return run
@@ -37,7 +40,8 @@ def edgecar(tmp_path):
 def test_help(edgecar, group):
     code, out, _ = edgecar(*group, '--help')
     assert code == 0
-    for command in GROUPS[group].split(): assert f'│ {command} ' in out
+    for command in GROUPS[group].split():
+        assert f'│ {command} ' in out
     code, again, err = edgecar(*group)
     assert 'Commands' in again + err, 'without arguments: the same help'
 
@@ -61,7 +65,8 @@ def test_help_comes_at_once(edgecar):
 
 def test_nothing_heavy_is_imported_to_say_so():
     heavy = "{'tensorflow', 'donkeycar', 'cv2', 'numpy', 'matplotlib', 'requests', 'nbdev'}"
-    subprocess.run([sys.executable, '-c', f'import sys, edgecar.cli; assert not {heavy} & set(sys.modules)'], check=True)
+    subprocess.run([sys.executable, '-c', f'import sys, edgecar.cli; assert not {heavy} & set(sys.modules)'],
+                   check=True)
 
 
 def test_completion(edgecar):
@@ -100,8 +105,10 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
     toy_tub(tmp_path/'tubs/toy', n=30)
     code, out, _ = edgecar('tub', 'ls', 'tubs')
     assert code == 0 and out.splitlines()[1].split()[:3] == ['tubs/toy', '30', '0']
-    assert edgecar('tub', 'delete', 'tubs/toy', 3, '10-12')[1].strip() == "Tub('tubs/toy'): 26 records, 4 deleted, 0 faults"
-    assert edgecar('tub', 'restore', 'tubs/toy', '10-12')[1].strip() == "Tub('tubs/toy'): 29 records, 1 deleted, 0 faults"
+    done = edgecar('tub', 'delete', 'tubs/toy', 3, '10-12')
+    assert done[1].strip() == "Tub('tubs/toy'): 26 records, 4 deleted, 0 faults"
+    done = edgecar('tub', 'restore', 'tubs/toy', '10-12')
+    assert done[1].strip() == "Tub('tubs/toy'): 29 records, 1 deleted, 0 faults"
     code, _, err = edgecar('tub', 'delete', 'tubs/toy', 30)
     assert code == 1 and 'has no record 30' in err
 
@@ -111,7 +118,8 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
     code, out, _ = edgecar('tub', 'verify', 'tubs')
     assert code == 1 and 'empty image' in out and out.endswith('1 faults -> edgecar tub repair tubs\n')
     code, out, err = edgecar('tub', 'repair', 'tubs')
-    assert code == 0 and out.startswith('tubs/toy: 1 faults, 1 records dropped into tubs/toy/.quarantine'), err
+    assert (code == 0
+            and out.startswith('tubs/toy: 1 faults, 1 records dropped into tubs/toy/.quarantine')), err
     assert edgecar('tub', 'verify', 'tubs')[0] == 0
 
 
@@ -119,10 +127,12 @@ def test_recording(edgecar, tmp_path):
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 12}')
     assert [edgecar('data', 'get')[1] for _ in range(2)] == ['data: recorded\n', 'data: already there\n']
     code, out, err = edgecar('record', '--tracks', 'club', '--seed', 3, '--workers', 1)
-    assert code == 0 and out.split()[-2:] == [str(tmp_path/'tubs/twin/00_club'), '12'] and 'recording' in err, out + err
+    assert (code == 0 and out.split()[-2:] == [str(tmp_path/'tubs/twin/00_club'), '12']
+            and 'recording' in err), out + err
     assert 'there already' in edgecar('record')[2]
     (tmp_path/'data.dvc').write_text(f'outs:\n- md5: {digest(tmp_path/"data")}\n  path: data\n')
-    assert edgecar('data', 'check', '--workers', 1)[:2] == (0, f'{pinned(tmp_path/"data")}: recorded afresh, the same as data.dvc\n')
+    done = edgecar('data', 'check', '--workers', 1)
+    assert done[:2] == (0, f'{pinned(tmp_path/"data")}: recorded afresh, the same as data.dvc\n')
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 13}')
     code, _, err = edgecar('data', 'check')
     assert code == 1 and 'the first file that differs is 00_oval/' in err
@@ -142,23 +152,27 @@ def test_score(edgecar, tmp_path, tf):
     (tmp_path/'pilot.tflite').write_bytes(tflite(pilot.whole(pilot.net())))
     code, out, err = edgecar('score', 'pilot.tflite', 'tubs')
     rows = dict(line.split() for line in out.splitlines()[1:])
-    assert code == 0 and rows['frames'] == '30' and 0 < float(rows['steering.mae']) < 2 and 'constant.mae' in rows, err
+    assert (code == 0 and rows['frames'] == '30' and 0 < float(rows['steering.mae']) < 2
+            and 'constant.mae' in rows), err
     code, _, err = edgecar('score', 'settings.ini', 'tubs')
     assert code == 1 and 'settings.ini: is not a TFLite file' in err
 
 
 def test_results(edgecar, tmp_path):
     (tmp_path/'metrics').mkdir()
-    (tmp_path/'metrics/evaluate.json').write_text(json.dumps({'steering': {'mae': .123456, 'bins': {'sharp': .5}}, 'frames': 200, 'model': 'edge'}))
+    (tmp_path/'metrics/evaluate.json').write_text(
+        json.dumps({'steering': {'mae': .123456, 'bins': {'sharp': .5}}, 'frames': 200, 'model': 'edge'}))
     (tmp_path/'metrics/train.json').write_text(json.dumps({'epochs': 12}))
-    (tmp_path/'dvc.yaml').write_text('stages: {train: {metrics: [metrics/train.json]}, evaluate: {metrics: [metrics/evaluate.json]}}')
+    (tmp_path/'dvc.yaml').write_text(
+        'stages: {train: {metrics: [metrics/train.json]}, evaluate: {metrics: [metrics/evaluate.json]}}')
     for picture in ['evaluate/score.png', 'train/plots/curve.png']:
         (tmp_path/'build'/picture).parent.mkdir(parents=True)
         (tmp_path/'build'/picture).touch()
     code, out, _ = edgecar('results')
     assert code == 0
     rows = [line.split() for line in out.splitlines()]
-    assert rows[1] == ['train', 'epochs', '12'] and ['evaluate', 'steering.mae', '0.1235'] in rows and ['evaluate', 'steering.bins.sharp', '0.5'] in rows
+    assert (rows[1] == ['train', 'epochs', '12'] and ['evaluate', 'steering.mae', '0.1235'] in rows
+            and ['evaluate', 'steering.bins.sharp', '0.5'] in rows)
     assert ['build/evaluate/score.png'] in rows and ['build/train/plots/curve.png'] in rows
     (tmp_path/'metrics/train.json').write_text('{')
     code, _, err = edgecar('results')
@@ -169,11 +183,13 @@ def test_doctor(edgecar, tmp_path):
     code, out, _ = edgecar('doctor', EDGECAR_MIRROR=str(tmp_path))
     assert code == 0 and f'mirror {tmp_path}' in out
     code, out, _ = edgecar('doctor', 'setup', PATH='/nowhere')
-    assert code == 1 and ['setup', 'LACKS', 'git', '->', 'apt-get', 'install', 'git'] in [line.split() for line in out.splitlines()]
+    assert (code == 1 and ['setup', 'LACKS', 'git', '->', 'apt-get', 'install', 'git']
+            in [line.split() for line in out.splitlines()])
 
 
 def test_doctor_looks_at_the_starter(edgecar, tmp_path):
-    said = lambda: next(line for line in edgecar('doctor', 'train')[1].splitlines() if 'starter recording' in line)
+    said = lambda: next(line for line in edgecar('doctor', 'train')[1].splitlines()
+                        if 'starter recording' in line)
     assert 'ok' in said() and 'not there yet: `make repro`' in said()
     (tmp_path/'data.dvc').write_text('<<<<<<< HEAD')
     assert ' -  ' in said() and '-> data/ is not what data.dvc pins' in said()
@@ -181,10 +197,13 @@ def test_doctor_looks_at_the_starter(edgecar, tmp_path):
 
 def test_ctrl_c(tmp_path):
     "A download from a mirror that takes the connection and never answers."
-    for name in ['settings.ini', 'dvc.yaml']: (tmp_path/name).touch()
+    for name in ['settings.ini', 'dvc.yaml']:
+        (tmp_path/name).touch()
     with socket.create_server(('127.0.0.1', 0)) as mirror:
-        env = {**os.environ, 'EDGECAR_MIRROR': f'http://127.0.0.1:{mirror.getsockname()[1]}', 'NO_PROXY': '127.0.0.1', 'HOME': str(tmp_path)}
-        with subprocess.Popen(['env', '--default-signal=INT', EDGECAR, 'data', 'get', 'hive_cone_avoid'], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as get:
+        env = {**os.environ, 'EDGECAR_MIRROR': f'http://127.0.0.1:{mirror.getsockname()[1]}',
+               'NO_PROXY': '127.0.0.1', 'HOME': str(tmp_path)}
+        with subprocess.Popen(['env', '--default-signal=INT', EDGECAR, 'data', 'get', 'hive_cone_avoid'],
+                              cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as get:
             mirror.settimeout(60)
             mirror.accept()[0].recv(1)  # it has asked
             get.send_signal(signal.SIGINT)

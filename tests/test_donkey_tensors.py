@@ -24,10 +24,20 @@ OUTPUTS = {  # DonkeyCar's kind -> its output layers, steering first
 LAYERS_OF_2020 = dict(zloc='loc', xbehavior_in='behavior_in')   # today's name -> the name of then
 
 
-def tf1(layer, number, ending): return f'{layer}/{ending}'
-def tf22(layer, number, ending): return f'Identity_{number}' if number else 'Identity'
-def tf24(layer, number, ending): return f'StatefulPartitionedCall:{number}'
-def fused(layer, number, ending): return f'model/{layer}/{ending};model/{layer}/MatMul;model/{layer}/Read'
+def tf1(layer, number, ending):
+    return f'{layer}/{ending}'
+
+
+def tf22(layer, number, ending):
+    return f'Identity_{number}' if number else 'Identity'
+
+
+def tf24(layer, number, ending):
+    return f'StatefulPartitionedCall:{number}'
+
+
+def fused(layer, number, ending):
+    return f'model/{layer}/{ending};model/{layer}/MatMul;model/{layer}/Read'
 
 
 STYLES = {  # how a converter named the inputs, and the outputs
@@ -102,7 +112,8 @@ def peer(path, kind, frames, outputs):
             net.set_tensor(detail['index'], x[None])
         net.invoke()
         out = [net.get_tensor(outputs[layer])[0] for layer in OUTPUTS[kind]]
-        if kind == 'memory': past = np.concatenate([past[2:], *out])
+        if kind == 'memory':
+            past = np.concatenate([past[2:], *out])
         said.append((*command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
     return said
 
@@ -147,7 +158,8 @@ def test_what_cannot_be_told_apart_is_refused(name, order, signed, tmp_path):
     inputs, outputs = tensors_of(signed(kind))
     rename = {(inputs | outputs)[layer]: text for layer, text in called.items()}
     path = rewrite(signed(kind), tmp_path/'odd.tflite', rename, order)
-    with pytest.raises(EdgecarError) as e: Pilot(path)
+    with pytest.raises(EdgecarError) as e:
+        Pilot(path)
     assert str(e.value).startswith(f'{path}: ') and why in str(e.value) and 'edgecar convert' in str(e.value)
 
 
@@ -156,7 +168,8 @@ def test_a_classifier_without_a_signature_is_no_pilot(tf, tmp_path):
     net = tf.keras.Model(frame, tf.keras.layers.Dense(10)(tf.keras.layers.GlobalAveragePooling2D()(frame)))
     (whole := tmp_path/'whole.tflite').write_bytes(tf.lite.TFLiteConverter.from_keras_model(net).convert())
     path = rewrite(whole, tmp_path/'bare.tflite', {i: 'Identity' for i in tensors_of(whole)[1].values()})
-    with pytest.raises(EdgecarError, match=r'has the outputs Identity \(1, 10\)'): Pilot(path)
+    with pytest.raises(EdgecarError, match=r'has the outputs Identity \(1, 10\)'):
+        Pilot(path)
 
 
 def test_the_command_line_takes_it(signed, tmp_path):

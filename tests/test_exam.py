@@ -1,4 +1,5 @@
-"The gate's exam decides what it claims to decide: a pilot at half of a bound passes, one at twice the bound fails."
+"""The gate's exam decides what it claims to decide: a pilot at half of a bound passes,
+one at twice the bound fails."""
 import numpy as np
 import pytest
 import yaml
@@ -23,7 +24,8 @@ class Luck:
         self.cte_m, self.excess_m, self.speed, self.driven = cte_m, excess_m, speed, 0
 
     def rate_of(self, d):
-        if d.noise or d.dropped or d.yaw_deg: return self.hard_rate
+        if d.noise or d.dropped or d.yaw_deg:
+            return self.hard_rate
         return self.rate + (self.late_rate if d.latency_s == .15 else 0)
 
     def drive(self, drives, pilot=None, tick=None):
@@ -35,16 +37,16 @@ class Luck:
         late_m = self.excess_m if d.latency_s == .15 else 0.
         cte_m = self.random.normal(self.cte_m + late_m, SPREAD_M) if pilot else self.cte_m
         metres = 1000*KM*(self.random.normal(self.speed, .03) if pilot else 1.)
-        return dict(
-            off_track=int(events), hit=0, stuck=0, metres=metres, laps=4, latency_ms=1000*d.latency_s, cte_mean_m=.03,
-            cte_p95_m=cte_m, speed_mps=1.8, steering_jerk=20., saturated=0.)
+        return dict(off_track=int(events), hit=0, stuck=0, metres=metres, laps=4, latency_ms=1000*d.latency_s,
+                    cte_mean_m=.03, cte_p95_m=cte_m, speed_mps=1.8, steering_jerk=20., saturated=0.)
 
 
 def examined(luck):
     "(rules that are broken, rollouts driven) of the gate's exam."
     e = PARAMS['evaluate']
     drives = exam('gate', e['tracks'], steps=e['steps'], random=e['random'])
-    driving, _ = score('lucky', drives, e['trouble'], sure=lambda found: is_sure(found, BOUNDS), bar=False, drivers=luck)
+    driving, _ = score('lucky', drives, e['trouble'], sure=lambda found: is_sure(found, BOUNDS), bar=False,
+                       drivers=luck)
     return [v.rule for v in judge(dict(driving=driving, parity=0.), BOUNDS) if not v.kept], luck.driven
 
 
@@ -54,7 +56,8 @@ def pilot_at(rule, times, seed):
     lack = (1 - bound)*times   # of what should be 1
     return Luck(seed, **{
         'off_track_per_km': lambda: dict(rate=bound*times),
-        'clean': lambda: dict(rate=-np.log(1 - lack)/KM),   # the share of rollouts without an event of a Poisson process
+        # the share of rollouts without an event of a Poisson process
+        'clean': lambda: dict(rate=-np.log(1 - lack)/KM),
         'speed_ratio': lambda: dict(speed=1 - lack),
         'cte_p95_m': lambda: dict(cte_m=bound*times),
         'worst_latency_per_km': lambda: dict(late_rate=bound*times),
@@ -90,7 +93,8 @@ def test_rules_that_say_the_same_agree():
     for rule in ('off_track_per_km', 'clean'):
         passed = [examined(pilot_at(rule, .5, seed))[0] for seed in range(10)]
         assert sum('off_track_per_km' in broken or 'clean' in broken for broken in passed) <= 1
-        for seed in range(10): assert {'off_track_per_km', 'clean'} <= set(examined(pilot_at(rule, 2., seed))[0])
+        for seed in range(10):
+            assert {'off_track_per_km', 'clean'} <= set(examined(pilot_at(rule, 2., seed))[0])
 
 
 def test_a_sure_verdict_ends_the_exam_early():
@@ -107,9 +111,11 @@ def test_all_is_driven_when_nobody_asks_for_less():
     drives, luck = exam('select', 40), Luck(0)
     found, runs = score('lucky', drives, trouble=10, bar=False, drivers=luck)
     assert (len(runs), luck.driven, found['rollouts']) == (40, 70, 40)
-    assert {ms: x['rollouts'] for ms, x in found['by_latency'].items()} == {'25': 10, '75': 10, '125': 10, '150': 10}
+    rollouts = {ms: x['rollouts'] for ms, x in found['by_latency'].items()}
+    assert rollouts == {'25': 10, '75': 10, '125': 10, '150': 10}
 
 
 def test_what_is_no_pilot_is_said(tmp_path):
     (tmp_path/'text.tflite').write_text('hello')
-    with pytest.raises(EdgecarError, match='not a TFLite file'): score(tmp_path/'text.tflite', exam('select', 4, steps=10), bar=False)
+    with pytest.raises(EdgecarError, match='not a TFLite file'):
+        score(tmp_path/'text.tflite', exam('select', 4, steps=10), bar=False)

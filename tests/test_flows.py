@@ -1,4 +1,5 @@
-"Flows, dvc.yaml and params.yaml say the same thing; a stage depends on exactly the modules its notebook imports."
+"""Flows, dvc.yaml and params.yaml say the same thing;
+a stage depends on exactly the modules its notebook imports."""
 import ast
 import json
 import re
@@ -25,11 +26,14 @@ def imports(source):
     "Files of edgecar that a piece of code imports, relative ones already made absolute."
     found = set()
     for node in ast.walk(ast.parse(source)):
-        names = ([node.module, *(f'{node.module}.{a.name}' for a in node.names)] if isinstance(node, ast.ImportFrom) and node.module
-                 else [a.name for a in node.names] if isinstance(node, ast.Import) else [])
+        names = ([node.module, *(f'{node.module}.{a.name}' for a in node.names)]
+                 if isinstance(node, ast.ImportFrom) and node.module
+                 else [a.name for a in node.names] if isinstance(node, ast.Import)
+                 else [])
         for name in names:
             path = ROOT/(name.replace('.', '/') + '.py')
-            if name.startswith('edgecar') and path.is_file(): found.add(path)
+            if name.startswith('edgecar') and path.is_file():
+                found.add(path)
     return found
 
 
@@ -68,8 +72,10 @@ def test_command_passes_every_parameter_of_its_section_to_its_notebook(stage):
     given = PARAMS.get(stage, {}) | {k: v[0] for k, v in matrix.items()}
     assert [p.name for p in known] == list(given) == re.findall(r'-p (\w+) "?\$', cmd)
     assert all(f'-p {k} ${{{"item" if k in matrix else stage}.{k}}}' in cmd.replace('"', '') for k in given)
-    assert all(p.help and p.inferred_type_name != 'None' for p in known), 'each parameter is typed and explained'
-    for p in known: assert type(ast.literal_eval(p.default)) is type(given[p.name]), p.name
+    assert all(p.help and p.inferred_type_name != 'None' for p in known), (
+        'each parameter is typed and explained')
+    for p in known:
+        assert type(ast.literal_eval(p.default)) is type(given[p.name]), p.name
 
 
 def test_one_notebook_one_stage_in_order():
@@ -77,14 +83,16 @@ def test_one_notebook_one_stage_in_order():
     assert flows == ['0_data.ipynb', *(f'{i}_{s}.ipynb' for i, s in enumerate(FLOWS, 1))]
     for i, stage in enumerate(FLOWS, 1):
         each = ''.join(f'_${{item.{k}}}' for k in STAGES[stage].get('matrix', {}))
-        shape = f'mkdir -p runs && papermill -k python3 -l python --no-progress-bar --log-output nbs/flows/{i}_{stage}.ipynb runs/{i}_{stage}{each}.ipynb '
+        shape = ('mkdir -p runs && papermill -k python3 -l python --no-progress-bar --log-output '
+                 f'nbs/flows/{i}_{stage}.ipynb runs/{i}_{stage}{each}.ipynb ')
         assert STAGES[stage]['cmd'].startswith(shape)
         assert each or {f'metrics/{stage}.json': {'cache': False}} in STAGES[stage]['metrics']
 
 
 def test_the_gate_is_one_command_that_reads_its_section():
     gate = STAGES['gate']
-    assert gate['cmd'] == 'edgecar gate' and gate['params'] == ['prepare', 'train', 'export', 'gate'] and gate['outs'] == ['build/gate']
+    assert (gate['cmd'] == 'edgecar gate' and gate['params'] == ['prepare', 'train', 'export', 'gate']
+            and gate['outs'] == ['build/gate'])
     from edgecar.pilot.gate import RULES
     assert list(PARAMS['gate']) == list(RULES)
     seen, todo = set(), {ROOT/'edgecar/pilot/gate.py', ROOT/'edgecar/pilot/card.py'}
@@ -102,9 +110,11 @@ def test_data_flow_takes_the_recipe_of_params():
 
     from edgecar.sim.record import starter_recipe
     known = _infer_parameters(load_notebook_node(str(ROOT/'nbs/flows/0_data.ipynb')))
-    assert [p.name for p in known] == ['to', *PARAMS['data']] and all(p.help and p.inferred_type_name != 'None' for p in known)
+    assert ([p.name for p in known] == ['to', *PARAMS['data']]
+            and all(p.help and p.inferred_type_name != 'None' for p in known))
     assert all(type(ast.literal_eval(p.default)) is type(PARAMS['data'][p.name]) for p in known[1:])
-    assert asdict(starter_recipe(ROOT)) == PARAMS['data'], 'each number of the recipe is written in params.yaml'
+    assert asdict(starter_recipe(ROOT)) == PARAMS['data'], (
+        'each number of the recipe is written in params.yaml')
 
 
 def test_both_targets_are_bundled():
@@ -113,10 +123,13 @@ def test_both_targets_are_bundled():
 
 
 def test_plots_show_what_the_stages_write():
-    plots = [name for plot in yaml.safe_load((ROOT/'dvc.yaml').read_text())['plots'] for name in ([plot] if isinstance(plot, str) else plot)]
+    plots = [name for plot in yaml.safe_load((ROOT/'dvc.yaml').read_text())['plots']
+             for name in ([plot] if isinstance(plot, str) else plot)]
     outs = [out for stage in STAGES.values() for out in stage.get('outs', [])]
     assert not [name for name in plots if not any(f'{name}/'.startswith(f'{out}/') for out in outs)]
-    assert {'build/train/live/plots/metrics', 'build/evaluate/curvature.csv', 'build/evaluate/rollouts.csv', 'build/evaluate/steering.csv'} <= set(plots)
+    assert {'build/train/live/plots/metrics', 'build/evaluate/curvature.csv', 'build/evaluate/rollouts.csv',
+            'build/evaluate/steering.csv'} <= set(plots)
     for name in plots:   # whose file is written by the stage's notebook, under that name
         stage = name.split('/')[1]
-        assert any(Path(name).stem in source for source in code(notebook(stage))) or name.startswith('build/train/live/'), name
+        assert (any(Path(name).stem in source for source in code(notebook(stage)))
+                or name.startswith('build/train/live/')), name

@@ -22,14 +22,17 @@ from edgecar.data.tub import TubWriter, delete
 
 
 @pytest.fixture
-def tub(tmp_path): return toy_tub(tmp_path/'tub', n=40)
+def tub(tmp_path):
+    return toy_tub(tmp_path/'tub', n=40)
 
 
 @pytest.fixture
-def cache(tmp_path): return tmp_path/'cache'
+def cache(tmp_path):
+    return tmp_path/'cache'
 
 
-def image(tub, i): return tub/'images'/f'{i}_cam_image_array_.jpg'
+def image(tub, i):
+    return tub/'images'/f'{i}_cam_image_array_.jpg'
 
 
 def encoded(mode='RGB', kind='JPEG', size=(160, 120), seed=0, **kw):
@@ -39,10 +42,12 @@ def encoded(mode='RGB', kind='JPEG', size=(160, 120), seed=0, **kw):
     return out.getvalue()
 
 
-def by_pil(data): return np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
+def by_pil(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
 
 
-@pytest.mark.parametrize('kw', [dict(quality=q, subsampling=s, progressive=p) for q in (10, 75, 100) for s in (0, 1, 2) for p in (False, True)], ids=str)
+@pytest.mark.parametrize('kw', [dict(quality=q, subsampling=s, progressive=p) for q in (10, 75, 100)
+                                for s in (0, 1, 2) for p in (False, True)], ids=str)
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
 @pytest.mark.parametrize('size', [(160, 120), (161, 117), (8, 8), (1, 1)], ids=str)
 def test_pixels_are_pils(mode, kw, size):
@@ -52,7 +57,8 @@ def test_pixels_are_pils(mode, kw, size):
 
 def test_a_turned_picture_stays_as_it_lies():
     "PIL, and so donkeycar, does not follow the camera's note on which side is up."
-    exif = Image.Exif(); exif[0x0112] = 6
+    exif = Image.Exif()
+    exif[0x0112] = 6
     data = encoded(exif=exif)
     assert (pixels(data) == by_pil(data)).all()
 
@@ -60,7 +66,8 @@ def test_a_turned_picture_stays_as_it_lies():
 def test_every_cut_of_a_jpeg_is_seen():
     data = encoded()
     for n in range(0, len(data) - 1, 97):
-        with pytest.raises(Bad): pixels(data[:n])
+        with pytest.raises(Bad):
+            pixels(data[:n])
 
 
 def test_any_bytes_are_bad_or_a_picture(capfd):
@@ -68,29 +75,36 @@ def test_any_bytes_are_bad_or_a_picture(capfd):
     data, chance = bytearray(encoded()), np.random.default_rng(0)
     for _ in range(200):
         broken = bytearray(data)
-        for i in chance.integers(0, len(data), 20): broken[i] = chance.integers(256)
-        try: assert pixels(bytes(broken)).dtype == np.uint8
-        except Bad as e: assert e.kind == 'broken image'
+        for i in chance.integers(0, len(data), 20):
+            broken[i] = chance.integers(256)
+        try:
+            assert pixels(bytes(broken)).dtype == np.uint8
+        except Bad as e:
+            assert e.kind == 'broken image'
 
 
 def test_three_records_are_a_tub(tmp_path, cache):
     r = load(toy_tub(tmp_path/'t', n=3), cache=cache, bar=False)
-    assert len(r) == 3 and r.frames.shape == (3, 120, 160, 3) and r.index.tolist() == [0, 1, 2] and r.skipped == ()
+    assert (len(r) == 3 and r.frames.shape == (3, 120, 160, 3) and r.index.tolist() == [0, 1, 2]
+            and r.skipped == ())
 
 
 def test_what_a_load_gives(tub, cache):
     r = load(str(tub), cache=cache, bar=False)
     assert (r.frames == np.stack([by_pil(image(tub, i).read_bytes()) for i in range(40)])).all()
-    assert [x.dtype for x in (r.frames, r.steering, r.throttle, r.index, r.session, r.time_ms)] == [np.uint8, np.float32, np.float32, np.int64, np.int32, np.int64]
+    assert ([x.dtype for x in (r.frames, r.steering, r.throttle, r.index, r.session, r.time_ms)]
+            == [np.uint8, np.float32, np.float32, np.int64, np.int32, np.int64])
     assert isinstance(r.frames, np.memmap)
-    with pytest.raises(ValueError): r.frames[0] = 0
+    with pytest.raises(ValueError):
+        r.frames[0] = 0
     assert np.diff(r.time_ms).tolist() == [50] * 39
 
 
 def test_several_tubs_in_a_row(tmp_path, cache):
     a, b = toy_tub(tmp_path/'a', n=5, sessions=2), toy_tub(tmp_path/'b', n=4, seed=1)
     r = load([a, b], cache=cache, bar=False)
-    assert r.index.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3] and r.session.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    assert (r.index.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+            and r.session.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2])
     assert r.key not in (load([b, a], cache=cache, bar=False).key, load(a, cache=cache, bar=False).key)
 
 
@@ -98,18 +112,22 @@ def test_deleted_records_are_left_out(tub, cache):
     first = load(tub, cache=cache, bar=False)
     delete(tub, [0, 7])
     second = load(tub, cache=cache, bar=False)
-    assert second.index.tolist() == [i for i in range(40) if i not in (0, 7)] and second.skipped == () and second.key != first.key
+    assert (second.index.tolist() == [i for i in range(40) if i not in (0, 7)] and second.skipped == ()
+            and second.key != first.key)
 
 
 def test_grey_and_four_channels_become_three(tub, cache):
-    for i, (mode, kind) in enumerate([('L', 'JPEG'), ('CMYK', 'JPEG'), ('RGBA', 'PNG'), ('LA', 'PNG'), ('P', 'PNG')]): image(tub, i).write_bytes(encoded(mode, kind))
+    for i, (mode, kind) in enumerate(
+            [('L', 'JPEG'), ('CMYK', 'JPEG'), ('RGBA', 'PNG'), ('LA', 'PNG'), ('P', 'PNG')]):
+        image(tub, i).write_bytes(encoded(mode, kind))
     r = load(tub, cache=cache, bar=False)
     assert len(r) == 40 and all((r.frames[i] == by_pil(image(tub, i).read_bytes())).all() for i in range(5))
     assert (r.frames[0][..., 0] == r.frames[0][..., 2]).all()
 
 
 def test_frames_of_another_size_are_fitted_counted_and_said(tub, cache):
-    for i in range(25): image(tub, i).write_bytes(encoded(size=(320, 240)))
+    for i in range(25):
+        image(tub, i).write_bytes(encoded(size=(320, 240)))
     image(tub, 25).write_bytes(encoded(size=(224, 224)))
     for _ in range(2):   # fresh, then from the cache
         r = load(tub, cache=cache, bar=False)
@@ -138,12 +156,18 @@ def test_a_fitted_frame_keeps_what_is_in_the_middle_and_its_shape(found):
 
 def test_other_sizes_are_cached_apart(tmp_path, cache):
     tub = toy_tub(tmp_path/'t', n=5, size=(61, 83))
-    for _ in range(2): assert load(tub, size=(61, 83), cache=cache, bar=False).frames.shape == (5, 61, 83, 3)
+    for _ in range(2):
+        assert load(tub, size=(61, 83), cache=cache, bar=False).frames.shape == (5, 61, 83, 3)
 
 
 @pytest.mark.parametrize('harm, kind', [
-    (lambda p: p.write_bytes(b''), 'empty image'), (lambda p: os.truncate(p, 800), 'broken image'), (lambda p: p.unlink(), 'missing image'),
-    (lambda p: p.write_text('no picture'), 'broken image'), (lambda p: (p.unlink(), p.mkdir()), 'broken image'), (lambda p: (p.unlink(), p.symlink_to('nowhere')), 'missing image')])
+    (lambda p: p.write_bytes(b''), 'empty image'),
+    (lambda p: os.truncate(p, 800), 'broken image'),
+    (lambda p: p.unlink(), 'missing image'),
+    (lambda p: p.write_text('no picture'), 'broken image'),
+    (lambda p: (p.unlink(), p.mkdir()), 'broken image'),
+    (lambda p: (p.unlink(), p.symlink_to('nowhere')), 'missing image'),
+])
 def test_one_bad_record_never_stops_a_load(tub, cache, harm, kind):
     harm(image(tub, 11))
     for _ in range(2):   # fresh, then from the cache
@@ -153,7 +177,9 @@ def test_one_bad_record_never_stops_a_load(tub, cache, harm, kind):
         assert (r.frames[11] == by_pil(image(tub, 12).read_bytes())).all()
 
 
-@pytest.mark.parametrize('changes', [{'user/angle': float('nan')}, {'user/angle': 2}, {'user/throttle': None}, {'_timestamp_ms': 'noon'}, {'_timestamp_ms': 10**30}, {'_index': 10**30}, {'_session_id': ['odd']}, {'cam/image_array': 7}])
+@pytest.mark.parametrize('changes', [{'user/angle': float('nan')}, {'user/angle': 2}, {'user/throttle': None},
+                                     {'_timestamp_ms': 'noon'}, {'_timestamp_ms': 10**30}, {'_index': 10**30},
+                                     {'_session_id': ['odd']}, {'cam/image_array': 7}])
 def test_odd_values_are_skipped_or_taken_never_fatal(tub, cache, changes):
     file = tub/'catalog_0.catalog'
     lines = file.read_text().splitlines()
@@ -164,13 +190,19 @@ def test_odd_values_are_skipped_or_taken_never_fatal(tub, cache, changes):
 
 
 def test_nothing_usable_says_so(tub, tmp_path, cache):
-    for i in range(40): image(tub, i).write_bytes(b'no')
-    with pytest.raises(EdgecarError, match='no usable record, 40 are faulty'): load(tub, cache=cache, bar=False)
-    with TubWriter(tmp_path/'empty', ['user/angle'], ['float'], sync_s=None): pass
-    with pytest.raises(EdgecarError, match='no usable record'): load(tmp_path/'empty', cache=cache, bar=False)
-    with pytest.raises(EdgecarError, match='not a tub'): load(tmp_path/'nowhere', cache=cache, bar=False)
+    for i in range(40):
+        image(tub, i).write_bytes(b'no')
+    with pytest.raises(EdgecarError, match='no usable record, 40 are faulty'):
+        load(tub, cache=cache, bar=False)
+    with TubWriter(tmp_path/'empty', ['user/angle'], ['float'], sync_s=None):
+        pass
+    with pytest.raises(EdgecarError, match='no usable record'):
+        load(tmp_path/'empty', cache=cache, bar=False)
+    with pytest.raises(EdgecarError, match='not a tub'):
+        load(tmp_path/'nowhere', cache=cache, bar=False)
     shutil.rmtree(tub/'images')
-    with pytest.raises(EdgecarError, match='no usable record'): load(tub, cache=cache, bar=False)
+    with pytest.raises(EdgecarError, match='no usable record'):
+        load(tub, cache=cache, bar=False)
 
 
 # The cache
@@ -180,7 +212,8 @@ def frames_file(cache):
     return file
 
 
-def inode(cache): return frames_file(cache).stat().st_ino
+def inode(cache):
+    return frames_file(cache).stat().st_ino
 
 
 def test_the_second_load_decodes_nothing(tub, cache):
@@ -204,14 +237,21 @@ def test_a_changed_frame_is_noticed(tub, cache):
 
 
 @pytest.mark.parametrize('harm', [
-    lambda p: os.truncate(p, p.stat().st_size - 1), lambda p: os.truncate(p, 57600), lambda p: os.truncate(p, 0), lambda p: p.unlink(),
-    lambda p: p.write_bytes(bytes(p.stat().st_size)), lambda p: p.write_bytes(b'\1' + p.read_bytes()[1:]),
-    lambda p: p.with_suffix('.json').write_text('{'), lambda p: p.with_suffix('.json').unlink(),
-    lambda p: [x.write_text('[]') for x in p.parent.glob('*.json')]])
+    lambda p: os.truncate(p, p.stat().st_size - 1),
+    lambda p: os.truncate(p, 57600),
+    lambda p: os.truncate(p, 0),
+    lambda p: p.unlink(),
+    lambda p: p.write_bytes(bytes(p.stat().st_size)),
+    lambda p: p.write_bytes(b'\1' + p.read_bytes()[1:]),
+    lambda p: p.with_suffix('.json').write_text('{'),
+    lambda p: p.with_suffix('.json').unlink(),
+    lambda p: [x.write_text('[]') for x in p.parent.glob('*.json')],
+])
 def test_a_damaged_cache_is_made_again(tub, cache, harm):
     expected = np.array(load(tub, cache=cache, bar=False).frames)
     harm(frames_file(cache))
-    for _ in range(2): assert (load(tub, cache=cache, bar=False).frames == expected).all()
+    for _ in range(2):
+        assert (load(tub, cache=cache, bar=False).frames == expected).all()
 
 
 def test_the_environment_names_the_cache(tub, cache, monkeypatch):
@@ -221,8 +261,12 @@ def test_the_environment_names_the_cache(tub, cache, monkeypatch):
 
 
 def test_two_processes_at_once(tub, cache):
-    code = 'import sys; from edgecar.data.frames import load; r = load(sys.argv[1], cache=sys.argv[2], bar=False); print(r.key, int(r.frames.sum()))'
-    with ThreadPoolExecutor(4) as pool: said = set(pool.map(lambda _: subprocess.run([sys.executable, '-c', code, tub, cache], check=True, capture_output=True, text=True).stdout, range(4)))
+    code = ('import sys; from edgecar.data.frames import load; '
+            'r = load(sys.argv[1], cache=sys.argv[2], bar=False); print(r.key, int(r.frames.sum()))')
+    with ThreadPoolExecutor(4) as pool:
+        command = [sys.executable, '-c', code, tub, cache]
+        run = lambda _: subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        said = set(pool.map(run, range(4)))
     assert len(said) == 1 and len(list(cache.iterdir())) == 3
 
 
@@ -235,14 +279,19 @@ def test_ctrl_c_leaves_no_piece(tmp_path, cache):
     tub = toy_tub(tmp_path/'t', n=30)
     with TubWriter(tub, sync_s=None) as w:
         data = image(tub, 0).read_bytes()
-        for _ in range(600): w.write({'cam/image_array': data, 'user/angle': 0., 'user/throttle': 0.})
-    code = 'import sys; from edgecar.data.frames import load; load(8 * [sys.argv[1]], cache=sys.argv[2], bar=False)'   # half a second of decoding
-    with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', code, tub, cache], stderr=subprocess.PIPE, text=True) as p:
+        for _ in range(600):
+            w.write({'cam/image_array': data, 'user/angle': 0., 'user/throttle': 0.})
+    code = ('import sys; from edgecar.data.frames import load; '
+            'load(8 * [sys.argv[1]], cache=sys.argv[2], bar=False)')   # half a second of decoding
+    with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', code, tub, cache],
+                          stderr=subprocess.PIPE, text=True) as p:
         try:
-            while p.poll() is None and not list(cache.glob('.*.tmp')): time.sleep(.001)   # until it has begun
+            while p.poll() is None and not list(cache.glob('.*.tmp')):
+                time.sleep(.001)   # until it has begun
             p.send_signal(signal.SIGINT)
             _, said = p.communicate(timeout=60)
-        finally: p.kill()
+        finally:
+            p.kill()
     assert p.returncode != 0 and 'KeyboardInterrupt' in said
     assert list(cache.iterdir()) == []
     assert len(load(tub, cache=cache, bar=False)) == 630
@@ -253,8 +302,10 @@ import sys
 from pathlib import Path
 from edgecar.core import EdgecarError
 from edgecar.data.frames import Source, fit_frame, load
-try: load(sys.argv[1], cache=sys.argv[2], bar=False)
-except EdgecarError as e: print(e)
+try:
+    load(sys.argv[1], cache=sys.argv[2], bar=False)
+except EdgecarError as e:
+    print(e)
 print(len(list(Path(sys.argv[2]).iterdir())))
 '''
 
@@ -267,13 +318,20 @@ def told_no_room(done):
 def test_a_full_disk(tub, cache):
     "A real file system of 1 MB, where 40 frames need 2.3."
     cache.mkdir()
-    mount = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', 'mount -t tmpfs -o size=1m tmpfs "$2" && exec "$0" -c "$3" "$1" "$2"']
-    if not shutil.which('unshare') or subprocess.run([*mount[:4], 'sh', '-c', 'mount -t tmpfs -o size=1m tmpfs "$0"', cache], capture_output=True).returncode:
-        mount = ['sh', '-c', 'ulimit -f 2048; exec "$0" -c "$3" "$1" "$2"']   # no such right here: a limit of 1 MB a file (in blocks of 512 bytes) instead
-    told_no_room(subprocess.run([*mount, sys.executable, tub, cache, FULL], capture_output=True, text=True, check=True))
+    mount = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c',
+             'mount -t tmpfs -o size=1m tmpfs "$2" && exec "$0" -c "$3" "$1" "$2"']
+    if not shutil.which('unshare') or subprocess.run(
+            [*mount[:4], 'sh', '-c', 'mount -t tmpfs -o size=1m tmpfs "$0"', cache],
+            capture_output=True).returncode:
+        # no such right here: a limit of 1 MB a file (in blocks of 512 bytes) instead
+        mount = ['sh', '-c', 'ulimit -f 2048; exec "$0" -c "$3" "$1" "$2"']
+    told_no_room(subprocess.run([*mount, sys.executable, tub, cache, FULL], capture_output=True, text=True,
+                                check=True))
     assert len(load(tub, cache=cache, bar=False)) == 40
 
 
 def test_a_file_too_large(tub, cache):
-    code = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, resource.RLIM_INFINITY))' + FULL
-    told_no_room(subprocess.run([sys.executable, '-c', code, tub, cache], capture_output=True, text=True, check=True))
+    code = ('import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, resource.RLIM_INFINITY))'
+            + FULL)
+    told_no_room(subprocess.run([sys.executable, '-c', code, tub, cache], capture_output=True, text=True,
+                                check=True))

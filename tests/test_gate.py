@@ -1,4 +1,5 @@
-"The gate lets a pilot through that drives, and none that does not: constant, mirrored, undertrained, wrongly quantised. Each drives the twin as the file it is."
+"""The gate lets a pilot through that drives, and none that does not: constant, mirrored, undertrained,
+wrongly quantised. Each drives the twin as the file it is."""
 import subprocess
 import sys
 import time
@@ -20,8 +21,8 @@ from edgecar.pilot.runtime import Pilot
 from edgecar.sim.record import Recipe, record
 
 BOUNDS = dict(   # a small exam cannot prove as much as that of params.yaml
-    off_track_per_km=20., clean=.75, speed_ratio=.8, cte_p95_m=.2, worst_latency_per_km=150., worst_latency_cte_excess_m=.2,
-    worst_latency_speed_ratio=.7, troubled_per_km=40., parity=.02)
+    off_track_per_km=20., clean=.75, speed_ratio=.8, cte_p95_m=.2, worst_latency_per_km=150.,
+    worst_latency_cte_excess_m=.2, worst_latency_speed_ratio=.7, troubled_per_km=40., parity=.02)
 DRIVES = exam('select', 8, steps=500)
 
 
@@ -35,7 +36,8 @@ def trained(tmp_path_factory):
     split = tail(rec.session, val=.08)
     cfg = Training(epochs=6, rounds=2, round_epochs=4, dropout=.1)
     correct = corrections(recipe, 1, 1500, bar=False)
-    moment = train(rec, replace(split, train=split.train[:64]), replace(cfg, epochs=1, rounds=0), bar=False)[:2]
+    moment = train(rec, replace(split, train=split.train[:64]), replace(cfg, epochs=1, rounds=0),
+                   bar=False)[:2]
     return folder, rec, split, train(rec, split, cfg, bar=False, correct=correct)[:2], moment
 
 
@@ -57,7 +59,8 @@ def steered(whole, by):
 def blank(shape):
     "Ranges from blank frames, of a pilot that never steered."
     beside = dict(past_steering=np.zeros((1, 5), np.float32), latency_s=np.zeros((1, 1), np.float32))
-    return [dict(frame=np.full((1, *shape), level, np.float32), **beside) for level in np.repeat([0, 255], 10)]
+    return [dict(frame=np.full((1, *shape), level, np.float32), **beside)
+            for level in np.repeat([0, 255], 10)]
 
 
 def broken(path, parity=0.):
@@ -76,8 +79,10 @@ def test_a_pilot_that_drives_passes(trained):
 def test_a_bad_pilot_fails(trained, name):
     folder, rec, split, (net, kind), (moment, _) = trained
     model, calibrate = kind.whole(moment if name == 'undertrained' else net), None
-    if name in ('constant', 'mirrored'): model = steered(model, dict(constant=0, mirrored=-1)[name])
-    if name == 'wrongly quantised': calibrate = blank(rec.frames.shape[1:])
+    if name in ('constant', 'mirrored'):
+        model = steered(model, dict(constant=0, mirrored=-1)[name])
+    if name == 'wrongly quantised':
+        calibrate = blank(rec.frames.shape[1:])
     rules, driving = broken(ship(folder, name.split()[0], model, calibrate))
     assert 'off_track_per_km' in rules and 'clean' in rules, driving
 
@@ -90,10 +95,12 @@ def test_the_same_seed_gives_the_same_numbers(trained):
 
 
 def test_a_killed_process_is_said_and_none_stays():
-    code = "from edgecar.pilot.exam import exam; from edgecar.pilot.rollout import drive_all; drive_all(exam('select', 500), workers=2, bar=False)"
+    code = ("from edgecar.pilot.exam import exam; from edgecar.pilot.rollout import drive_all; "
+            "drive_all(exam('select', 500), workers=2, bar=False)")
     with subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True) as p:
         until, children = time.monotonic() + 60, []
-        while len(children) < 2 and time.monotonic() < until: children = psutil.Process(p.pid).children()
+        while len(children) < 2 and time.monotonic() < until:
+            children = psutil.Process(p.pid).children()
         children[0].kill()
         said = p.communicate(timeout=60)[1]
     assert p.returncode == 1 and 'a process that drives was ended' in said
@@ -108,11 +115,13 @@ def test_a_training_that_misses_its_budget_says_by_how_much(trained):
     impossible = BOUNDS | dict(cte_p95_m=.001)
     with Drivers(2) as drivers:
         rehearse = rehearsal(impossible, drivers, tracks=8, trouble=2, steps=200)
-        few, correct = replace(split, train=split.train[:256]), corrections(Recipe('donkey'), 1, 100, bar=False)
+        few = replace(split, train=split.train[:256])
+        correct = corrections(Recipe('donkey'), 1, 100, bar=False)
         _, _, history = train(rec, few, cfg, bar=False, correct=correct, rehearse=rehearse)
     assert len(history) == 1 + 3 and [h['epoch'] for h in history if 'cost' in h] == [1, 2, 3]
     best = best_epoch(history)
     said = verdict_of(history, best)
-    assert history[best]['cost'] == min(h['cost'] for h in history if 'cost' in h) and not history[best]['passed']
+    assert (history[best]['cost'] == min(h['cost'] for h in history if 'cost' in h)
+            and not history[best]['passed'])
     assert 'missed' in said and 'cte_p95_m by' in said and 'in 3 tries' in said
     assert history[best]['missed_cte_p95_m'] > .01

@@ -27,14 +27,16 @@ rate"""
 def git(folder, *args, check=True):
     env = {k: v for k, v in os.environ.items() if not k.startswith('GIT_')}
     who = ['-c', 'user.name=t', '-c', 'user.email=t@example.org']
-    return subprocess.run(['git', *who, *args], cwd=folder, env=env, check=check, capture_output=True, text=True)
+    return subprocess.run(['git', *who, *args], cwd=folder, env=env, check=check,
+                          capture_output=True, text=True)
 
 
 @pytest.fixture
 def repo(tmp_path):
     "A repository with our settings, one library notebook in step with its module, and one flow."
     repo = tmp_path/'repo'
-    for name in ['settings.ini', 'dvc.yaml', '.githooks/pre-commit', 'nbs/00_core.ipynb', 'nbs/05_hooks.ipynb', 'edgecar/core.py', 'edgecar/hooks.py']:
+    for name in ['settings.ini', 'dvc.yaml', '.githooks/pre-commit', 'nbs/00_core.ipynb',
+                 'nbs/05_hooks.ipynb', 'edgecar/core.py', 'edgecar/hooks.py']:
         (repo/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/name, repo/name)
     (repo/'edgecar/__init__.py').touch()
@@ -43,7 +45,8 @@ def repo(tmp_path):
     (repo/'.venv').symlink_to(Path(sys.prefix))
     cells = [nbformat.v4.new_code_cell(s, id=f'c{i}') for i, s in enumerate(FLOW.splitlines())]
     cells[0]['metadata']['tags'] = ['parameters']
-    nb = nbformat.v4.new_notebook(cells=cells, metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}})
+    metadata = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
+    nb = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     flow = repo/'nbs/flows/1_flow.ipynb'
     flow.parent.mkdir()
     flow.write_text(clean_text(nbformat.writes(nb), flow))
@@ -66,14 +69,18 @@ def executed(file):
 
 @pytest.fixture
 def jupyter(repo, tmp_path):
-    "A real JupyterLab server on the repository, as `make lab` starts it; its address and token come from its runtime file."
-    env = {**os.environ, **{f'JUPYTER_{d}_DIR': str(tmp_path/d) for d in ('RUNTIME', 'CONFIG', 'DATA')}, 'HOME': str(tmp_path)}
+    """A real JupyterLab server on the repository, as `make lab` starts it;
+    its address and token come from its runtime file."""
+    env = {**os.environ, **{f'JUPYTER_{d}_DIR': str(tmp_path/d) for d in ('RUNTIME', 'CONFIG', 'DATA')},
+           'HOME': str(tmp_path)}
     args = ['--no-browser', '--ip=127.0.0.1', '--ServerApp.port=0'] + ['--allow-root'] * (os.geteuid() == 0)
     def said():
         for path in (tmp_path/'RUNTIME').glob('jpserver-*.json'):
-            with contextlib.suppress(ValueError): return json.loads(path.read_text())   # it is there before it is whole
+            with contextlib.suppress(ValueError):
+                return json.loads(path.read_text())   # it is there before it is whole
     with open(tmp_path/'log', 'w') as log:
-        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *args], cwd=repo, env=env, stdout=log, stderr=log)
+        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', *args], cwd=repo, env=env,
+                                  stdout=log, stderr=log)
     try:
         until = time.monotonic() + 60
         while not (info := said()):
@@ -82,14 +89,16 @@ def jupyter(repo, tmp_path):
         with requests.Session() as session:
             session.trust_env = False  # no proxy between us and the loopback
             session.headers['Authorization'] = f"token {info['token']}"
-            yield lambda path, nb: session.put(f"{info['url']}api/contents/{path}", json={'type': 'notebook', 'content': nb}, timeout=30)
+            yield lambda path, nb: session.put(f"{info['url']}api/contents/{path}",
+                                               json={'type': 'notebook', 'content': nb}, timeout=30)
     finally:
         server.terminate()
         server.wait(30)
 
 
 def test_saving_in_jupyterlab(repo, jupyter):
-    flow, library, evidence = (repo/p for p in ('nbs/flows/1_flow.ipynb', 'nbs/00_core.ipynb', 'runs/1_flow.ipynb'))
+    flow, library = repo/'nbs/flows/1_flow.ipynb', repo/'nbs/00_core.ipynb'
+    evidence = repo/'runs/1_flow.ipynb'
     before = flow.read_bytes()
     nb = executed(flow)
     assert jupyter('nbs/flows/1_flow.ipynb', nb).status_code == 200
@@ -97,13 +106,15 @@ def test_saving_in_jupyterlab(repo, jupyter):
 
     before = library.read_bytes()
     ran = json.loads(before)
-    for n, cell in enumerate(c for c in ran['cells'] if c['cell_type'] == 'code'): cell['execution_count'] = n
+    for n, cell in enumerate(c for c in ran['cells'] if c['cell_type'] == 'code'):
+        cell['execution_count'] = n
     assert jupyter('nbs/00_core.ipynb', ran).status_code == 200
     assert library.read_bytes() == before
 
     evidence.parent.mkdir()
     assert jupyter('runs/1_flow.ipynb', nb).status_code == 201
-    assert json.loads(evidence.read_text())['cells'][1]['outputs'], 'executed notebooks elsewhere are evidence'
+    assert json.loads(evidence.read_text())['cells'][1]['outputs'], (
+        'executed notebooks elsewhere are evidence')
 
 
 def test_nbdev_clean_leaves_what_we_leave(repo):
@@ -111,7 +122,8 @@ def test_nbdev_clean_leaves_what_we_leave(repo):
         path.write_text(nbformat.writes(executed(repo/'nbs/flows/1_flow.ipynb')))
     assert len(clean_all(repo/'nbs')) == 2
     ours = [p.read_bytes() for p in sorted(repo.rglob('*.ipynb'))]
-    subprocess.run([sys.executable, '-c', 'from nbdev.clean import nbdev_clean; nbdev_clean()'], cwd=repo, check=True)
+    subprocess.run([sys.executable, '-c', 'from nbdev.clean import nbdev_clean; nbdev_clean()'],
+                   cwd=repo, check=True)
     assert [p.read_bytes() for p in sorted(repo.rglob('*.ipynb'))] == ours
 
 
@@ -119,10 +131,12 @@ def test_nbdev_clean_leaves_what_we_leave(repo):
 def test_committing(repo, how):
     flow = repo/'nbs/flows/1_flow.ipynb'
     before = flow.read_text()
-    dirty = before.replace('"execution_count": null', '"execution_count": 3').replace('rate = 20', 'rate = 10')
+    dirty = before.replace('"execution_count": null', '"execution_count": 3')
+    dirty = dirty.replace('rate = 20', 'rate = 10')
     flow.write_text(dirty)
     git(repo, 'add', 'nbs')
-    if how == 'staged, then edited': flow.write_text(dirty.replace('rate = 10', 'rate = 5'))
+    if how == 'staged, then edited':
+        flow.write_text(dirty.replace('rate = 10', 'rate = 5'))
     commit = {'all': ['-a'], 'path': [str(flow)]}.get(how, [])
     start = time.monotonic()
     done = git(repo, 'commit', '-qm', 'change', *commit, check=False)
@@ -133,7 +147,8 @@ def test_committing(repo, how):
     assert done.returncode == 0, done.stderr
     clean = before.replace('rate = 20', 'rate = 10')
     assert git(repo, 'show', 'HEAD:nbs/flows/1_flow.ipynb').stdout == clean
-    assert flow.read_text() == (dirty.replace('rate = 10', 'rate = 5') if how == 'staged, then edited' else clean)
+    assert flow.read_text() == (dirty.replace('rate = 10', 'rate = 5')
+                                if how == 'staged, then edited' else clean)
     assert bool(git(repo, 'status', '--porcelain').stdout) == (how == 'staged, then edited')
 
 

@@ -1,4 +1,5 @@
-"Models that are sound and no pilots: refused with the file and what is wrong with it, in the library and on the command line."
+"""Models that are sound and no pilots: refused with the file and what is wrong with it,
+in the library and on the command line."""
 import os
 import subprocess
 import sys
@@ -20,8 +21,10 @@ def models(tmp_path_factory, tf):
         frame = keras.Input((120, 160, channels), name='frame')
         x = layers.Flatten()(layers.AveragePooling2D(40)(frame))
         return keras.Model(frame, [layers.Dense(n, name=name)(x) for name, n in outputs.items()])
-    made = dict(classifier=model(dict(label=10)), wide=model(dict(n_outputs0=3, n_outputs1=3)), steering=model(dict(steering=1)), grey=model(dict(n_outputs0=1, n_outputs1=1), 1))
-    for name, net in made.items(): (folder/f'{name}.tflite').write_bytes(tf.lite.TFLiteConverter.from_keras_model(net).convert())
+    made = dict(classifier=model(dict(label=10)), wide=model(dict(n_outputs0=3, n_outputs1=3)),
+                steering=model(dict(steering=1)), grey=model(dict(n_outputs0=1, n_outputs1=1), 1))
+    for name, net in made.items():
+        (folder/f'{name}.tflite').write_bytes(tf.lite.TFLiteConverter.from_keras_model(net).convert())
     whole = (folder/'classifier.tflite').read_bytes()
     (folder/'cut.tflite').write_bytes(whole[:len(whole) // 2])
     return folder
@@ -34,12 +37,14 @@ REFUSED = {
     'grey': r'has an input of shape (1, 120, 160, 1)',
     'cut': r'is not a TFLite model that can run here',
 }
-MEND = '-> a pilot takes one frame (1, h, w, 3) and gives n_outputs0 and n_outputs1, or angle_out and throttle_out'
+MEND = ('-> a pilot takes one frame (1, h, w, 3) and gives n_outputs0 and n_outputs1, '
+        'or angle_out and throttle_out')
 
 
 @pytest.mark.parametrize('name', REFUSED)
 def test_is_no_pilot(models, name):
-    with pytest.raises(EdgecarError) as e: Pilot(models/f'{name}.tflite')
+    with pytest.raises(EdgecarError) as e:
+        Pilot(models/f'{name}.tflite')
     assert str(e.value).startswith(f'{models}/{name}.tflite: {REFUSED[name]}') and MEND in str(e.value)
 
 
@@ -47,6 +52,9 @@ def test_is_no_pilot(models, name):
 def test_score_says_so_in_one_line(models, tmp_path, name):
     "`edgecar score` is the one command that loads a pilot."
     toy_tub(tmp_path/'tub', n=3)
-    done = subprocess.run([Path(sys.prefix)/'bin/edgecar', 'score', models/f'{name}.tflite', 'tub'], cwd=tmp_path, env={**os.environ, 'COLUMNS': '200'}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([Path(sys.prefix)/'bin/edgecar', 'score', models/f'{name}.tflite', 'tub'],
+                          cwd=tmp_path, env={**os.environ, 'COLUMNS': '200'}, capture_output=True,
+                          text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, '')
-    assert done.stderr.startswith(f'edgecar: {models}/{name}.tflite: {REFUSED[name]}') and MEND in done.stderr and done.stderr.count('\n') == 1, done.stderr
+    assert (done.stderr.startswith(f'edgecar: {models}/{name}.tflite: {REFUSED[name]}')
+            and MEND in done.stderr and done.stderr.count('\n') == 1), done.stderr

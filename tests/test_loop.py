@@ -1,4 +1,5 @@
-"The loop in a clone, on a small recording of the twin: dvc repro twice, a changed parameter, an experiment with a bad pilot, a real tub beside it."
+"""The loop in a clone, on a small recording of the twin: dvc repro twice, a changed parameter,
+an experiment with a bad pilot, a real tub beside it."""
 import json
 import os
 import re
@@ -16,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = {
     'data.tracks': 'oval,seed:1', 'data.frames': 240, 'data.episode': 240,
-    'train.epochs': 2, 'train.rounds': 1, 'train.round_frames': 200, 'train.round_epochs': 1, 'train.more_rounds': 0,
+    'train.epochs': 2, 'train.rounds': 1, 'train.round_frames': 200, 'train.round_epochs': 1,
+    'train.more_rounds': 0,
     'evaluate.tracks': 8, 'evaluate.trouble': 1, 'evaluate.steps': 200, 'evaluate.alone': 8,
 }
 STAGES = list(yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages'])
@@ -24,16 +26,20 @@ STAGES = list(yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages'])
 
 @pytest.fixture
 def clone(tmp_path):
-    "A clone of the tracked files as they are now, with its own git history and the recipe of a small recording."
+    """A clone of the tracked files as they are now,
+    with its own git history and the recipe of a small recording."""
     to = tmp_path/'edgecar'
     files = subprocess.check_output(['git', 'ls-files', '-z'], cwd=ROOT, text=True).split('\0')[:-1]
     for name in files:
         if (ROOT/name).is_file() and not name.startswith('README_files'):
             (to/name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/name, to/name)
-    git = lambda *a: subprocess.run(['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c', 'core.hooksPath=/dev/null', *a], cwd=to, check=True, capture_output=True)
+    git = lambda *a: subprocess.run(
+        ['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c', 'core.hooksPath=/dev/null', *a],
+        cwd=to, check=True, capture_output=True)
     git('init', '-q')
-    for name in ('data.dvc', 'dvc.lock'): (to/name).unlink(missing_ok=True)
+    for name in ('data.dvc', 'dvc.lock'):
+        (to/name).unlink(missing_ok=True)
     text = (to/'params.yaml').read_text()
     for name, value in SMALL.items():
         section, name = name.split('.')
@@ -46,9 +52,11 @@ def clone(tmp_path):
 
 
 def run(clone, *command, ok=True):
-    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}', 'PYTHONPATH': str(clone), 'EDGECAR_CACHE': str(clone/'.cache/frames'),
-           'GIT_AUTHOR_NAME': 't', 'GIT_AUTHOR_EMAIL': 't@t', 'GIT_COMMITTER_NAME': 't', 'GIT_COMMITTER_EMAIL': 't@t'}
-    done = subprocess.run(command, cwd=clone, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+           'PYTHONPATH': str(clone), 'EDGECAR_CACHE': str(clone/'.cache/frames'), 'GIT_AUTHOR_NAME': 't',
+           'GIT_AUTHOR_EMAIL': 't@t', 'GIT_COMMITTER_NAME': 't', 'GIT_COMMITTER_EMAIL': 't@t'}
+    done = subprocess.run(command, cwd=clone, env=env, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     assert (done.returncode == 0) is ok, done.stdout[-4000:]
     return done.stdout
 
@@ -63,11 +71,14 @@ def test_loop_runs_once_and_then_only_what_changed(clone):
     run(clone, 'edgecar', 'data', 'check')
     shutil.rmtree(clone/'data'), shutil.rmtree(clone/'.dvc/cache')
     assert 'data: recorded' in run(clone, 'scripts/data'), 'again, and it is what is pinned'
-    assert ran(run(clone, 'dvc', 'repro', 'evaluate')) == STAGES[:STAGES.index('gate')], 'what a pilot did is recorded, whatever it did'
+    assert ran(run(clone, 'dvc', 'repro', 'evaluate')) == STAGES[:STAGES.index('gate')], (
+        'what a pilot did is recorded, whatever it did')
     assert ran(run(clone, 'dvc', 'repro', 'evaluate')) == []
     said = run(clone, 'dvc', 'repro', ok=False)
-    assert ran(said) == ['gate'] and re.search(r'speed_ratio .*BROKEN by|off_track_per_km .*BROKEN by', said) and not (clone/'build/gate/passed.json').exists()
-    assert (clone/'build/export/pilot.tflite').is_file() and json.loads((clone/'metrics/evaluate.json').read_text())['frames'] == 96
+    assert (ran(said) == ['gate'] and re.search(r'speed_ratio .*BROKEN by|off_track_per_km .*BROKEN by', said)
+            and not (clone/'build/gate/passed.json').exists())
+    assert ((clone/'build/export/pilot.tflite').is_file()
+            and json.loads((clone/'metrics/evaluate.json').read_text())['frames'] == 96)
     lock = (clone/'dvc.lock').read_text()
 
     params = (clone/'params.yaml').read_text()
@@ -81,9 +92,11 @@ def test_loop_runs_once_and_then_only_what_changed(clone):
     run(clone, 'dvc', 'repro', 'evaluate')
     assert (clone/'dvc.lock').read_text() == lock, 'trained again, the same bits'
 
-    bad = run(clone, 'dvc', 'exp', 'run', 'evaluate', '-n', 'bad', '-S', 'train.epochs=1', '-S', 'train.lr=1e-9')
+    bad = run(clone, 'dvc', 'exp', 'run', 'evaluate', '-n', 'bad',
+              '-S', 'train.epochs=1', '-S', 'train.lr=1e-9')
     assert ran(bad) == ['train', 'export', 'evaluate']
-    assert json.loads((clone/'metrics/evaluate.json').read_text())['ratio_to_constant'] > .5, 'an untrained pilot is recorded as what it is'
+    assert json.loads((clone/'metrics/evaluate.json').read_text())['ratio_to_constant'] > .5, (
+        'an untrained pilot is recorded as what it is')
     assert 'bad' in run(clone, 'dvc', 'exp', 'show', '--csv')
     assert 'evaluate.json' in run(clone, 'dvc', 'metrics', 'diff', '--all')
     run(clone, 'dvc', 'plots', 'show', '-o', 'plots')
@@ -93,8 +106,11 @@ def test_loop_runs_once_and_then_only_what_changed(clone):
 def test_a_real_tub_beside_it(clone):
     "Named in params.yaml; through EDGECAR_MIRROR when it is set, else a toy in its place."
     run(clone, 'edgecar', 'data', 'get')
-    if os.environ.get('EDGECAR_MIRROR'): run(clone, 'edgecar', 'data', 'get', 'donkeycar-test-tub')
-    else: toy_tub(clone/'tubs/donkeycar-test-tub', n=1000)
-    (clone/'params.yaml').write_text((clone/'params.yaml').read_text().replace('tubs: data ', 'tubs: data,tubs/donkeycar-test-tub '))
+    if os.environ.get('EDGECAR_MIRROR'):
+        run(clone, 'edgecar', 'data', 'get', 'donkeycar-test-tub')
+    else:
+        toy_tub(clone/'tubs/donkeycar-test-tub', n=1000)
+    (clone/'params.yaml').write_text(
+        (clone/'params.yaml').read_text().replace('tubs: data ', 'tubs: data,tubs/donkeycar-test-tub '))
     assert ran(run(clone, 'dvc', 'repro', 'train')) == ['prepare', 'train']
     assert json.loads((clone/'metrics/prepare.json').read_text())['frames'] == 480 + 1000

@@ -8,7 +8,8 @@ ROOT = Path(__file__).parents[1]
 PYTHON = tomllib.loads((ROOT/'Pipfile').read_text())['requires']['python_version']
 
 
-def load(name): return yaml.safe_load((ROOT/name).read_text())
+def load(name):
+    return yaml.safe_load((ROOT/name).read_text())
 
 
 def test_the_book_has_every_notebook_but_the_flows_in_order():
@@ -17,11 +18,13 @@ def test_the_book_has_every_notebook_but_the_flows_in_order():
     rooms = {path.relative_to(ROOT).with_suffix('').as_posix() for path in (ROOT/'nbs').rglob('*.ipynb')
              if 'flows' not in path.parts and '.ipynb_checkpoints' not in path.parts}
     assert set(listed) == rooms and len(set(listed)) == len(listed)
-    assert listed[0] == 'nbs/index' and listed[1:] == sorted(listed[1:], key=lambda name: name.rsplit('/')[-1])
+    assert (listed[0] == 'nbs/index'
+            and listed[1:] == sorted(listed[1:], key=lambda name: name.rsplit('/')[-1]))
 
 
 def test_building_the_book_runs_nothing():
-    assert load('_config.yml')['execute']['execute_notebooks'] == 'off' and load('_config.yml')['only_build_toc_files']
+    assert (load('_config.yml')['execute']['execute_notebooks'] == 'off'
+            and load('_config.yml')['only_build_toc_files'])
 
 
 def test_all_name_the_python_of_the_pipfile():
@@ -33,14 +36,17 @@ def test_all_name_the_python_of_the_pipfile():
 def test_the_base_image_is_the_one_the_pipeline_runs_on():
     run = load('.tekton/pull-request.yaml')
     [image] = [p['value'] for p in run['spec']['params'] if p['name'] == 'image']
-    assert image.split('@')[0].split(':')[0] == load('.aicoe-ci.yaml')['build']['base-image'].split('@')[0].split(':')[0]
+    assert (image.split('@')[0].split(':')[0]
+            == load('.aicoe-ci.yaml')['build']['base-image'].split('@')[0].split(':')[0])
 
 
 def test_the_lock_is_what_gets_installed():
-    assert (ROOT/'Pipfile.lock').exists() and (ROOT/'.s2i/environment').read_text() == 'ENABLE_MICROPIPENV=1\n'
+    assert ((ROOT/'Pipfile.lock').exists()
+            and (ROOT/'.s2i/environment').read_text() == 'ENABLE_MICROPIPENV=1\n')
 
 
 def test_builds_start_with_our_assemble():
-    "s2i takes a script from --scripts-url first, then from .s2i/bin, then from the image; AICoE-CI hands its build-source-script over as --scripts-url."
+    """s2i takes a script from --scripts-url first, then from .s2i/bin, then from the image;
+    AICoE-CI hands its build-source-script over as --scripts-url."""
     assert 'build-source-script' not in load('.aicoe-ci.yaml')['build']
     assert (ROOT/'.s2i/bin/assemble').stat().st_mode & 0o111

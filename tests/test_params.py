@@ -35,7 +35,8 @@ def test_dvc_makes_of_the_words_what_the_set_says(name, tmp_path):
         assert want[section][key] != value, 'a set holds only what differs'
         want[section][key] = value
     assert yaml.safe_load((tmp_path/'params.yaml').read_text()) == want
-    assert (tmp_path/'params.yaml').read_text().count('#') == (ROOT/'params.yaml').read_text().count('#'), 'its comments stay'
+    assert ((tmp_path/'params.yaml').read_text().count('#')
+            == (ROOT/'params.yaml').read_text().count('#')), 'its comments stay'
 
 
 def test_the_shipped_recipe_needs_no_real_tub_and_joint_adds_one():
@@ -43,7 +44,8 @@ def test_the_shipped_recipe_needs_no_real_tub_and_joint_adds_one():
     starter, real = changes('joint', ROOT)['prepare.tubs'].split(',')
     assert starter == 'data' and real.removeprefix('tubs/') in TUBS
     target = re.search(r'^joint:.*\n((?:\t.*\n)+)', (ROOT/'Makefile').read_text(), re.M)[1]
-    assert f'edgecar data get {real.removeprefix("tubs/")}\n' in target and '$$(edgecar params joint)' in target
+    assert (f'edgecar data get {real.removeprefix("tubs/")}\n' in target
+            and '$$(edgecar params joint)' in target)
 
 
 @pytest.mark.parametrize('value', [5, 1e-3, True, 'data,tubs/monday', 'edge', '', '3', 'null', '[1]', 'a=b'])
@@ -57,10 +59,13 @@ def test_any_value_comes_through(value, tmp_path):
 
 
 def test_experiments_in_the_readme_can_be_run():
-    "A comma that is not quoted for Hydra would be a list of experiments, which `dvc exp run` refuses without --queue."
-    lines = [part for line in (ROOT/'README.md').read_text().splitlines() for part in line.split(' && ') if part.startswith('dvc exp run ')]
+    """A comma that is not quoted for Hydra would be a list of experiments,
+    which `dvc exp run` refuses without --queue."""
+    lines = [part for line in (ROOT/'README.md').read_text().splitlines() for part in line.split(' && ')
+             if part.startswith('dvc exp run ')]
     for line in lines:
         for override in to_hydra_overrides(told(shlex.split(line.split('$(')[0])).get('params.yaml', [])):
             section, key = override.key_or_group.split('.')
-            assert not override.is_sweep_override() and type(override.value()) in (type(BASE[section][key]), int), line
+            assert (not override.is_sweep_override()
+                    and type(override.value()) in (type(BASE[section][key]), int)), line
     assert len(lines) >= 2

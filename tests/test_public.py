@@ -36,8 +36,9 @@ QUICK = dict(wait=.01, stall=.5)
 def tub_files(folder='tub/'):
     "The files of a small tub; its picture does not compress, so that the archive has some size."
     noise = b''.join(hashlib.sha256(bytes([n, m])).digest() for n in range(100) for m in range(100))
-    return {f'{folder}manifest.json': b'[]\n[]\n{}\n{}\n{"paths": [], "current_index": 0, "max_len": 1000, "deleted_indexes": []}\n',
-            f'{folder}images/0_cam_image_array_.jpg': noise}
+    manifest = (b'[]\n[]\n{}\n{}\n'
+                b'{"paths": [], "current_index": 0, "max_len": 1000, "deleted_indexes": []}\n')
+    return {f'{folder}manifest.json': manifest, f'{folder}images/0_cam_image_array_.jpg': noise}
 
 def tar(files, mode='w:gz'):
     "A tar of {name: bytes} or of headers without content."
@@ -45,7 +46,8 @@ def tar(files, mode='w:gz'):
     with tarfile.open(fileobj=out, mode=mode) as t:
         for x in files:
             head, body = (tarfile.TarInfo(x), files[x]) if isinstance(x, str) else (x, b'')
-            if body: head.size = len(body)
+            if body:
+                head.size = len(body)
             t.addfile(head, io.BytesIO(body) if body else None)
     return out.getvalue()
 
@@ -57,7 +59,8 @@ def header(name, kind, target='', size=0):
 def zipped(files):
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as z:
-        for name, body in files.items(): z.writestr(name, body)
+        for name, body in files.items():
+            z.writestr(name, body)
     return out.getvalue()
 
 ARCHIVE = tar(tub_files())
@@ -75,14 +78,16 @@ def here(tmp_path, monkeypatch):
 def register(monkeypatch):
     "Put an archive into the registry as the tub `toy`."
     def add(url='http://127.0.0.1:0/toy.tar.gz', body=ARCHIVE, name='toy'):
-        tub = PublicTub(name, url, hashlib.sha256(body).hexdigest(), len(body), 'none stated by the publisher')
+        tub = PublicTub(name, url, hashlib.sha256(body).hexdigest(), len(body),
+                        'none stated by the publisher')
         monkeypatch.setitem(TUBS, name, tub)
         return tub
     return add
 
 def left(folder):
     "What lies in a folder besides the downloads and their locks."
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and '.cache' not in p.parts)
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*')
+                  if p.is_file() and '.cache' not in p.parts)
 
 
 # A server that does as it is told: one behaviour a request, the last one for ever
@@ -92,61 +97,116 @@ class Server(ThreadingHTTPServer):
     def __init__(self, behaviours, body):
         super().__init__(('127.0.0.1', 0), Handler)
         self.behaviours, self.body, self.asked, self.over = deque(behaviours), body, [], threading.Event()
+
     @property
-    def url(self): return f'http://127.0.0.1:{self.server_port}/toy.tar.gz'
+    def url(self):
+        return f'http://127.0.0.1:{self.server_port}/toy.tar.gz'
+
 
 class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
+
     def do_GET(self):
         server = self.server
         behave = server.behaviours.popleft() if len(server.behaviours) > 1 else server.behaviours[0]
         server.asked.append(self.headers.get('Range'))
         self.close_connection = True
-        with contextlib.suppress(ConnectionError): behave(self)
+        with contextlib.suppress(ConnectionError):
+            behave(self)
 
     @property
-    def start(self): return int(re.fullmatch(r'bytes=(\d+)-', self.headers['Range'])[1]) if 'Range' in self.headers else 0
+    def start(self):
+        return int(re.fullmatch(r'bytes=(\d+)-', self.headers['Range'])[1]) if 'Range' in self.headers else 0
 
     def head(self, code, **headers):
         self.send_response(code)
-        for key, value in headers.items(): self.send_header(key.replace('_', '-'), str(value))
+        for key, value in headers.items():
+            self.send_header(key.replace('_', '-'), str(value))
         self.end_headers()
 
     def rest(self, ranges=True):
         "Answer with the headers of all that is missing, and return it."
         at, size = self.start if ranges else 0, len(self.server.body)
-        if at: self.head(206, Content_Length=size - at, Content_Range=f'bytes {at}-{size - 1}/{size}')
-        else: self.head(200, Content_Length=size)
+        if at:
+            self.head(206, Content_Length=size - at, Content_Range=f'bytes {at}-{size - 1}/{size}')
+        else:
+            self.head(200, Content_Length=size)
         return self.server.body[at:]
 
-def well(h): h.wfile.write(h.rest())
-def ignores_ranges(h): h.wfile.write(h.rest(ranges=False))
-def refuses_ranges(h): h.head(416, Content_Range=f'bytes */{SIZE}', Content_Length=0) if h.start else well(h)
-def wrong_range(h): h.head(206, Content_Length=SIZE, Content_Range=f'bytes 0-{SIZE - 1}/{SIZE}') if h.start else well(h)
-def wrong_hash(h): h.rest(); h.wfile.write(bytes(SIZE - h.start))
-def labelled(h): h.head(200, Content_Length=SIZE, Content_Encoding='gzip'); h.wfile.write(h.server.body)
+
+def well(h):
+    h.wfile.write(h.rest())
+
+
+def ignores_ranges(h):
+    h.wfile.write(h.rest(ranges=False))
+
+
+def refuses_ranges(h):
+    h.head(416, Content_Range=f'bytes */{SIZE}', Content_Length=0) if h.start else well(h)
+
+
+def wrong_range(h):
+    h.head(206, Content_Length=SIZE, Content_Range=f'bytes 0-{SIZE - 1}/{SIZE}') if h.start else well(h)
+
+
+def wrong_hash(h):
+    h.rest()
+    h.wfile.write(bytes(SIZE - h.start))
+
+
+def labelled(h):
+    h.head(200, Content_Length=SIZE, Content_Encoding='gzip')
+    h.wfile.write(h.server.body)
+
+
 def in_chunks(h):
     h.protocol_version = 'HTTP/1.1'
     h.head(200, Transfer_Encoding='chunked')
-    for at in range(0, SIZE, 5000): h.wfile.write(b'%x\r\n%b\r\n' % (len(piece := h.server.body[at:at + 5000]), piece))
+    for at in range(0, SIZE, 5000):
+        h.wfile.write(b'%x\r\n%b\r\n' % (len(piece := h.server.body[at:at + 5000]), piece))
     h.wfile.write(b'0\r\n\r\n')
-def too_much(h): h.head(200); h.wfile.write(h.server.body + b'!')
-def other_file(h): h.head(200, Content_Length=5); h.wfile.write(b'hello')
-def moved(h): h.head(302, Location='/elsewhere.tar.gz', Content_Length=0)
-def status(code): return lambda h: h.head(code, Content_Length=0)
-def truncates(n, ranges=True): return lambda h: h.wfile.write(h.rest(ranges)[:n])
+
+
+def too_much(h):
+    h.head(200)
+    h.wfile.write(h.server.body + b'!')
+
+
+def other_file(h):
+    h.head(200, Content_Length=5)
+    h.wfile.write(b'hello')
+
+
+def moved(h):
+    h.head(302, Location='/elsewhere.tar.gz', Content_Length=0)
+
+
+def status(code):
+    return lambda h: h.head(code, Content_Length=0)
+
+
+def truncates(n, ranges=True):
+    return lambda h: h.wfile.write(h.rest(ranges)[:n])
+
+
 def drops(n):
     def behave(h):
         h.wfile.write(h.rest()[:n])
         h.wfile.flush()
-        h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))   # close with a reset
+        # close with a reset
+        h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         h.connection.close()
     return behave
+
+
 def stalls(n):
     def behave(h):
         h.wfile.write(h.rest()[:n])
         h.server.over.wait(60)
     return behave
+
 
 @pytest.fixture
 def serve():
@@ -160,6 +220,7 @@ def serve():
             stack.callback(server.shutdown)
             stack.callback(server.over.set)
             return server
+
         yield start
 
 
@@ -168,7 +229,8 @@ def serve():
 def test_registry_is_whole():
     assert len(TUBS) == 43 and {name for name, tub in TUBS.items() if name != tub.name} == set()
     for tub in TUBS.values():
-        assert re.fullmatch('[0-9a-f]{64}', tub.sha256) and tub.bytes > 1e6 and tub.url.startswith('https://') and tub.url.endswith('.tar.gz')
+        assert (re.fullmatch('[0-9a-f]{64}', tub.sha256) and tub.bytes > 1e6
+                and tub.url.startswith('https://') and tub.url.endswith('.tar.gz'))
     assert len({tub.sha256 for tub in TUBS.values()}) == len({tub.url for tub in TUBS.values()}) == 43
 
 def test_terms_say_when_there_are_none():
@@ -176,7 +238,8 @@ def test_terms_say_when_there_are_none():
     assert TUBS[REAL].terms == 'MIT (donkeycar)'
 
 def test_unknown_name_suggests_one(here):
-    with pytest.raises(EdgecarError, match='did you mean ucsd_morn?'): get('ucsd_mron')
+    with pytest.raises(EdgecarError, match='did you mean ucsd_morn?'):
+        get('ucsd_mron')
 
 
 # Servers
@@ -192,8 +255,10 @@ def test_unknown_name_suggests_one(here):
     ([moved, well], [None, None]),
     ([in_chunks], [None]),
     ([labelled], [None]),
-    ([truncates(SIZE // 20)], [None] + [f'bytes={n * (SIZE // 20)}-' for n in range(1, 21)]),   # as long as it gets on, it goes on
-], ids=['well', 'truncated', 'stalled', 'ranges ignored', 'ranges refused', 'wrong range', 'errors first', 'moved', 'chunked', 'labelled gzip', 'in 20 pieces'])
+    # as long as it gets on, it goes on
+    ([truncates(SIZE // 20)], [None] + [f'bytes={n * (SIZE // 20)}-' for n in range(1, 21)]),
+], ids=['well', 'truncated', 'stalled', 'ranges ignored', 'ranges refused', 'wrong range', 'errors first',
+        'moved', 'chunked', 'labelled gzip', 'in 20 pieces'])
 def test_delivers(here, register, serve, behaviours, ranges):
     server = serve(*behaviours)
     register(server.url)
@@ -214,7 +279,8 @@ def test_delivers_over_a_line_that_drops(here, register, serve):
     (status(403), '403', 1),
     (status(500), '500', 5),
     (truncates(0), 'closed early|broken|IncompleteRead', 5),
-    (truncates(1000, ranges=False), '1000 of .* after 5 tries', 6),      # the same 1000 bytes again and again are no progress
+    # the same 1000 bytes again and again are no progress
+    (truncates(1000, ranges=False), '1000 of .* after 5 tries', 6),
     (drops(0), 'after 5 tries', 5),
     (stalls(0), 'timed out', 5),
     (too_much, 'sends more than', 1),
@@ -223,23 +289,27 @@ def test_delivers_over_a_line_that_drops(here, register, serve):
 def test_gives_up_with_the_cause_and_the_mend(here, register, serve, behaviour, message, requests):
     server = serve(behaviour)
     register(server.url)
-    with pytest.raises(EdgecarError, match=message) as e: get('toy', wait=.001, stall=.2)
+    with pytest.raises(EdgecarError, match=message) as e:
+        get('toy', wait=.001, stall=.2)
     assert len(server.asked) == requests and left(here) == []
     assert server.url in str(e.value) and 'EDGECAR_MIRROR' in str(e.value) and 'toy.tar.gz' in str(e.value)
 
 def test_offline_names_address_and_mirror(here, register):
     url = register('http://127.0.0.1:0/toy.tar.gz').url     # nobody can listen there
-    with pytest.raises(EdgecarError, match='refused') as e: get('toy', **QUICK)
+    with pytest.raises(EdgecarError, match='refused') as e:
+        get('toy', **QUICK)
     assert url in str(e.value) and 'EDGECAR_MIRROR' in str(e.value) and left(here) == []
 
 def test_wrong_hash_is_put_aside_and_never_unpacked(here, register, serve, monkeypatch):
     monkeypatch.setattr(public, 'unpack', lambda *_: pytest.fail('unpacked before the sha256 was right'))
     server = serve(wrong_hash)
     register(server.url)
-    with pytest.raises(EdgecarError, match='sha256 is .*not unpacked'): get('toy', **QUICK)
+    with pytest.raises(EdgecarError, match='sha256 is .*not unpacked'):
+        get('toy', **QUICK)
     assert [p.name for p in here.rglob('toy.*')] and not list(here.rglob('*.part'))
     assert next(here.rglob('toy.wrong')).read_bytes() == bytes(SIZE)
-    with pytest.raises(EdgecarError): get('toy', **QUICK)
+    with pytest.raises(EdgecarError):
+        get('toy', **QUICK)
     assert server.asked == [None, None]     # what was wrong is not gone on with
 
 def test_part_of_another_file_is_found_out(here, register, serve):
@@ -247,7 +317,8 @@ def test_part_of_another_file_is_found_out(here, register, serve):
     register(server.url)
     (here/'.cache/tubs').mkdir(parents=True)
     (here/'.cache/tubs/toy.part').write_bytes(bytes(1000))
-    with pytest.raises(EdgecarError, match='run it again'): get('toy', **QUICK)
+    with pytest.raises(EdgecarError, match='run it again'):
+        get('toy', **QUICK)
     assert get('toy', **QUICK).is_dir() and server.asked == ['bytes=1000-', None]
 
 
@@ -279,24 +350,37 @@ def test_publisher_follows_a_mirror_that_has_nothing(here, register, serve, mirr
 def test_wrong_file_in_a_mirror_is_an_error_and_stays(here, register):
     register()
     (here/'toy.tar.gz').write_bytes(b'something else')
-    with pytest.raises(EdgecarError, match='toy.tar.gz: sha256 is .* replace it'): get('toy', mirror=here)
+    with pytest.raises(EdgecarError, match='toy.tar.gz: sha256 is .* replace it'):
+        get('toy', mirror=here)
     assert left(here) == ['toy.tar.gz']
 
 
 # Archives
 
-HOSTILE = {
-    'parent': tar({'../escaped': b'x'}), 'parent inside': tar({'tub/../../escaped': b'x'}), 'absolute': tar({'/tmp/escaped': b'x'}),
-    'backslash': tar({'tub\\..\\escaped': b'x'}),
-    'symlink out': tar([header('tub/images', tarfile.SYMTYPE, '/etc')]), 'symlink inside': tar([header('tub/a', tarfile.SYMTYPE, 'manifest.json')]),
-    'hard link': tar([header('tub/a', tarfile.LNKTYPE, '/etc/passwd')]),
-    'device': tar([header('tub/null', tarfile.CHRTYPE)]), 'block device': tar([header('tub/disk', tarfile.BLKTYPE)]), 'pipe': tar([header('tub/pipe', tarfile.FIFOTYPE)]),
-    'bomb by size': tar([header('tub/zeros', tarfile.REGTYPE, size=1 << 40)]),
-    'file as folder': tar({'tub': b'x', 'tub/manifest.json': b'x'}), 'long name': tar({'n' * 300: b'x'}),
-    'not an archive': b'<html>sign in first</html>', 'empty': b'', 'gzip of text': gzip.compress(b'hello' * 1000),
-    'truncated gz': ARCHIVE[:SIZE // 2], 'truncated tar': tar(tub_files(), 'w')[:100_000], 'damaged gz': ARCHIVE[:1000] + bytes(1000) + ARCHIVE[2000:],
-    'truncated zip': zipped(tub_files())[:-30], 'zip parent': zipped({'../escaped': b'x'}), 'zip absolute': zipped({'/tmp/escaped': b'x'}),
-    'no tub': tar({'README': b'x'}), 'old tub': tar({'tub/record_0.json': b'{}'}),
+HOSTILE = {'parent': tar({'../escaped': b'x'}),
+           'parent inside': tar({'tub/../../escaped': b'x'}),
+           'absolute': tar({'/tmp/escaped': b'x'}),
+           'backslash': tar({'tub\\..\\escaped': b'x'}),
+           'symlink out': tar([header('tub/images', tarfile.SYMTYPE, '/etc')]),
+           'symlink inside': tar([header('tub/a', tarfile.SYMTYPE, 'manifest.json')]),
+           'hard link': tar([header('tub/a', tarfile.LNKTYPE, '/etc/passwd')]),
+           'device': tar([header('tub/null', tarfile.CHRTYPE)]),
+           'block device': tar([header('tub/disk', tarfile.BLKTYPE)]),
+           'pipe': tar([header('tub/pipe', tarfile.FIFOTYPE)]),
+           'bomb by size': tar([header('tub/zeros', tarfile.REGTYPE, size=1 << 40)]),
+           'file as folder': tar({'tub': b'x', 'tub/manifest.json': b'x'}),
+           'long name': tar({'n' * 300: b'x'}),
+           'not an archive': b'<html>sign in first</html>',
+           'empty': b'',
+           'gzip of text': gzip.compress(b'hello' * 1000),
+           'truncated gz': ARCHIVE[:SIZE // 2],
+           'truncated tar': tar(tub_files(), 'w')[:100_000],
+           'damaged gz': ARCHIVE[:1000] + bytes(1000) + ARCHIVE[2000:],
+           'truncated zip': zipped(tub_files())[:-30],
+           'zip parent': zipped({'../escaped': b'x'}),
+           'zip absolute': zipped({'/tmp/escaped': b'x'}),
+           'no tub': tar({'README': b'x'}),
+           'old tub': tar({'tub/record_0.json': b'{}'}),
 }
 
 @pytest.mark.parametrize('body', HOSTILE.values(), ids=HOSTILE)
@@ -306,32 +390,42 @@ def test_refuses(tmp_path, monkeypatch, register, body):
     monkeypatch.chdir(home)
     register(body=body)
     (tmp_path/'toy.tar.gz').write_bytes(body)
-    with pytest.raises(EdgecarError): get('toy', mirror=tmp_path)
-    assert left(tmp_path) == ['toy.tar.gz'] and not (home/'tubs/toy').exists() and not list((home/'tubs').glob('.*'))
+    with pytest.raises(EdgecarError):
+        get('toy', mirror=tmp_path)
+    assert (left(tmp_path) == ['toy.tar.gz'] and not (home/'tubs/toy').exists()
+            and not list((home/'tubs').glob('.*')))
 
 def test_refuses_a_link_in_a_zip(tmp_path):
     link = zipfile.ZipInfo('tub/images')
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     (tmp_path/'a.zip').write_bytes(zipped({link: '/etc'}))
-    with (tmp_path/'a.zip').open('rb') as f, pytest.raises(EdgecarError, match='holds a link'): unpack(f, tmp_path/'out')
+    with (tmp_path/'a.zip').open('rb') as f, pytest.raises(EdgecarError, match='holds a link'):
+        unpack(f, tmp_path/'out')
 
 @pytest.mark.parametrize('pack', [tar, zipped])
 def test_refuses_bombs(tmp_path, pack):
     (tmp_path/'many').write_bytes(pack({f'{n}.jpg': b'' for n in range(101)}))
     (tmp_path/'much').write_bytes(pack({'a': bytes(600_000), 'b': bytes(600_000)}))
     for name in 'many', 'much':
-        with (tmp_path/name).open('rb') as f, pytest.raises(EdgecarError, match='more than'): unpack(f, tmp_path/'out', most_files=100, most_bytes=1_000_000)
+        with (tmp_path/name).open('rb') as f, pytest.raises(EdgecarError, match='more than'):
+            unpack(f, tmp_path/'out', most_files=100, most_bytes=1_000_000)
     assert sum(p.stat().st_size for p in (tmp_path/'out').rglob('*')) <= 1_000_000
 
 def test_names_the_converter_of_old_tubs(here, register):
     body = HOSTILE['old tub']
     register(body=body)
     (here/'toy.tar.gz').write_bytes(body)
-    with pytest.raises(EdgecarError, match='edgecar tub convert'): get('toy', mirror=here)
+    with pytest.raises(EdgecarError, match='edgecar tub convert'):
+        get('toy', mirror=here)
 
 @pytest.mark.parametrize('body', [
-    ARCHIVE, tar(tub_files(''), 'w'), tar(tub_files('./'), 'w:bz2'), tar(tub_files('a/b/c/'), 'w:xz'), zipped(tub_files('tub/')),
-    tar({'tub/._manifest.json': b'x', '._tub': b'x', '__MACOSX/tub/manifest.json': b'x', 'tub/.DS_Store': b'x'} | tub_files() | {'readme.txt': b'x'}),
+    ARCHIVE,
+    tar(tub_files(''), 'w'),
+    tar(tub_files('./'), 'w:bz2'),
+    tar(tub_files('a/b/c/'), 'w:xz'),
+    zipped(tub_files('tub/')),
+    tar({'tub/._manifest.json': b'x', '._tub': b'x', '__MACOSX/tub/manifest.json': b'x',
+         'tub/.DS_Store': b'x'} | tub_files() | {'readme.txt': b'x'}),
 ], ids=['gz', 'plain at the top', 'bz2 with dots', 'xz deep', 'zip', 'from a mac'])
 def test_layouts_come_out_alike(here, register, body):
     register(body=body)
@@ -355,7 +449,8 @@ def test_changed_tub_is_told_and_not_touched(here, register):
     tub = get('toy', mirror=here)
     (tub/'manifest.json').write_text('mine')
     for _ in 1, 2:
-        with pytest.raises(EdgecarError, match='move it away'): get('toy', mirror=here)
+        with pytest.raises(EdgecarError, match='move it away'):
+            get('toy', mirror=here)
         (here/'.cache/tubs/toy.json').unlink(missing_ok=True)    # also when nothing is remembered of it
     assert (tub/'manifest.json').read_text() == 'mine' and not installed('toy')
 
@@ -372,7 +467,8 @@ def test_empty_folder_is_filled(here, register):
     (here/'toy.tar.gz').write_bytes(ARCHIVE)
     (here/'data').mkdir()
     (here/'.data.new/images').mkdir(parents=True)       # what a killed process left
-    assert left(get('toy', to='data', mirror=here)) == sorted(tub_files('')) and not (here/'.data.new').exists()
+    assert (left(get('toy', to='data', mirror=here)) == sorted(tub_files(''))
+            and not (here/'.data.new').exists())
 
 
 # Interruptions: real processes
@@ -382,8 +478,10 @@ import json, resource, signal, sys
 from edgecar.data.public import TUBS, PublicTub, get
 entry, limit = json.loads(sys.argv[1]), int(sys.argv[2])
 TUBS['toy'] = PublicTub(**entry)
-signal.signal(signal.SIGINT, signal.default_int_handler)    # a parent in the background may have left it ignored
-if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+# a parent in the background may have left it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 print(get('toy', wait=.01))
 '''
 
@@ -393,11 +491,12 @@ def process(here):
     (here/'settings.ini').touch(), (here/'dvc.yaml').touch()
     with contextlib.ExitStack() as stack:
         def start(tub, limit=0):
-            p = subprocess.Popen([sys.executable, '-c', PROGRAM, json.dumps(vars(tub)), str(limit)], cwd=here, text=True,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            p = subprocess.Popen([sys.executable, '-c', PROGRAM, json.dumps(vars(tub)), str(limit)], cwd=here,
+                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             stack.callback(p.communicate)
             stack.callback(p.kill)
             return p
+
         yield start
 
 def until(condition, process):
@@ -452,7 +551,10 @@ def test_full_disk_while_unpacking(here, register, serve, process):
 
 # DVC
 
-def dvc(*args): return subprocess.run([sys.executable, '-m', 'dvc', *args], check=True, capture_output=True, text=True).stdout
+def dvc(*args):
+    return subprocess.run(
+        [sys.executable, '-m', 'dvc', *args], check=True, capture_output=True, text=True).stdout
+
 
 @pytest.fixture
 def repository(here, register):
@@ -473,19 +575,23 @@ def test_further_tub_leaves_the_first_pin_alone(repository, register):
     tub = get('toy', mirror='usb')
     assert track(tub) == repository/'tubs/toy.dvc' and pinned(tub) == digest(tub)
     assert (repository/'data.dvc').read_bytes() == pin
-    with pytest.raises(EdgecarError, match='starter recording'): track('data')
-    with pytest.raises(EdgecarError, match='DVC refuses'): track('tubs/missing')
+    with pytest.raises(EdgecarError, match='starter recording'):
+        track('data')
+    with pytest.raises(EdgecarError, match='DVC refuses'):
+        track('tubs/missing')
 
 
 # The real one
 
 def test_the_real_tub_or_one_that_stands_in(tmp_path, monkeypatch, register):
     "Through EDGECAR_MIRROR when it is set; else through a mirror made here."
-    if mirror := os.environ.get('EDGECAR_MIRROR'): mirror = mirror if '://' in mirror else root()/mirror
+    if mirror := os.environ.get('EDGECAR_MIRROR'):
+        mirror = mirror if '://' in mirror else root()/mirror
     else:
         from edgecar.data.toy import toy_tub
         toy_tub(tmp_path/'tub', n=1000)
-        with tarfile.open(tmp_path/f'{REAL}.tar.gz', 'w:gz') as t: t.add(tmp_path/'tub', 'tub')
+        with tarfile.open(tmp_path/f'{REAL}.tar.gz', 'w:gz') as t:
+            t.add(tmp_path/'tub', 'tub')
         register(TUBS[REAL].url, (tmp_path/f'{REAL}.tar.gz').read_bytes(), REAL)
         mirror = tmp_path
     (tmp_path/'work').mkdir()

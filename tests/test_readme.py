@@ -11,7 +11,8 @@ ROOT = root(Path(__file__).parent)
 
 
 def test_the_readme_is_the_index(tmp_path):
-    subprocess.run([ROOT/'scripts/readme', tmp_path], check=True, env={**os.environ, 'PATH': f'{sys.prefix}/bin:{os.environ["PATH"]}'})
+    subprocess.run([ROOT/'scripts/readme', tmp_path], check=True,
+                   env={**os.environ, 'PATH': f'{sys.prefix}/bin:{os.environ["PATH"]}'})
     made = {str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
     ours = [ROOT/'README.md', *(ROOT/'README_files').rglob('*')]
     assert made == {str(p.relative_to(ROOT)): p.read_bytes() for p in ours if p.is_file()}, 'make check'

@@ -24,12 +24,15 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     subprocess.run(['git', 'init', '-q'], check=True)
     dvc('init', '-q')
-    for name in ('settings.ini', 'dvc.yaml'): (tmp_path/name).touch()
+    for name in ('settings.ini', 'dvc.yaml'):
+        (tmp_path/name).touch()
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:3", frames: 30, episode: 12}\n')
     return tmp_path
 
 
-def dvc(*args): return subprocess.run([sys.executable, '-m', 'dvc', *args], check=True, capture_output=True, text=True).stdout
+def dvc(*args):
+    return subprocess.run(
+        [sys.executable, '-m', 'dvc', *args], check=True, capture_output=True, text=True).stdout
 
 
 def test_starter_comes_from_wherever_it_is(repository):
@@ -66,21 +69,28 @@ def test_starter_that_is_not_what_is_pinned(repository):
     data = repository/'data'
     pin, mine = (repository/'data.dvc').read_bytes(), next(data.rglob('*.catalog'))
     mine.unlink(), mine.write_text('mine')
-    with pytest.raises(EdgecarError, match='it was not touched.*dvc add data'): starter()
+    with pytest.raises(EdgecarError, match='it was not touched.*dvc add data'):
+        starter()
     assert mine.read_text() == 'mine'
     shutil.rmtree(data), shutil.rmtree(repository/'.dvc/cache')
-    with pytest.raises(EdgecarError, match='data.dvc pins'): starter(recipe=Recipe(tracks='oval', frames=3))
+    with pytest.raises(EdgecarError, match='data.dvc pins'):
+        starter(recipe=Recipe(tracks='oval', frames=3))
     assert not data.exists() and (repository/'data.dvc').read_bytes() == pin
-    with pytest.raises(EdgecarError, match='recorded, it has the digest'): check(recipe=Recipe(tracks='oval', frames=3))
+    with pytest.raises(EdgecarError, match='recorded, it has the digest'):
+        check(recipe=Recipe(tracks='oval', frames=3))
     (repository/'data.dvc').write_bytes(b'\xff\x00 outs')
-    with pytest.raises(EdgecarError, match='pins no folder'): starter()
+    with pytest.raises(EdgecarError, match='pins no folder'):
+        starter()
 
 
-@pytest.mark.parametrize('pin', ['', 'outs: []', 'outs:\n- path: data\n', 'outs:\n- md5: 0123456789abcdef0123456789abcdef\n  path: data\n', '<<<<<<< HEAD'])
+@pytest.mark.parametrize('pin',
+                         ['', 'outs: []', 'outs:\n- path: data\n',
+                          'outs:\n- md5: 0123456789abcdef0123456789abcdef\n  path: data\n', '<<<<<<< HEAD'])
 def test_a_pin_that_pins_nothing(tmp_path, pin):
     (tmp_path/'data.dvc').write_text(pin)
     for do in starter, check:
-        with pytest.raises(EdgecarError, match='data.dvc: pins no folder -> git checkout data.dvc'): do(tmp_path/'data', recipe=SMALL)
+        with pytest.raises(EdgecarError, match='data.dvc: pins no folder -> git checkout data.dvc'):
+            do(tmp_path/'data', recipe=SMALL)
     assert not (tmp_path/'data').exists()
 
 
@@ -89,13 +99,16 @@ def test_dvc_alone_names_what_is_missing(repository):
     dvc('add', 'data')
     shutil.rmtree(repository/'data'), shutil.rmtree(repository/'.dvc/cache')
     done = subprocess.run([sys.executable, '-m', 'dvc', 'repro'], capture_output=True, text=True)
-    assert done.returncode and "failed to reproduce 'data.dvc': missing data 'source': data" in done.stderr     # its own words
-    assert (root(Path(__file__).parent)/'data.dvc').read_text().startswith('# Missing? `edgecar data get` '), 'ours are in the file it names'
+    # its own words
+    assert done.returncode and "failed to reproduce 'data.dvc': missing data 'source': data" in done.stderr
+    assert (root(Path(__file__).parent)/'data.dvc').read_text().startswith(
+        '# Missing? `edgecar data get` '), 'ours are in the file it names'
 
 
 def test_a_changed_recipe_is_told_and_pinned_when_meant(repository):
     starter()
-    (repository/'data.dvc').write_text(f'# Missing? Ask.\nouts:\n- md5: {digest(repository/"data")}\n  path: data\n')
+    (repository/'data.dvc').write_text(
+        f'# Missing? Ask.\nouts:\n- md5: {digest(repository/"data")}\n  path: data\n')
     (repository/'params.yaml').write_text('data: {tracks: oval, frames: 20}\n')
     assert 'recorded with tracks oval,seed:3 instead of oval, frames 30 instead of 20' in starter()
     shutil.rmtree(repository/'data')
@@ -107,12 +120,14 @@ def test_a_changed_recipe_is_told_and_pinned_when_meant(repository):
 
 # Ends that nobody planned: real processes
 
-ENDLESS = "from edgecar.sim.record import *; record('tubs/data', Recipe(tracks='oval,club,seed:1', frames=100000), {})"
+ENDLESS = ("from edgecar.sim.record import *; record('tubs/data', Recipe(tracks='oval,club,seed:1', "
+           "frames=100000), {})")
 
 @contextlib.contextmanager
 def recording(folder, workers):
     "A process that has recorded a while, in a group of its own."
-    with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', ENDLESS.format(workers)], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', ENDLESS.format(workers)],
+                          cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
             end = time.monotonic() + 60
             while not any(folder.glob('tubs/.data.new/all/*/images/9_*')):
@@ -120,7 +135,8 @@ def recording(folder, workers):
                 time.sleep(.01)
             yield process
         finally:
-            if process.poll() is None: process.kill()
+            if process.poll() is None:
+                process.kill()
 
 
 @pytest.mark.parametrize('workers', [1, 3])
@@ -130,12 +146,14 @@ def test_ctrl_c_leaves_nothing(tmp_path, workers, to):
         os.kill(process.pid, signal.SIGINT) if to.startswith('the') else os.killpg(process.pid, signal.SIGINT)
         said = process.stderr.read()
     assert process.returncode != 0 and list((tmp_path/'tubs').iterdir()) == []
-    assert said.strip().endswith('KeyboardInterrupt') and 'in serve' not in said, 'the other processes are silent'
+    assert said.strip().endswith('KeyboardInterrupt') and 'in serve' not in said, (
+        'the other processes are silent')
 
 
 def test_what_a_killed_recording_left_is_swept_out(tmp_path):
     with recording(tmp_path, 2) as process:
-        with pytest.raises(EdgecarError, match='being written by another'): record(tmp_path/'tubs/data', SMALL, 1, bar=False)
+        with pytest.raises(EdgecarError, match='being written by another'):
+            record(tmp_path/'tubs/data', SMALL, 1, bar=False)
         process.kill()
         process.stderr.read()     # ends when the last of its processes has
     assert [p.name for p in (tmp_path/'tubs').iterdir()] == ['.data.new']
@@ -145,7 +163,9 @@ def test_what_a_killed_recording_left_is_swept_out(tmp_path):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_full_disk(tmp_path, workers):
-    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from edgecar.sim.record import *; record('data', Recipe(tracks='oval,club', frames=200), {workers}, bar=False)"
+    code = ("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
+            "from edgecar.sim.record import *; record('data', Recipe(tracks='oval,club', frames=200), "
+            f"{workers}, bar=False)")
     done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True)
     assert 'EdgecarError' in done.stderr and 'no room left' in done.stderr and list(tmp_path.iterdir()) == []
 
@@ -156,7 +176,8 @@ def test_a_process_that_is_killed_is_told(tmp_path):
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
         said = process.stderr.read()
-    assert process.returncode == 1 and 'a process of the recording was ended' in said and list((tmp_path/'tubs').iterdir()) == []
+    assert (process.returncode == 1 and 'a process of the recording was ended' in said
+            and list((tmp_path/'tubs').iterdir()) == [])
 
 
 # What is recorded
@@ -172,7 +193,8 @@ def test_donkeycar_reads_it(tmp_path):
 
 def test_labels_lead_back_to_the_line(tmp_path):
     "Far to one side, the expert steers to the other; the hand that pushes is not in the labels."
-    rows = [r for t in find_tubs(record(tmp_path/'data', Recipe(tracks='oval', frames=1200, episode=40, right_m=.3, pushes=.1), 2, bar=False)) for r in Tub(t)]
+    recipe = Recipe(tracks='oval', frames=1200, episode=40, right_m=.3, pushes=.1)
+    rows = [r for t in find_tubs(record(tmp_path/'data', recipe, 2, bar=False)) for r in Tub(t)]
     right, left = ([r['user/angle'] for r in rows if r['twin/cte']*side > .2] for side in (1, -1))
     assert min(len(right), len(left)) > 20 and sum(right)/len(right) < -.15 and sum(left)/len(left) > .15
     assert all(-1 <= r['user/angle'] <= 1 and -1 <= r['user/throttle'] <= 1 for r in rows)

@@ -1,4 +1,5 @@
-"A replay passes what drives the same, and catches what does not: here a crop and a scale that somebody changed."
+"""A replay passes what drives the same, and catches what does not:
+here a crop and a scale that somebody changed."""
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +26,17 @@ def rig(tmp_path_factory, tf):
     net = k.net()
     net.set_weights([w*1.3 if w.ndim > 1 else w for w in net.get_weights()])
     (other := wide.net()).set_weights(net.get_weights())
-    blobs = dict(pilot=tflite(k.whole(net)), scaled=tflite(k.whole(net, 1/128)), cropped=tflite(wide.whole(other)))
-    for name, blob in blobs.items(): (folder/f'{name}.tflite').write_bytes(blob)
+    blobs = dict(pilot=tflite(k.whole(net)), scaled=tflite(k.whole(net, 1/128)),
+                 cropped=tflite(wide.whole(other)))
+    for name, blob in blobs.items():
+        (folder/f'{name}.tflite').write_bytes(blob)
     return folder
 
 
 def replay(folder, model, *more):
-    return subprocess.run([Path(sys.executable).parent/'edgecar', 'replay', 'tub', '--model', f'{model}.tflite', '--refs', 'refs/tub.csv', *more], cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        [Path(sys.executable).parent/'edgecar', 'replay', 'tub', '--model', f'{model}.tflite',
+         '--refs', 'refs/tub.csv', *more], cwd=folder, capture_output=True, text=True)
 
 
 def test_what_drives_the_same_passes(rig):
@@ -39,7 +44,8 @@ def test_what_drives_the_same_passes(rig):
     before = (rig/'refs/tub.csv').read_bytes()
     done = replay(rig, 'pilot')
     assert done.returncode == 0 and 'none changed' in done.stdout
-    assert replay(rig, 'pilot', '--update-refs').returncode == 0 and (rig/'refs/tub.csv').read_bytes() == before
+    assert replay(rig, 'pilot', '--update-refs').returncode == 0
+    assert (rig/'refs/tub.csv').read_bytes() == before
 
 
 @pytest.mark.parametrize('model', ['scaled', 'cropped'])
@@ -57,11 +63,13 @@ def test_changed_preprocessing_is_caught(rig, model):
 def test_a_recording_of_another_size_is_fitted_and_the_report_says_so(rig, tmp_path, size, done):
     toy_tub(tmp_path/'tub', n=4, size=size)
     model, edgecar = rig/'pilot.tflite', Path(sys.executable).parent/'edgecar'
-    for more, report in (['--update-refs'], 'refs/tub.csv: 4 frames'), ([], '4 frames, none changed by more than 0.01'):
+    for more, report in ((['--update-refs'], 'refs/tub.csv: 4 frames'),
+                         ([], '4 frames, none changed by more than 0.01')):
         command = [edgecar, 'replay', 'tub', '--model', model, *more]
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert (ran.returncode, ran.stdout) == (0, f'tub: 4 of {done}\n{report}\n'), ran.stderr
-    frames = [fit_frame(cv2.imread(str(f))[..., ::-1], (120, 160)) for f in sorted((tmp_path/'tub/images').iterdir())]
+    frames = [fit_frame(cv2.imread(str(f))[..., ::-1], (120, 160))
+              for f in sorted((tmp_path/'tub/images').iterdir())]
     want = Pilot(model).drive(frames)
     found = [row[1:] for row in read_refs(tmp_path/'refs/tub.csv')]
     assert abs(want - found).max() < .05, 'the same frames, but for the decoder of their pictures'

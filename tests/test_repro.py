@@ -30,7 +30,8 @@ def repo(tmp_path):
     for name, text in {'dvc.yaml': STAGES, 'params.yaml': 'bound: 1\n', **programs}.items():
         (tmp_path/name).parent.mkdir(exist_ok=True)
         (tmp_path/name).write_text(text)
-        if '/' in name: (tmp_path/name).chmod(0o755)
+        if '/' in name:
+            (tmp_path/name).chmod(0o755)
     shutil.copy(ROOT/'scripts/repro', tmp_path/'scripts')
     subprocess.run(['git', 'init', '-q', tmp_path], check=True)
     subprocess.run([sys.executable, '-m', 'dvc', 'init', '-q'], cwd=tmp_path, check=True)
@@ -72,7 +73,8 @@ def test_what_runs_is_timed_and_what_need_not_is_named(repo):
 def test_set_up_counts(repo):
     "By the moment at which make began, and the file that set-up ends with."
     ready = Path(sys.prefix)/'.ready'
-    if not ready.exists(): pytest.skip('this environment is not one of ours')
+    if not ready.exists():
+        pytest.skip('this environment is not one of ours')
     began = ready.stat().st_mtime - 7
     _, steps, _ = loop(repo, began)
     assert steps['set-up'] == (7, '') and steps['total'][0] > time.time() - began - 30
@@ -81,7 +83,8 @@ def test_set_up_counts(repo):
 @pytest.mark.parametrize('step', ['judge', 'data'])
 def test_a_step_that_fails(repo, step):
     (repo/'bad').touch()
-    if step == 'data': (repo/'scripts/data').write_text('#!/bin/sh\nexit 3\n')
+    if step == 'data':
+        (repo/'scripts/data').write_text('#!/bin/sh\nexit 3\n')
     code, steps, said = loop(repo)
     assert code and 'the results' not in said
     assert steps[step][1] == 'failed' and [*steps][-3] == step and steps['total'][0]

@@ -23,7 +23,8 @@ def bin(tmp_path):
     "A PATH of our own: the tools that set-up needs and a Python 3.11."
     bin = tmp_path/'bin'
     bin.mkdir()
-    for tool in TOOLS: (bin/tool).symlink_to(shutil.which(tool))
+    for tool in TOOLS:
+        (bin/tool).symlink_to(shutil.which(tool))
     (bin/'python3.11').symlink_to(Path(sys.base_prefix)/'bin/python3.11')
     return bin
 
@@ -54,8 +55,10 @@ def script(path, text):
 
 
 def one_line(said, *words):
-    assert said.count('\n') == 1 and said.startswith('setup: ') and ' -> ' in said and 'Traceback' not in said, said
-    for word in words: assert word in said
+    assert (said.count('\n') == 1 and said.startswith('setup: ') and ' -> ' in said
+            and 'Traceback' not in said), said
+    for word in words:
+        assert word in said
 
 
 def test_no_git(setup, bin):
@@ -72,10 +75,12 @@ def test_not_a_clone(setup):
     one_line(said, 'not a git clone')
 
 
-@pytest.mark.parametrize('python', [None, 'echo 3 12', 'echo broken >&2; exit 127'], ids=['none', '3.12', 'broken'])
+@pytest.mark.parametrize('python', [None, 'echo 3 12', 'echo broken >&2; exit 127'],
+                         ids=['none', '3.12', 'broken'])
 def test_no_python(setup, bin, python):
     (bin/'python3.11').unlink()
-    if python: script(bin/'python3', python)
+    if python:
+        script(bin/'python3', python)
     code, said = setup()
     assert code == 1
     one_line(said, 'Python 3.11 is needed', 'pyenv install 3.11', 'PYTHON=')
@@ -105,7 +110,8 @@ def test_no_disk(setup, bin):
 def test_no_index(setup):
     with socket.socket() as s:  # bound and not listening: refused at once
         s.bind(('127.0.0.1', 0))
-        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple', NO_PROXY='127.0.0.1')
+        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple',
+                           NO_PROXY='127.0.0.1')
     assert code == 1
     first, last = said.splitlines()
     assert first == 'setup: making .venv (half a minute or so)'
@@ -116,13 +122,15 @@ def test_no_index(setup):
 @pytest.mark.slow
 def test_an_index_that_never_answers(setup):
     with socket.create_server(('127.0.0.1', 0)) as s:  # the kernel takes the connection; nobody reads it
-        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple', NO_PROXY='127.0.0.1')
+        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple',
+                           NO_PROXY='127.0.0.1')
     assert code == 1 and 'no package index answered' in said
 
 
 @pytest.fixture
 def small(setup):
-    "A lock of four packages, and a function that runs the script with an index that has them, with or without uv."
+    """A lock of four packages, and a function that runs the script with an index that has them,
+    with or without uv."""
     builds = installed('setuptools')   # what installs this library itself
     def run(uv=None, **env):
         wheels = [builds, wheel('micropipenv'), wheel('toy'), wheel('uv', scripts=dict(uv=uv or ''))]
@@ -180,34 +188,42 @@ def test_uv_does_it_and_begins_afresh_where_it_must(small, bin):
 
 def test_make_alone_lists_the_targets(setup):
     done = subprocess.run(['make'], cwd=setup.repo, capture_output=True, text=True, check=True)
-    for target in 'setup repro test test-slow check lab bench lock'.split(): assert f'  make {target} ' in done.stdout
+    for target in 'setup repro test test-slow check lab bench lock'.split():
+        assert f'  make {target} ' in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_interrupted_then_run_again(tmp_path):
     "A fresh clone: ctrl-C in the middle, again to the end, a third time for nothing."
-    # a job of a shell's background starts with SIGINT ignored, and bash cannot trap what it was started ignoring: hence env
+    # a job of a shell's background starts with SIGINT ignored, and
+    # bash cannot trap what it was started ignoring: hence env
     repo = tmp_path/'repo'
     subprocess.run(['git', 'clone', '-q', ROOT, repo], check=True)
-    with subprocess.Popen(['env', '--default-signal=INT', 'make', 'setup'], cwd=repo, stderr=subprocess.PIPE, text=True, start_new_session=True) as first:
+    with subprocess.Popen(['env', '--default-signal=INT', 'make', 'setup'], cwd=repo, stderr=subprocess.PIPE,
+                          text=True, start_new_session=True) as first:
         for line in first.stderr:
-            if ' packages' in line: os.killpg(first.pid, signal.SIGINT)
+            if ' packages' in line:
+                os.killpg(first.pid, signal.SIGINT)
         assert first.wait(60) != 0
     assert (repo/'.venv/.begun').exists() and not (repo/'.venv/.ready').exists()
     subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=1200)
     again = subprocess.run(['make', 'setup'], cwd=repo, check=True, timeout=5, capture_output=True, text=True)
     assert again.stdout + again.stderr == ''
     subprocess.run(['.venv/bin/edgecar', '--help'], cwd=repo, check=True)
-    kernels = [repo/'.venv/bin/python', '-c', 'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])']
-    assert subprocess.run(kernels, cwd=repo, check=True, capture_output=True, text=True).stdout == '0\n', 'set-up has compiled them'
+    kernels = [repo/'.venv/bin/python', '-c',
+               'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])']
+    assert subprocess.run(kernels, cwd=repo, check=True, capture_output=True, text=True).stdout == '0\n', (
+        'set-up has compiled them')
     assert subprocess.run(['git', 'status', '--porcelain'], cwd=repo, capture_output=True).stdout == b''
 
 
 def test_source_to_image_checks_the_index(tmp_path):
     script(tmp_path/'assemble', 'echo "the image assembles from $PIP_INDEX_URL"')
     env = {k: v for k, v in os.environ.items() if k != 'PIP_INDEX_URL'} | {'STI_SCRIPTS_PATH': str(tmp_path)}
-    run = lambda **more: subprocess.run([ROOT/'.s2i/bin/assemble'], env={**env, **more}, capture_output=True, text=True)
+    run = lambda **more: subprocess.run([ROOT/'.s2i/bin/assemble'], env={**env, **more},
+                                        capture_output=True, text=True)
     refused = run()
-    assert refused.returncode == 1 and refused.stderr.count('\n') == 1 and 'PIP_INDEX_URL is not set' in refused.stderr
+    assert (refused.returncode == 1 and refused.stderr.count('\n') == 1
+            and 'PIP_INDEX_URL is not set' in refused.stderr)
     assert run(PIP_INDEX_URL='a mirror').stdout == 'the image assembles from a mirror\n'

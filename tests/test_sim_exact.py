@@ -1,4 +1,5 @@
-"Compiled kernels that are kept: read where nothing can be written, damaged, forged, by two at once, after an edit, on another processor."
+"""Compiled kernels that are kept: read where nothing can be written, damaged, forged, by two at once,
+after an edit, on another processor."""
 import os
 import pickle
 import shutil
@@ -21,21 +22,28 @@ def package():
         shutil.copytree(ROOT/'edgecar', Path(d)/'edgecar', ignore=shutil.ignore_patterns('__pycache__'))
         os.chmod(d, 0o755)
         yield Path(d)
-        for p in [Path(d), *Path(d).rglob('*')]: p.is_dir() and p.chmod(0o755)
+        for p in [Path(d), *Path(d).rglob('*')]:
+            p.is_dir() and p.chmod(0o755)
 
 
 def close(package):
-    for p in [package, *package.rglob('*')]: p.is_dir() and p.chmod(0o555)
+    for p in [package, *package.rglob('*')]:
+        p.is_dir() and p.chmod(0o555)
 
 
-# Root becomes a user whom this machine does not know, who may read all (our Python may lie in a home) and write nothing
-STRANGER = 'setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search'.split() if os.getuid() == 0 else []
+# Root becomes a user whom this machine does not know, who may
+# read all (our Python may lie in a home) and write nothing
+STRANGER = ('setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_read_search '
+            '--ambient-caps=+dac_read_search'.split() if os.getuid() == 0 else [])
 
 
 def start(package, code, who=(), **env):
     "A Python process that sees only this copy of the library; a variable that is None is not set."
-    env = {k: v for k, v in os.environ.items() if not k.startswith(('NUMBA_', 'XDG_'))} | dict(HOME=f'{package}/nobody', PYTHONPATH=str(package)) | env
-    return subprocess.Popen([*who, sys.executable, '-B', '-c', code], cwd=package, env={k: v for k, v in env.items() if v is not None}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    env = ({k: v for k, v in os.environ.items() if not k.startswith(('NUMBA_', 'XDG_'))}
+           | dict(HOME=f'{package}/nobody', PYTHONPATH=str(package)) | env)
+    return subprocess.Popen([*who, sys.executable, '-B', '-c', code], cwd=package,
+                            env={k: v for k, v in env.items() if v is not None}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def said(process):
@@ -44,7 +52,8 @@ def said(process):
     return out.split()
 
 
-def run(*args, **env): return said(start(*args, **env))
+def run(*args, **env):
+    return said(start(*args, **env))
 
 
 SINE = 'from edgecar.sim.exact import sin; print(sin(1.), sum(sin.stats.cache_hits.values()))'
@@ -81,7 +90,8 @@ USE = FRAME + """
 
 def test_user_without_a_folder_to_write(package):
     close(package)
-    if STRANGER: assert run(package, 'import os; print(os.getuid())', STRANGER) == ['12345']
+    if STRANGER:
+        assert run(package, 'import os; print(os.getuid())', STRANGER) == ['12345']
     frame, read, compiled = run(package, FRAME, STRANGER)
     assert (int(read), int(compiled) > 0) == (0, True) and not list(package.rglob('*.nb?'))
 
@@ -123,7 +133,8 @@ DAMAGE = {
     'empty': lambda b: b'',
     'other': lambda b: b'not a pickle',
     'short': lambda b: b[:50],
-    'half': lambda b: b[:len(b) // 2] + bytes(len(b) - len(b) // 2),   # the rest was never written to the disk
+    # the rest was never written to the disk
+    'half': lambda b: b[:len(b) // 2] + bytes(len(b) - len(b) // 2),
     'bit': lambda b: b[:len(b) // 2] + bytes([b[len(b) // 2] ^ 1]) + b[len(b) // 2 + 1:],
 }
 
@@ -133,9 +144,11 @@ DAMAGE = {
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_damaged_code_is_compiled_again_and_mended(package, kind, damage):
     assert run(package, SINE) == ['0.8414709848078965', '0']
-    for file in package.rglob(f'*.{kind}'): file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    for file in package.rglob(f'*.{kind}'):
+        file.write_bytes(DAMAGE[damage](file.read_bytes()))
     again = run(package, SINE)
-    assert again == ['0.8414709848078965', '0'] or (kind, damage) == ('nbi', 'bit')   # there it may change nothing that matters
+    # there it may change nothing that matters
+    assert again == ['0.8414709848078965', '0'] or (kind, damage) == ('nbi', 'bit')
     assert run(package, SINE) == ['0.8414709848078965', '1']
 
 
@@ -158,7 +171,8 @@ def test_code_that_anybody_may_have_written_is_not_run(package):
     folder.chmod(0o777)
     assert sine(**kept) == '0'
     folder.chmod(0o755)
-    if os.getuid() == 0: os.chown(folder, 12345, 12345)
+    if os.getuid() == 0:
+        os.chown(folder, 12345, 12345)
     assert sine(**kept) == ('0' if os.getuid() == 0 else '1')
 
 
@@ -201,9 +215,11 @@ def test_same_bits_on_a_plain_processor(package):
         from edgecar.sim.exact import atan2, cos, exp, kernel, sin
         @kernel
         def fill(x, out):
-            for i in range(len(x)): out[i] = sin(x[i]) * cos(x[i]) + atan2(x[i], x[i - 1]) * exp(-abs(x[i]))
+            for i in range(len(x)):
+                out[i] = sin(x[i]) * cos(x[i]) + atan2(x[i], x[i - 1]) * exp(-abs(x[i]))
         x = 20 * rng(0).random(100_000) - 10
         out = np.zeros(len(x))
         fill(x, out)
         print(sha256(out.tobytes()).hexdigest())'''
-    assert run(package, code, NUMBA_CPU_NAME='generic') == run(package, code) == run(package, code, NUMBA_OPT='1')
+    assert (run(package, code, NUMBA_CPU_NAME='generic') == run(package, code)
+            == run(package, code, NUMBA_OPT='1'))

@@ -31,7 +31,8 @@ async def visit(port, i, frames):
     "A client that comes, drives a little, and goes; some go without a word."
     reader, writer = await asyncio.open_connection('127.0.0.1', port, limit=1 << 20)
     async def hear(kind):
-        while (m := parse(await reader.readline()))['msg_type'] != kind: pass
+        while (m := parse(await reader.readline()))['msg_type'] != kind:
+            pass
         return m
     await hear('scene_selection_ready')
     writer.write(pack('load_scene', scene_name=('oval', 'donkey', 'club')[i % 3]))
@@ -52,7 +53,8 @@ def test_fifty_clients_come_and_go():
         files = len(os.listdir('/proc/self/fd'))
         driven = asyncio.run(asyncio.wait_for(visits(server.port), 120))
         until = time.monotonic() + 10
-        while server.clients and time.monotonic() < until: time.sleep(.01)
+        while server.clients and time.monotonic() < until:
+            time.sleep(.01)
         assert len(driven) == 100 and min(driven) > .1
         assert not server.clients and not server.scenes and len(os.listdir('/proc/self/fd')) - files <= 2
 
@@ -61,11 +63,15 @@ def test_there_is_room_for_so_many():
     async def fill(port):
         lines = [await asyncio.open_connection('127.0.0.1', port) for _ in range(3)]
         words = [await asyncio.wait_for(r.readline(), 10) for r, _ in lines[:2]]
-        try: last = await asyncio.wait_for(lines[2][0].read(100), 10)
-        except ConnectionError: last = b''
-        for _, w in lines: w.close()
+        try:
+            last = await asyncio.wait_for(lines[2][0].read(100), 10)
+        except ConnectionError:
+            last = b''
+        for _, w in lines:
+            w.close()
         return words, last
-    with running(Server(port=0, limits=Limits(clients=2))) as server: words, last = asyncio.run(fill(server.port))
+    with running(Server(port=0, limits=Limits(clients=2))) as server:
+        words, last = asyncio.run(fill(server.port))
     assert all(b'scene_selection_ready' in w for w in words) and last == b''
 
 
@@ -76,20 +82,25 @@ def test_two_paced_clients_see_the_same_twice():
             for i in range(2):
                 lines.append(await asyncio.open_connection('127.0.0.1', port, limit=1 << 20))
                 lines[i][1].write(pack('load_scene', scene_name='club'))
-                while b'"telemetry"' not in await lines[i][0].readline(): pass
+                while b'"telemetry"' not in await lines[i][0].readline():
+                    pass
             told = []
             for i in range(40):
-                for k in (0, 1) if i % 3 else (1, 0): lines[k][1].write(pack('control', steering=-.1*k, throttle=.2 + .4*k))
+                for k in (0, 1) if i % 3 else (1, 0):
+                    lines[k][1].write(pack('control', steering=-.1*k, throttle=.2 + .4*k))
                 for reader, _ in lines:
-                    while b'"telemetry"' not in (line := await reader.readline()): pass
+                    while b'"telemetry"' not in (line := await reader.readline()):
+                        pass
                     told.append(parse(line))
-            for _, writer in lines: writer.close()
+            for _, writer in lines:
+                writer.close()
             return told
         return asyncio.run(asyncio.wait_for(main(), 60))
     with running(Server(port=0, paced=True)) as server:
         first = duet(server.port)
         until = time.monotonic() + 10
-        while server.scenes and time.monotonic() < until: time.sleep(.01)
+        while server.scenes and time.monotonic() < until:
+            time.sleep(.01)
         assert duet(server.port) == first
     assert {'car 1', 'car 2'} <= {t['hit'] for t in first} and first[-1]['time'] == pytest.approx(2.)
 
@@ -97,18 +108,22 @@ def test_two_paced_clients_see_the_same_twice():
 def test_time_is_real():
     with running(Server(port=0, rate_hz=50)) as server, Simulator(port=server.port) as car:
         first, began = car.step(0., 0.)[1]['time'], time.monotonic()
-        for _ in range(50): last = car.step(0., 0.)[1]['time']
+        for _ in range(50):
+            last = car.step(0., 0.)[1]['time']
         assert (last - first)/(time.monotonic() - began) == pytest.approx(1, rel=.25)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_told_to_stop(number):
-    command = [str(Path(sys.prefix)/'bin/edgecar'), 'sim', 'serve', '--port', '0', '--page-port', '0', '--scene', 'oval', '--paced']
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+    command = [str(Path(sys.prefix)/'bin/edgecar'), 'sim', 'serve', '--port', '0', '--page-port', '0',
+               '--scene', 'oval', '--paced']
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, 'PYTHONUNBUFFERED': '1'})
     try:
         port = int(process.stdout.readline().split(':')[2].split(',')[0])
         url = process.stdout.readline().split()[1]
-        with Simulator(port=port, watchdog_s=None) as car: assert car.step(0., 1.)[1]['time'] == pytest.approx(.05)
+        with Simulator(port=port, watchdog_s=None) as car:
+            assert car.step(0., 1.)[1]['time'] == pytest.approx(.05)
         assert 'the twin' in urlopen(url, timeout=10).read().decode()
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
@@ -120,23 +135,27 @@ def test_the_command_serves_until_it_is_told_to_stop(number):
 
 @pytest.mark.slow
 def test_a_driver_survives_a_server_that_is_killed():
-    serve = lambda port: subprocess.Popen([sys.executable, '-c', SERVE, str(port)], stdout=subprocess.PIPE, text=True)
+    serve = lambda port: subprocess.Popen([sys.executable, '-c', SERVE, str(port)],
+                                          stdout=subprocess.PIPE, text=True)
     process = serve(0)
     try:
         port = int(process.stdout.readline())
         with Simulator(port=port, patience_s=60) as car:
-            for _ in range(20): frame, told = car.step(0., 1.)
+            for _ in range(20):
+                frame, told = car.step(0., 1.)
             assert told['speed'] > .5
             process.send_signal(signal.SIGKILL)
             process.wait()
             process = serve(port)
             frame, told = car.step(0., 0.)   # as soon as it is there
             assert told['speed'] < .1 and frame.shape == (120, 160, 3) and told['time'] < 2
-            for _ in range(3): car.step(0., 0.)
+            for _ in range(3):
+                car.step(0., 0.)
             process.send_signal(signal.SIGKILL)
             process.wait()
             car.patience_s = .3
-            with pytest.raises(EdgecarError, match='edgecar sim serve'): car.step(0., 0.)
+            with pytest.raises(EdgecarError, match='edgecar sim serve'):
+                car.step(0., 0.)
     finally:
         process.kill()
         process.wait()

@@ -1,4 +1,5 @@
-"Track files that are wrong, each refused in one line; tracks without end, each valid and the same in every process."
+"""Track files that are wrong, each refused in one line; tracks without end,
+each valid and the same in every process."""
 import subprocess
 import sys
 from importlib.resources import files
@@ -31,8 +32,10 @@ BAD = {  # what is wrong: (the file, what the error must say)
     'far away': (OVAL.replace('-3.2', '-3200'), '-3200'),
     'open': (ROAD + f'points = {[[i / 2, 0] for i in range(12)]}', 'open'),
     'twice the same point': (OVAL.replace('[1.2, -1.8]', '[0.0, -1.8]'), 'points[0]'),
-    'a figure of eight': ('width_m = 0.5\npoints = [[0, 0], [2, 2], [4, 2], [5, 0], [4, -2], [2, -2], [0, 0.001], [-2, 2], [-4, 2], [-5, 0], [-4, -2], [-2, -2]]', 'meets itself'),
-    'legs too close': ('width_m = 0.9\npoints = [[0, 0], [2, 0], [4, 0], [5, 1], [4, 2], [2, 0.8], [0, 0.7], [-2, 0.8], [-4, 2], [-5, 1], [-4, 0], [-2, 0]]', 'meets itself'),
+    'a figure of eight': ('width_m = 0.5\npoints = [[0, 0], [2, 2], [4, 2], [5, 0], [4, -2], [2, -2], [0, '
+                          '0.001], [-2, 2], [-4, 2], [-5, 0], [-4, -2], [-2, -2]]', 'meets itself'),
+    'legs too close': ('width_m = 0.9\npoints = [[0, 0], [2, 0], [4, 0], [5, 1], [4, 2], [2, 0.8], [0, 0.7], '
+                       '[-2, 0.8], [-4, 2], [-5, 1], [-4, 0], [-2, 0]]', 'meets itself'),
     'a bend too tight': (OVAL.replace('0.9', '2.9'), 'bend of radius'),
     'a cone nowhere': (OVAL.replace('[3.4, 2.0]', '[3.4]'), 'cones[1]'),
 }
@@ -42,13 +45,16 @@ BAD = {  # what is wrong: (the file, what the error must say)
 def test_bad_file(tmp_path, text, says):
     file = tmp_path/'mine.toml'
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(EdgecarError) as e: read(file)
-    assert str(e.value).startswith(f'{file}: ') and says in str(e.value) and ' -> ' in str(e.value) and '\n' not in str(e.value)
+    with pytest.raises(EdgecarError) as e:
+        read(file)
+    assert (str(e.value).startswith(f'{file}: ') and says in str(e.value) and ' -> ' in str(e.value)
+            and '\n' not in str(e.value))
 
 
 @pytest.mark.parametrize('file', ['', 'no/such.toml', '.'])
 def test_no_file(file):
-    with pytest.raises(EdgecarError, match='oval, donkey, club'): read(file)
+    with pytest.raises(EdgecarError, match='oval, donkey, club'):
+        read(file)
 
 
 def test_a_file_of_ones_own(tmp_path):
@@ -64,7 +70,8 @@ def test_places_against_brute_force(track, way):
     track = track if way == 'forward' else track.reverse()
     g = rng(1)
     near = [track.beside(r)[i] for r in (-.4, -1e-6, 1e-6, .4) for i in (0, 1, -1, len(track.xy) // 2)]
-    points = np.vstack([12 * g.random((300, 2)) - 6, near, track.xy[[0, -1]], (track.xy[:1] + track.xy[-1:]) / 2])
+    points = np.vstack(
+        [12 * g.random((300, 2)) - 6, near, track.xy[[0, -1]], (track.xy[:1] + track.xy[-1:]) / 2])
     a, d = track.xy[None], (np.roll(track.xy, -1, axis=0) - track.xy)[None]
     v = points[:, None] - a
     t = np.clip((v * d).sum(-1) / (d * d).sum(-1), 0, 1)
@@ -75,7 +82,8 @@ def test_places_against_brute_force(track, way):
     assert np.allclose(cte, np.where(side > 0, -1, 1) * e[m, i], atol=1e-9)
     assert (0 <= s).all() and (s < track.length_m).all()
     u = s / track.step_m
-    foot = track.xy[u.astype(int)] + (u % 1)[:, None] * d[0, u.astype(int)]   # where two places are equally near, either will do
+    # where two places are equally near, either will do
+    foot = track.xy[u.astype(int)] + (u % 1)[:, None] * d[0, u.astype(int)]
     assert np.allclose(np.hypot(*(points - foot).T), e[m, i], atol=1e-9)
     off = np.abs(travelled.py_func(track.length_m, (i + t[m, i]) * track.step_m, s))
     assert (off < 1e-6).mean() > .98
@@ -92,10 +100,13 @@ def test_every_generated_track_is_valid():
     for seed in range(100, 180):
         track = generate(seed)
         size = track.xy.max(0) - track.xy.min(0) + track.width_m
-        assert 12 <= track.length_m <= 30 and .7 <= track.width_m <= 1 and (size <= [9, 7]).all() and np.abs(track.curvature).max() <= 1/.6
-        assert len(track.cones) == 0 or (np.abs(track.locate(track.cones)[1]) >= track.width_m / 2 + .1 - 1e-9).all()
+        assert (12 <= track.length_m <= 30 and .7 <= track.width_m <= 1 and (size <= [9, 7]).all()
+                and np.abs(track.curvature).max() <= 1/.6)
+        assert (len(track.cones) == 0
+                or (np.abs(track.locate(track.cones)[1]) >= track.width_m / 2 + .1 - 1e-9).all())
         assert track.reverse().length_m == pytest.approx(track.length_m)
-        Track(track.name, track.points, track.width_m, track.cones)   # is one as well when it comes from a file
+        # is one as well when it comes from a file
+        Track(track.name, track.points, track.width_m, track.cones)
         seen.add(track.xy.tobytes())
     assert len(seen) == 80
 
@@ -104,6 +115,9 @@ def test_same_tracks_in_another_process():
     code = '''if True:
         from hashlib import sha256
         from edgecar.sim.track import TRACKS, generate, read
-        print(sha256(b''.join(a.tobytes() for t in [*map(read, TRACKS), *map(generate, range(10))] for a in (t.xy, t.tangent, t.curvature, t.cones))).hexdigest())'''
-    one, two = (subprocess.run([sys.executable, '-c', code], env={'PYTHONHASHSEED': seed}, capture_output=True, text=True, check=True).stdout for seed in '12')
+        tracks = [*map(read, TRACKS), *map(generate, range(10))]
+        arrays = [a for t in tracks for a in (t.xy, t.tangent, t.curvature, t.cones)]
+        print(sha256(b''.join(a.tobytes() for a in arrays)).hexdigest())'''
+    one, two = (subprocess.run([sys.executable, '-c', code], env={'PYTHONHASHSEED': seed},
+                               capture_output=True, text=True, check=True).stdout for seed in '12')
     assert one == two and len(one) == 65

@@ -1,4 +1,5 @@
-"The car at the edges of its ranges, late commands, resets, and the same bits in every process and on every processor."
+"""The car at the edges of its ranges, late commands, resets,
+and the same bits in every process and on every processor."""
 import os
 import subprocess
 import sys
@@ -27,13 +28,15 @@ def drive(vehicle, seed, seconds=10, row=None):
 def test_ends_of_the_ranges(name, end):
     vehicle = Vehicle(**{name: FIELDS[name].metadata[end]})
     rows = drive(vehicle, 1)
-    assert np.isfinite(rows).all() and np.abs(rows[:, VX]).max() <= 1.2 * vehicle.top_mps and np.abs(rows[:, VY]).max() < 5
+    assert (np.isfinite(rows).all() and np.abs(rows[:, VX]).max() <= 1.2 * vehicle.top_mps
+            and np.abs(rows[:, VY]).max() < 5)
 
 
 @pytest.mark.parametrize('seed', range(30))
 def test_cars_far_from_any_other_stay_finite(seed):
     g = rng(seed)
-    vehicle = Vehicle(**{n: f.metadata['low'] + (f.metadata['high'] - f.metadata['low']) * g.random() * (g.random() > .5) for n, f in FIELDS.items()})
+    vehicle = Vehicle(**{n: f.metadata['low'] + (f.metadata['high'] - f.metadata['low']) * g.random()
+                         * (g.random() > .5) for n, f in FIELDS.items()})
     rows = drive(vehicle, seed)
     assert np.isfinite(rows).all() and np.abs(rows[:, VX]).max() <= 1.2 * vehicle.top_mps
 
@@ -41,12 +44,14 @@ def test_cars_far_from_any_other_stay_finite(seed):
 @pytest.mark.parametrize('name', FIELDS)
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -1, 1e9, None, '1', True])
 def test_bad_number(name, value):
-    with pytest.raises(EdgecarError, match=name): Vehicle(**{name: value})
+    with pytest.raises(EdgecarError, match=name):
+        Vehicle(**{name: value})
 
 
 @pytest.mark.parametrize('amount', [-.1, 2.1, float('nan')])
 def test_bad_amount(amount):
-    with pytest.raises(EdgecarError, match='amount'): Vehicle.random(rng(0), amount)
+    with pytest.raises(EdgecarError, match='amount'):
+        Vehicle.random(rng(0), amount)
 
 
 @pytest.mark.parametrize('late', [0, 1, 12, 40, DELAY_MAX - 4])
@@ -61,7 +66,8 @@ def test_delay_is_exact(late):
 def test_lag_is_its_time_constant():
     row, param = np.zeros(N_STATE), Vehicle(delay_s=0, steer_lag_s=.1, drive_lag_s=.2).array()
     advance(row, param, -1., 1., 40)
-    assert row[STEER] == pytest.approx(.4 * (1 - np.exp(-1)), abs=.003) and row[DRIVE] == pytest.approx(1 - np.exp(-.5), abs=.003)
+    assert (row[STEER] == pytest.approx(.4 * (1 - np.exp(-1)), abs=.003)
+            and row[DRIVE] == pytest.approx(1 - np.exp(-.5), abs=.003))
 
 
 def test_nothing_survives_a_reset():
@@ -108,5 +114,6 @@ def test_same_bits_in_every_process():
                 advance(row, param, 2 * g.random() - 1, 2 * g.random() - .8, 20)
                 seen.update(row.tobytes())
         print(seen.hexdigest())'''
-    run = lambda **env: subprocess.run([sys.executable, '-c', code], env=os.environ | env, capture_output=True, text=True, check=True).stdout
+    run = lambda **env: subprocess.run(
+        [sys.executable, '-c', code], env=os.environ | env, capture_output=True, text=True, check=True).stdout
     assert len({run(), run(PYTHONHASHSEED='7'), run(NUMBA_CPU_NAME='generic')}) == 1

@@ -11,7 +11,8 @@ import pytest
 from edgecar.core import root
 
 ROOT = root(Path(__file__).parent)
-ROOMS = sorted(p for folder in ('.', 'data', 'sim', 'pilot', 'car', 'release') for p in (ROOT/'nbs'/folder).glob('[0-9]*.ipynb'))
+ROOMS = sorted(p for folder in ('.', 'data', 'sim', 'pilot', 'car', 'release')
+               for p in (ROOT/'nbs'/folder).glob('[0-9]*.ipynb'))
 FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))
 GUIDES = sorted((ROOT/'nbs/guides').glob('*.ipynb'))
 MODULES = sorted(p for p in (ROOT/'edgecar').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
@@ -25,12 +26,24 @@ class Notebook:
         self.code = [c for c in self.cells if c['cell_type'] == 'code']
         self.prose = [c for c in self.cells if c['cell_type'] == 'markdown']
 
-    def text(self, cell): return ''.join(cell['source'])
-    def says(self, cell, word): return cell['cell_type'] == 'code' and bool(re.search(rf'^#\|\s*{word}', self.text(cell), re.M))
-    def exports(self): return [c for c in self.code if self.says(c, 'export')]
-    def lines(self, cell): return sum(bool(line.strip()) and not line.startswith('#|') for line in self.text(cell).splitlines())
-    def defines(self, cell): return any(not isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(self.text(cell)).body)
-    def shows(self, cell): return cell['cell_type'] == 'code' and not any(self.says(cell, w) for w in ('export', 'hide', 'default_exp'))
+    def text(self, cell):
+        return ''.join(cell['source'])
+
+    def says(self, cell, word):
+        return cell['cell_type'] == 'code' and bool(re.search(rf'^#\|\s*{word}', self.text(cell), re.M))
+
+    def exports(self):
+        return [c for c in self.code if self.says(c, 'export')]
+
+    def lines(self, cell):
+        return sum(bool(line.strip()) and not line.startswith('#|') for line in self.text(cell).splitlines())
+
+    def defines(self, cell):
+        return any(not isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(self.text(cell)).body)
+
+    def shows(self, cell):
+        return (cell['cell_type'] == 'code'
+                and not any(self.says(cell, w) for w in ('export', 'hide', 'default_exp')))
 
 
 @pytest.mark.parametrize('path', ROOMS, **named)
@@ -40,7 +53,8 @@ def test_library_notebook(path):
     sizes = [nb.lines(c) for c in exports]
     defining = [c for c in exports if nb.defines(c)]
     shown = [any(map(nb.shows, nb.cells[(i := nb.cells.index(c)) + 1:i + 4])) for c in defining]
-    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs'] if (png := o.get('data', {}).get('image/png'))]
+    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs']
+                if (png := o.get('data', {}).get('image/png'))]
     first, title = nb.text(nb.cells[0]), nb.text(nb.cells[1])
     assert re.fullmatch(r'#\| default_exp [\w.]+', first)
     assert re.match(r'# \w+\n\n> [^\n]+(\n|$)', title), 'a title, then the line that becomes the docstring'
@@ -69,30 +83,38 @@ def test_flow_notebook(path):
     assert len(parameters) == 1, 'papermill ignores -p in silence without exactly one'
     for line in filter(None, nb.text(parameters[0]).splitlines()):
         statement, = ast.parse(line).body
-        assert isinstance(statement, (ast.AnnAssign, ast.Assign)) and '  # ' in line, f'name: type = default  # meaning, unit: {line}'
+        assert isinstance(statement, (ast.AnnAssign, ast.Assign)) and '  # ' in line, (
+            f'name: type = default  # meaning, unit: {line}')
         ast.literal_eval(statement.value)
     for cell in nb.code:
         source = '\n'.join(line for line in nb.text(cell).splitlines() if not line.startswith('%'))
-        assert not any(isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.Lambda)) for n in ast.walk(ast.parse(source))), 'move it to a room'
+        assert not any(isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.Lambda))
+                       for n in ast.walk(ast.parse(source))), 'move it to a room'
 
 
 @pytest.mark.parametrize('path', GUIDES, **named)
 def test_guide(path):
     nb = Notebook(path)
-    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs'] if (png := o.get('data', {}).get('image/png'))]
-    assert re.match(r'# [^\n]+\n\n> [^\n]+(\n|$)', nb.text(nb.cells[0])), 'a title, then the line that says what one learns'
-    assert not any(nb.says(c, word) for c in nb.code for word in ('export', 'default_exp')), 'a guide uses the library, and adds nothing to it'
+    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs']
+                if (png := o.get('data', {}).get('image/png'))]
+    assert re.match(r'# [^\n]+\n\n> [^\n]+(\n|$)', nb.text(nb.cells[0])), (
+        'a title, then the line that says what one learns')
+    assert not any(nb.says(c, word) for c in nb.code for word in ('export', 'default_exp')), (
+        'a guide uses the library, and adds nothing to it')
     assert len(nb.prose) / len(nb.code) >= .5 and max(map(nb.lines, nb.code)) <= 25
     assert not any(c['execution_count'] for c in nb.code), 'run `make check`'
     assert pictures and max(pictures) <= 60, pictures
 
 
-def module_name(path): return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+def module_name(path):
+    return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+
 
 def imports(path):
     "Every module that a module imports, absolute, also those inside functions."
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not any(a.name == '*' for a in node.names), f'{path}: import *'
             package = module_name(path).split('.')[:-node.level] if node.level else []
@@ -112,17 +134,24 @@ def test_imports(path):
     up = {i for i in found if i.startswith('edgecar') and i != 'edgecar' and NUMBER[i] >= NUMBER[name]}
     assert not up, 'imports point down the numbers only'
     tops = {i.split('.')[0] for i in found}
-    assert not tops & {'fastcore', 'execnb', 'ghapi'} | (tops & {'nbdev'} if name != 'edgecar.hooks' else set()), 'their pins would reach the car'
-    if name not in ('edgecar.pilot.model', 'edgecar.pilot.train', 'edgecar.pilot.export'): assert not tops & {'tensorflow', 'keras'}
+    assert not tops & {'fastcore', 'execnb', 'ghapi'} | (
+        tops & {'nbdev'} if name != 'edgecar.hooks' else set()), 'their pins would reach the car'
+    if name not in ('edgecar.pilot.model', 'edgecar.pilot.train', 'edgecar.pilot.export'):
+        assert not tops & {'tensorflow', 'keras'}
 
 
 def test_the_tree_names_no_registry_and_no_machine():
-    hosts = [a + b for a, b in [('pypi', '.org'), ('pythonhosted', '.org'), ('npmjs', '.org'), ('npmjs', '.com'), ('deb.debian', '.org'), ('proxy.go', 'lang.org'),
-                                ('sum.go', 'lang.org'), ('crates', '.io'), ('repo.ma', 'ven.apache'), ('repo1.ma', 'ven')]]
-    places = [rf'(?<![\w.)}}\]]){re.escape(a + b)}' for a, b in [('/wo', 'rk/'), ('/ro', 'ot/'), ('/ho', 'me/'), ('/opt/wh', 'eels'), ('/tmp/', 'tools')]]
+    hosts = [a + b for a, b in [
+        ('pypi', '.org'), ('pythonhosted', '.org'), ('npmjs', '.org'), ('npmjs', '.com'),
+        ('deb.debian', '.org'), ('proxy.go', 'lang.org'), ('sum.go', 'lang.org'), ('crates', '.io'),
+        ('repo.ma', 'ven.apache'), ('repo1.ma', 'ven')]]
+    places = [rf'(?<![\w.)}}\]]){re.escape(a + b)}' for a, b in [
+        ('/wo', 'rk/'), ('/ro', 'ot/'), ('/ho', 'me/'), ('/opt/wh', 'eels'), ('/tmp/', 'tools')]]
     secrets = ['-----BEGIN ' + '[A-Z ]*PRIVATE' + ' KEY', 'AKI' + 'A[0-9A-Z]{16}', 'gh' + 'p_[0-9A-Za-z]{36}']
     pattern = re.compile('|'.join([*map(re.escape, hosts), *places, *secrets]))
-    files = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')
+    files = subprocess.run(
+        ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')
     found = [f'{name}:{n}: {hit[0]}' for name in filter(None, files) if (ROOT/name).is_file()
-             for n, line in enumerate((ROOT/name).read_text(errors='replace').splitlines(), 1) if (hit := pattern.search(line))]
+             for n, line in enumerate((ROOT/name).read_text(errors='replace').splitlines(), 1)
+             if (hit := pattern.search(line))]
     assert not found

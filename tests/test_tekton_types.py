@@ -5,17 +5,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # the first build compiles Tekton: 3 minutes on 2 cores
+# the first build compiles Tekton: 3 minutes on 2 cores
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope='module')
 def tekton(tmp_path_factory):
     "The checker in tests/tekton, built; what it imports is pinned by go.mod and go.sum."
     go, program = shutil.which('go'), tmp_path_factory.mktemp('go')/'tekton'
-    if not go: pytest.fail("Go is not on PATH, and Tekton's types are Go -> install Go 1.26 or newer, or leave the slow tests to CI")
-    built = subprocess.run([go, 'build', '-ldflags=-s -w', '-o', program, '.'], cwd=ROOT/'tests/tekton', text=True, capture_output=True)
-    if built.returncode: pytest.fail(f'go build failed -> it needs a Go module proxy (GOPROXY) the first time\n{built.stderr[-2000:]}')
-    def check(folder): return subprocess.run([program, folder], text=True, capture_output=True)
+    if not go:
+        pytest.fail("Go is not on PATH, and Tekton's types are Go -> install Go 1.26 or newer, "
+                    "or leave the slow tests to CI")
+    built = subprocess.run([go, 'build', '-ldflags=-s -w', '-o', program, '.'], cwd=ROOT/'tests/tekton',
+                           text=True, capture_output=True)
+    if built.returncode:
+        pytest.fail(
+            f'go build failed -> it needs a Go module proxy (GOPROXY) the first time\n{built.stderr[-2000:]}')
+    def check(folder):
+        return subprocess.run([program, folder], text=True, capture_output=True)
+
     return check
 
 
@@ -23,7 +31,8 @@ def test_a_cluster_would_take_what_is_here(tekton):
     done = tekton(ROOT/'.tekton')
     assert done.returncode == 0, done.stdout + done.stderr
     files = len(list((ROOT/'.tekton').rglob('*.yaml')))
-    assert sum(int(word) for word in done.stdout.split() if word.isdigit()) == files, 'a document was passed over'
+    assert sum(int(word) for word in done.stdout.split() if word.isdigit()) == files, (
+        'a document was passed over')
 
 
 RUN, STAGE = 'pull-request.yaml', 'tasks/run-stage.yaml'
@@ -31,24 +40,35 @@ MISTAKES = {
     'typo in pipelineSpec': (RUN, 'runAfter:', 'runAfterwards:', 'unknown field "runAfterwards"'),
     'typo in a pod template': (RUN, 'automountServiceAccountToken', 'automountToken', 'unknown field'),
     'a field twice': (RUN, 'retries: 2\n', 'retries: 2\n        retries: 3\n', 'already set'),
-    'a param nobody declares': (RUN, 'value: $(params.revision)', 'value: $(params.commit)', 'non-existent variable'),
-    'a declared param nobody gives': (RUN, '- {name: url, value: "{{ repo_url }}"}', '', 'missing parameters: [url]'),
+    'a param nobody declares': (RUN, 'value: $(params.revision)', 'value: $(params.commit)',
+                                'non-existent variable'),
+    'a declared param nobody gives': (RUN, '- {name: url, value: "{{ repo_url }}"}', '',
+                                      'missing parameters: [url]'),
     'a param the task lacks': (RUN, ', {name: stage, value: prepare}', '', 'missing values for these params'),
     'a word where a list is wanted': (RUN, '[make, test]', 'make test', "param types don't match"),
     'a cycle': (RUN, 'runAfter: [fetch]', 'runAfter: [evaluate]', 'cycle detected'),
     'a task after none': (RUN, 'runAfter: [fetch]', 'runAfter: [fetsh]', "fetsh wasn't present"),
     'a name twice': (RUN, '- name: test\n', '- name: fetch\n', 'expected exactly one'),
-    'a Task that is not there': (RUN, 'taskRef: {name: run-stage}', 'taskRef: {name: run-stages}', 'names no Task'),
-    'a workspace nobody declares': (RUN, 'workspaces: [{name: source}]', 'workspaces: [{name: source, workspace: sauce}]', 'expects workspace with name "sauce"'),
-    'a workspace left out': (RUN, 'workspaces: [{name: source}]', 'workspaces: []', 'required but has not been bound'),
+    'a Task that is not there': (RUN, 'taskRef: {name: run-stage}', 'taskRef: {name: run-stages}',
+                                 'names no Task'),
+    'a workspace nobody declares': (RUN, 'workspaces: [{name: source}]',
+                                    'workspaces: [{name: source, workspace: sauce}]',
+                                    'expects workspace with name "sauce"'),
+    'a workspace left out': (RUN, 'workspaces: [{name: source}]', 'workspaces: []',
+                             'required but has not been bound'),
     'two volumes in one task': (RUN, '{name: basic-auth, secret: {secretName: "{{ git_auth_secret }}"}}',
-                                '{name: basic-auth, persistentVolumeClaim: {claimName: other}}', 'more than one PersistentVolumeClaim'),
+                                '{name: basic-auth, persistentVolumeClaim: {claimName: other}}',
+                                'more than one PersistentVolumeClaim'),
     'a time that is none': (RUN, 'timeout: 10m0s', 'timeout: ten minutes', 'invalid duration'),
-    'tasks longer than the pipeline': (RUN, 'tasks: 2h45m0s', 'tasks: 4h0m0s', 'should be <= pipeline duration'),
-    'settings of a task that is not there': (RUN, 'pipelineTaskName: train', 'pipelineTaskName: trian', '"trian"'),
-    'a status outside finally': (RUN, 'value: prepare', 'value: $(tasks.fetch.status)', 'can not refer to execution status'),
+    'tasks longer than the pipeline': (RUN, 'tasks: 2h45m0s', 'tasks: 4h0m0s',
+                                       'should be <= pipeline duration'),
+    'settings of a task that is not there': (RUN, 'pipelineTaskName: train', 'pipelineTaskName: trian',
+                                             '"trian"'),
+    'a status outside finally': (RUN, 'value: prepare', 'value: $(tasks.fetch.status)',
+                                 'can not refer to execution status'),
     'typo in a step': (STAGE, 'securityContext:', 'securityContexts:', 'unknown field "securityContexts"'),
-    'a param the Task does not declare': (STAGE, '$(params.stage)', '$(params.step)', 'non-existent variable'),
+    'a param the Task does not declare': (STAGE, '$(params.stage)', '$(params.step)',
+                                          'non-existent variable'),
     'a word for a number': (STAGE, 'memory: 2Gi', 'memory: plenty', 'quantities must match'),
     'an older API': (STAGE, 'tekton.dev/v1', 'tekton.dev/v1beta1', 'neither a Task nor'),
 }
@@ -66,6 +86,7 @@ def test_a_cluster_would_refuse(tekton, tmp_path, mistake):
 
 
 def test_without_go_it_says_what_to_do(tmp_path):
-    done = subprocess.run([ROOT/'.venv/bin/python', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-k', 'take_what_is_here', __file__],
+    done = subprocess.run([ROOT/'.venv/bin/python', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-k',
+                           'take_what_is_here', __file__],
                           env={**os.environ, 'PATH': str(tmp_path)}, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 1 and 'install Go 1.26' in done.stdout

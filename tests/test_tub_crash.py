@@ -16,26 +16,34 @@ from edgecar.data.tub import Manifest, Tub, TubWriter
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
 
-# Says each number as soon as `write` has returned: what has been said must be in the tub, whatever happens next.
+# Says each number as soon as `write` has returned: what has
+# been said must be in the tub, whatever happens next.
 WRITER = '''
 import sys, numpy as np
 from edgecar.data.tub import TubWriter
 frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
-with TubWriter(sys.argv[1], ['cam/image_array', 'user/angle', 'user/throttle', 'note'], ['image_array', 'float', 'float', 'str'], max_len=7, sync_s=None) as w:
+fields = ['cam/image_array', 'user/angle', 'user/throttle', 'note']
+types = ['image_array', 'float', 'float', 'str']
+with TubWriter(sys.argv[1], fields, types, max_len=7, sync_s=None) as w:
     for i in range(int(sys.argv[2])):
-        said = w.write({'cam/image_array': frame, 'user/angle': .5, 'user/throttle': .5, 'note': 'x' * 3000, 'n': i})
+        said = w.write({'cam/image_array': frame, 'user/angle': .5, 'user/throttle': .5,
+                        'note': 'x' * 3000, 'n': i})
         print(said, flush=True)
 '''
 
 
 def kill_after(path, lines, delay):
-    "Run the writer until it has said so many numbers, then kill it a moment later; returns the last number it said."
-    with subprocess.Popen([sys.executable, '-c', WRITER, path, '100000'], stdout=subprocess.PIPE, text=True) as p:
+    """Run the writer until it has said so many numbers, then kill it a moment later;
+    returns the last number it said."""
+    with subprocess.Popen([sys.executable, '-c', WRITER, path, '100000'], stdout=subprocess.PIPE,
+                          text=True) as p:
         try:
             said = [p.stdout.readline() for _ in range(lines)]
             end = time.perf_counter() + delay
-            while time.perf_counter() < end: pass   # finer than a sleep
-        finally: p.send_signal(signal.SIGKILL)
+            while time.perf_counter() < end:
+                pass   # finer than a sleep
+        finally:
+            p.send_signal(signal.SIGKILL)
         said += p.stdout.read().splitlines()
     assert p.returncode == -signal.SIGKILL
     return int([x for x in said if x.strip()][-1])
@@ -53,13 +61,15 @@ def donkey_read(path):
 def donkey_write(path, n):
     from donkeycar.parts.tub_v2 import Tub as Donkey
     tub = Donkey(str(path))
-    for _ in range(n): tub.write_record({})
+    for _ in range(n):
+        tub.write_record({})
     tub.close()
 
 
 def our_write(path, n):
     with TubWriter(path, sync_s=None) as w:
-        for _ in range(n): w.write({'user/angle': 0., 'user/throttle': 0.})
+        for _ in range(n):
+            w.write({'user/angle': 0., 'user/throttle': 0.})
 
 
 def sound(path, said):
@@ -69,7 +79,8 @@ def sound(path, said):
     assert [r['_index'] for r in records] == list(range(m.catalogs['current_index']))
     assert len(records) in (said + 1, said + 2)
     assert donkey_read(path) == records
-    faults = [f for f in verify(path) if f.kind not in ('unlisted catalog', 'leftover file')]   # the copy and the temporary file of the record in flight
+    # the copy and the temporary file of the record in flight
+    faults = [f for f in verify(path) if f.kind not in ('unlisted catalog', 'leftover file')]
     assert faults == []
     return records
 
@@ -92,12 +103,14 @@ def test_kill_at_any_moment(tmp_path, seed):
             assert donkey_read(copy) == after
             shutil.rmtree(copy)
         first = said
-    with TubWriter(tub, sync_s=None): pass
+    with TubWriter(tub, sync_s=None):
+        pass
     assert {p.name for p in tub.glob('*b.catalog*')} == set()   # closing leaves one copy
 
 
 def test_a_killed_sessions_name_is_not_used_again(tmp_path):
-    for _ in range(2): kill_after(tmp_path, lines=2, delay=0)
+    for _ in range(2):
+        kill_after(tmp_path, lines=2, delay=0)
     our_write(tmp_path, 1)
     sessions = [r['_session_id'] for r in Tub(tmp_path)]
     assert len(set(sessions)) == 3 and sessions == sorted(sessions)
@@ -107,11 +120,15 @@ def test_a_killed_sessions_name_is_not_used_again(tmp_path):
 def test_what_a_killed_donkeycar_leaves_is_continued_or_repaired(tmp_path, cut):
     "donkeycar writes the line first and the count last, and empties the manifest's last line in between."
     tub = tmp_path/'t'
-    with TubWriter(tub, ['user/angle', 'user/throttle'], ['float', 'float'], created_at=0, session='s_0', sync_s=None) as w:
-        for i in range(5): w.write({'user/angle': 0., 'user/throttle': 0., '_timestamp_ms': i})
-    line = json.dumps({'_index': 5, '_session_id': 's_0', '_timestamp_ms': 5, 'user/angle': .1, 'user/throttle': 0.}) + '\n'
+    with TubWriter(tub, ['user/angle', 'user/throttle'], ['float', 'float'], created_at=0, session='s_0',
+                   sync_s=None) as w:
+        for i in range(5):
+            w.write({'user/angle': 0., 'user/throttle': 0., '_timestamp_ms': i})
+    line = json.dumps(
+        {'_index': 5, '_session_id': 's_0', '_timestamp_ms': 5, 'user/angle': .1, 'user/throttle': 0.}) + '\n'
     line = line[:len(line) - cut]
-    with (tub/'catalog_0.catalog').open('a') as f: f.write(line)
+    with (tub/'catalog_0.catalog').open('a') as f:
+        f.write(line)
     whole = line.endswith('}') or line.endswith('\n')
     our_write(tub, 1)                                             # the manifest still says five
     assert [r['_index'] for r in Tub(tub)] == list(range(7 if whole else 6)) and verify(tub) == []
@@ -136,9 +153,11 @@ def turn(path, seconds=None):
         try:
             p.stdout.readline()
             start = time.perf_counter()
-            while p.poll() is None and (seconds is None or time.perf_counter() < start + seconds): pass
+            while p.poll() is None and (seconds is None or time.perf_counter() < start + seconds):
+                pass
             return time.perf_counter() - start
-        finally: p.send_signal(signal.SIGKILL)
+        finally:
+            p.send_signal(signal.SIGKILL)
 
 
 @pytest.mark.parametrize('seed', range(2))

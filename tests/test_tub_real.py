@@ -38,7 +38,8 @@ def jpeg(height, width, grey=0):
 
 
 @pytest.fixture
-def tub(tmp_path): return toy_tub(tmp_path/'tub', n=N, max_len=8)
+def tub(tmp_path):
+    return toy_tub(tmp_path/'tub', n=N, max_len=8)
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def frames(tmp_path):
 @pytest.fixture
 def edgecar(tmp_path):
     "Run the command in a repository of its own: its exit code, output and errors."
-    for name in ('settings.ini', 'dvc.yaml'): (tmp_path/name).touch()
+    for name in ('settings.ini', 'dvc.yaml'):
+        (tmp_path/name).touch()
 
     def run(*args):
         env = {**os.environ, 'COLUMNS': '200', 'EDGECAR_CACHE': str(tmp_path/'cache')}
@@ -65,7 +67,8 @@ def change(tub, how, only=None):
     for file in tub.glob('*.catalog'):
         records = [json.loads(line) for line in file.read_bytes().splitlines()]
         for n, r in enumerate(records):
-            if only is None or r['_index'] in only: records[n] = how(r)
+            if only is None or r['_index'] in only:
+                records[n] = how(r)
         lines = [json.dumps(r) + '\n' for r in records]
         file.write_text(''.join(lines))
         about = file.with_suffix('.catalog_manifest')
@@ -83,14 +86,26 @@ def by_donkeycar(tub):
     "The records that donkeycar reads."
     from donkeycar.parts.tub_v2 import Tub as Donkey
     theirs = Donkey(str(tub), read_only=True)
-    try: return list(theirs)
-    finally: theirs.close()
+    try:
+        return list(theirs)
+    finally:
+        theirs.close()
 
 
-def content(tub): return {p.relative_to(tub): p.read_bytes() for p in tub.rglob('*') if p.is_file()}
-def kinds(faults): return [f.kind for f in faults]
-def numbers(tub): return [r['_index'] for r in Tub(tub)]
-def images(tub): return sorted((tub/'images').iterdir())
+def content(tub):
+    return {p.relative_to(tub): p.read_bytes() for p in tub.rglob('*') if p.is_file()}
+
+
+def kinds(faults):
+    return [f.kind for f in faults]
+
+
+def numbers(tub):
+    return [r['_index'] for r in Tub(tub)]
+
+
+def images(tub):
+    return sorted((tub/'images').iterdir())
 
 
 # Data that was lost, or mended wrongly
@@ -113,7 +128,8 @@ def test_1_the_oldest_catalogs_were_removed(tmp_path, frames):
     assert repair(tub).dropped == (lost,) and verify(tub) == []
     left = [i for i in range(12_000, 12_000 + N) if i != lost]
     assert numbers(tub) == left == [r['_index'] for r in by_donkeycar(tub)]
-    with TubWriter(tub, sync_s=None) as w: assert w.write({}) == 12_000 + N
+    with TubWriter(tub, sync_s=None) as w:
+        assert w.write({}) == 12_000 + N
 
 
 def test_1_a_line_cut_short_at_the_start_keeps_its_number(tub):
@@ -138,7 +154,8 @@ def test_2_deleted_numbers_written_as_floats_stay_deleted(tub, frames):
 
 
 def upper_case(tub):
-    for p in images(tub): p.rename(p.with_suffix('.JPG'))
+    for p in images(tub):
+        p.rename(p.with_suffix('.JPG'))
 
 
 def lower_case(tub):
@@ -188,18 +205,22 @@ def pointer(file):
 @pytest.mark.parametrize('what', ['images', 'catalogs', 'manifest'])
 def test_3_git_lfs_pointers_are_named_and_nothing_is_touched(tub, edgecar, what):
     files = dict(images=images(tub), catalogs=tub.glob('*.catalog'), manifest=[tub/'manifest.json'])
-    for file in files[what]: pointer(file)
+    for file in files[what]:
+        pointer(file)
     before = content(tub)
     assert 'Git LFS pointer' in kinds(verify(tub))
     code, out, err = edgecar('tub', 'repair', 'tub')
     assert code == 1 and 'Git LFS pointer' in err and content(tub) == before
-    if what == 'images': assert f'{N} of {N} records would be dropped; nothing was done' in err
-    else: assert '-> run `git lfs pull`' in err
+    if what == 'images':
+        assert f'{N} of {N} records would be dropped; nothing was done' in err
+    else:
+        assert '-> run `git lfs pull`' in err
 
 
 @pytest.mark.parametrize('lost, asks', [(1, False), (2, False), (3, True), (N, True)])
 def test_3_more_than_a_few_per_cent_are_dropped_only_when_told_to(tub, edgecar, lost, asks):
-    for i in range(lost): (tub/'images'/f'{i}_cam_image_array_.jpg').write_bytes(b'no picture')
+    for i in range(lost):
+        (tub/'images'/f'{i}_cam_image_array_.jpg').write_bytes(b'no picture')
     before = content(tub)
     code, out, err = edgecar('tub', 'repair', 'tub')
     if asks:
@@ -214,7 +235,8 @@ def test_3_more_than_a_few_per_cent_are_dropped_only_when_told_to(tub, edgecar, 
 
 def test_3_one_tub_that_stops_keeps_nobody_from_the_next(tub, tmp_path, edgecar):
     other = toy_tub(tmp_path/'z', n=N)
-    for p in images(tub): pointer(p)
+    for p in images(tub):
+        pointer(p)
     images(other)[0].unlink()
     code, out, err = edgecar('tub', 'repair', '.')
     assert code == 1 and 'z: 1 faults, 1 records dropped' in out and 'tub: 40 of 40' in err
@@ -241,7 +263,8 @@ def test_4_a_catalog_of_records_that_others_have_is_no_offer(tub):
 
 
 def test_5_mixed_sizes_are_no_fault(tub, frames, edgecar):
-    for p in images(tub)[:30]: p.write_bytes(jpeg(76, 135, 90))
+    for p in images(tub)[:30]:
+        p.write_bytes(jpeg(76, 135, 90))
     assert verify(tub) == [] and repair(tub) == Repair((), (), None)
     read = frames(tub)
     assert len(read) == N and read.skipped == ()
@@ -270,7 +293,8 @@ def test_6_commands_under_other_names(tub, edgecar, frames):
     code, out, _ = edgecar('tub', 'verify', 'tub')
     assert code == 1 and 'user/angle is in no record, but steering is, from ' in out
     assert 'throttle is, from -3 to ' in out
-    with pytest.raises(EdgecarError, match='user/angle is None'): frames(tub)
+    with pytest.raises(EdgecarError, match='user/angle is None'):
+        frames(tub)
     code, _, err = edgecar('tub', 'repair', 'tub')
     assert code == 1 and '--rename steering=user/angle' in err and not (tub/'.quarantine').exists()
 
@@ -297,7 +321,8 @@ def test_7_every_record_is_deleted(tub, edgecar, frames):
     delete(tub, range(N))
     code, out, _ = edgecar('tub', 'verify', 'tub')
     assert code == 0 and 'warning: records: all deleted (40 records) -> edgecar tub restore TUB --all' in out
-    with pytest.raises(EdgecarError, match='all 40 are deleted -> bring them back: edgecar tub'): frames(tub)
+    with pytest.raises(EdgecarError, match='all 40 are deleted -> bring them back: edgecar tub'):
+        frames(tub)
     assert edgecar('tub', 'restore', 'tub')[0] == 1 and len(Tub(tub)) == 0
     code, out, _ = edgecar('tub', 'restore', 'tub', '--all')
     assert code == 0 and '40 records, 0 deleted' in out and len(frames(tub)) == N
@@ -324,8 +349,10 @@ def test_9_a_tub_that_donkeycar_left_empty(tmp_path, edgecar, frames):
     Donkey(str(tmp_path/'empty'), list(FIELDS), list(FIELDS.values())).close()
     code, out, _ = edgecar('tub', 'verify', 'empty')
     assert code == 0 and 'warning: records: no records' in out and out.endswith('0 faults, 1 warnings\n')
-    with pytest.raises(EdgecarError, match='nothing was ever recorded'): frames(tmp_path/'empty')
-    with TubWriter(tmp_path/'empty', sync_s=None) as w: w.write({'user/angle': 0., 'user/throttle': 0.})
+    with pytest.raises(EdgecarError, match='nothing was ever recorded'):
+        frames(tmp_path/'empty')
+    with TubWriter(tmp_path/'empty', sync_s=None) as w:
+        w.write({'user/angle': 0., 'user/throttle': 0.})
     assert len(by_donkeycar(tmp_path/'empty')) == 1
 
 
@@ -417,11 +444,13 @@ def test_12_steering_that_has_nothing_to_do_with_the_frames_has_no_sign(tmp_path
         assert driving(rec.frames, factor * rec.steering, *rest)[0].verdict == verdict
 
 
-def steady(tub): change(moving_tub(tub), lambda r: {**r, 'user/angle': .02})
+def steady(tub):
+    change(moving_tub(tub), lambda r: {**r, 'user/angle': .02})
 
 
 def covered(tub):
-    for p in images(moving_tub(tub)): p.write_bytes(jpeg(60, 80))
+    for p in images(moving_tub(tub)):
+        p.write_bytes(jpeg(60, 80))
 
 
 @pytest.mark.parametrize('how, says', [
@@ -441,7 +470,8 @@ def test_12_throttle_is_turned_too(tmp_path, edgecar):
     assert edgecar('tub', 'verify', 'tub')[1] == '0 faults\n'
 
 
-def test_12_a_toy_road_has_no_sign_and_no_warning(tub): assert warnings(survey(tub)) == []
+def test_12_a_toy_road_has_no_sign_and_no_warning(tub):
+    assert warnings(survey(tub)) == []
 
 
 @pytest.mark.skipif(not os.environ.get('EDGECAR_MIRROR'), reason='needs EDGECAR_MIRROR with the public tub')
@@ -462,7 +492,8 @@ def test_12_a_real_car_turns_right_where_its_steering_is_positive(tmp_path, fram
 def test_13_a_crowd_of_faults_takes_one_line(tmp_path, edgecar):
     tub = toy_tub(tmp_path/'tub', n=300)
     for p in images(tub):
-        if int(p.name.split('_')[0]) in {*range(10, 200), 250}: p.unlink()
+        if int(p.name.split('_')[0]) in {*range(10, 200), 250}:
+            p.unlink()
     code, out, _ = edgecar('tub', 'verify', 'tub')
     first, last = out.splitlines()
     assert code == 1 and last.startswith('191 faults -> ')
@@ -477,7 +508,8 @@ def test_13_a_crowd_of_faults_takes_one_line(tmp_path, edgecar):
 
 def test_14_ls_counts_what_is_there(tub, edgecar):
     delete(tub, range(10, 35))
-    for n in (1, 3): (tub/f'catalog_{n}.catalog').unlink()
+    for n in (1, 3):
+        (tub/f'catalog_{n}.catalog').unlink()
     row = edgecar('tub', 'ls', 'tub')[1].splitlines()[1].split()
     there = [i for i in range(N) if i // 8 not in (1, 3)]
     live = [i for i in there if not 10 <= i < 35]
@@ -530,7 +562,8 @@ def test_15_a_tub_of_donkeycar_3_is_named_and_converted(tmp_path, edgecar, frame
 
 
 def test_15_several_old_tubs_keep_their_names(tmp_path, edgecar):
-    for name in ('tub_1', 'tub_2'): old_tub(tmp_path/'log'/name, 4)
+    for name in ('tub_1', 'tub_2'):
+        old_tub(tmp_path/'log'/name, 4)
     assert edgecar('tub', 'convert', 'log', 'tubs')[0] == 0
     assert [len(Tub(t)) for t in find_tubs(tmp_path/'tubs')] == [4, 4]
 
@@ -549,14 +582,16 @@ def test_15_without_its_meta_json_an_old_tub_has_the_usual_fields(tmp_path):
 
 def test_15_a_conversion_that_fails_leaves_nothing(tmp_path):
     old = old_tub(tmp_path/'old', 3)
-    for p in old.glob('*.jpg'): p.unlink()
+    for p in old.glob('*.jpg'):
+        p.unlink()
     with pytest.raises(EdgecarError, match='no record is usable: record_1.json: missing image'):
         convert(old, tmp_path/'new')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['old']
 
 
 def test_16_images_that_no_record_names_are_mentioned(tub, edgecar):
-    for n in (1, 3): (tub/f'catalog_{n}.catalog').unlink()
+    for n in (1, 3):
+        (tub/f'catalog_{n}.catalog').unlink()
     out = edgecar('tub', 'verify', 'tub')[1]
     says = 'unnamed images (no record names 16 files, such as images/10_cam_image_array_.jpg)'
     assert f'tub: warning: images: {says} -> ' in out
@@ -600,11 +635,14 @@ def test_a_missing_folder_is_an_error_not_an_empty_list(tmp_path, edgecar):
     toy_tub(tmp_path/'tubs/a', n=2)
     says = 'data: is not there -> is the path right\\? `edgecar data get` brings the starter'
     for attempt in (find_tubs, lambda p: named_tubs([p]), lambda p: named_tubs(f'{tmp_path}/tubs, {p}')):
-        with pytest.raises(EdgecarError, match=says): attempt(tmp_path/'data')
+        with pytest.raises(EdgecarError, match=says):
+            attempt(tmp_path/'data')
     (tmp_path/'data').mkdir()
     assert find_tubs(tmp_path/'data') == []
-    with pytest.raises(EdgecarError, match='data: holds no tub'): named_tubs([tmp_path/'data'])
-    with pytest.raises(EdgecarError, match='no tub is named'): load([])
+    with pytest.raises(EdgecarError, match='data: holds no tub'):
+        named_tubs([tmp_path/'data'])
+    with pytest.raises(EdgecarError, match='no tub is named'):
+        load([])
 
 
 def prepare(folder, **parameters):
@@ -643,7 +681,8 @@ def test_prepare_names_and_records_what_it_did_to_frames(tmp_path):
 
 @pytest.mark.parametrize('name', ['pilot', 'time_to_gate', 'domain_gap'])
 def test_a_benchmark_does_not_measure_without_the_starter(tmp_path, name):
-    for file in ('settings.ini', 'dvc.yaml', 'params.yaml'): shutil.copy(ROOT/file, tmp_path)
+    for file in ('settings.ini', 'dvc.yaml', 'params.yaml'):
+        shutil.copy(ROOT/file, tmp_path)
     shutil.copytree(ROOT/'benchmarks', tmp_path/'benchmarks')
     toy_tub(tmp_path/'.cache/donkeycar-test-tub', n=30)
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}

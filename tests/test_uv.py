@@ -43,7 +43,8 @@ def install(tmp_path):
 
 @pytest.fixture
 def index():
-    with serving(TOY) as server: yield server
+    with serving(TOY) as server:
+        yield server
 
 
 def test_the_index_of_the_environment(install, index):
@@ -101,7 +102,8 @@ def test_nobody_else_is_asked(install, index, nobody):
         told |= dict(HTTP_PROXY=proxy, HTTPS_PROXY=proxy, NO_PROXY='127.0.0.1')
         assert not install(PIP_INDEX_URL=nobody, **told)[0]
         assert index.asked == other.asked == []
-        with serving() as empty: assert not install(PIP_INDEX_URL=empty.address, **told)[0]
+        with serving() as empty:
+            assert not install(PIP_INDEX_URL=empty.address, **told)[0]
         assert empty.asked and index.asked == other.asked == []
 
 
@@ -124,5 +126,6 @@ def test_no_place_for_a_cache(install, index, tmp_path):
     "As in a container whose user has no home."
     home = tmp_path/'home'
     home.mkdir(mode=0o500)
-    if not os.geteuid(): os.chown(home, 12345, -1)   # root could write, and leaves others' folders alone
+    if not os.geteuid():
+        os.chown(home, 12345, -1)   # root could write, and leaves others' folders alone
     assert install(PIP_INDEX_URL=index.address, HOME=str(home))[0] and not [*home.iterdir()]

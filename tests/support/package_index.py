@@ -38,11 +38,13 @@ def installed(name):
     package, out = distribution(name), io.BytesIO()
     with zipfile.ZipFile(out, 'w') as z:
         for file in package.files:
-            if '..' not in file.parts and file.suffix != '.pyc': z.write(file.locate(), str(file))
+            if '..' not in file.parts and file.suffix != '.pyc':
+                z.write(file.locate(), str(file))
     return f'{name}-{package.version}-py3-none-any.whl', out.getvalue()
 
 
-def sha256(data): return 'sha256:' + hashlib.sha256(data).hexdigest()
+def sha256(data):
+    return 'sha256:' + hashlib.sha256(data).hexdigest()
 
 
 def certificate(folder):
@@ -76,8 +78,10 @@ class Answer(BaseHTTPRequestHandler):
         files = [(file, data) for file, data in self.server.files if file.split('-')[0] == place[-1]]
         digest = lambda data: sha256(data).replace(':', '=')
         links = [f'<a href="/files/{name}#{digest(data)}">{name}</a>' for name, data in files]
-        if place[0] == 'files': body = dict(self.server.files).get(place[-1])
-        else: body = ''.join(links).encode()
+        if place[0] == 'files':
+            body = dict(self.server.files).get(place[-1])
+        else:
+            body = ''.join(links).encode()
         self.send_response(200 if body else 404)
         self.send_header('Content-Type', 'application/octet-stream' if place[0] == 'files' else 'text/html')
         self.send_header('Content-Length', str(len(body or b'')))
@@ -90,7 +94,8 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         self.send_error(502)
 
-    def log_message(self, *words): pass
+    def log_message(self, *words):
+        pass
 
 
 @contextlib.contextmanager
@@ -106,7 +111,8 @@ def serving(*wheels, tls=None):
     server.handle_error = lambda *whose: None   # a client that refuses our certificate
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    try: yield server
+    try:
+        yield server
     finally:
         server.shutdown()
         server.server_close()
