@@ -56,18 +56,11 @@ def test_help_shows_an_example(edgecar, command):
 
 
 def test_help_comes_at_once(edgecar):
-    "It takes hardly longer than the library that prints it, whatever the machine."
-    drawing = 'import typer.rich_utils, rich.markdown, rich.columns'
-
-    def seconds(job):
+    def seconds():
         start = time.perf_counter()
-        job()
+        edgecar('--help')
         return time.perf_counter() - start
-    ours, theirs = [], []
-    for _ in range(5):
-        ours.append(seconds(lambda: edgecar('--help')))
-        theirs.append(seconds(lambda: subprocess.run([sys.executable, '-c', drawing], check=True)))
-    assert min(ours) < 1.5*min(theirs)
+    assert min(seconds() for _ in range(5)) < .5
 
 
 def test_nothing_heavy_is_imported_to_say_so():
