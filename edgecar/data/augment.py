@@ -66,8 +66,10 @@ def relight(
     gain = lambda amount, *shape: g.uniform(1-amount, 1+amount, (n, *shape)).astype(np.float32)
     contrast, brightness, colour = gain(a.contrast, 1, 1, 1), gain(a.brightness, 1, 1, 1), gain(a.colour, 1, 1, c)
     mean = x.mean((1, 2, 3), keepdims=True)
-    row = lambda gains: np.tile(gains, (1, 1, w, 1)).reshape(n, 1, w*c)   # numpy is slow where the last axis has three
-    lit = x.reshape(n, h, w*c)*row(contrast*colour)   # (x - mean)*contrast + mean*brightness, times colour, in two passes
+    # rows, since numpy is slow where the last axis has three
+    row = lambda gains: np.tile(gains, (1, 1, w, 1)).reshape(n, 1, w*c)
+    # (x - mean)*contrast + mean*brightness, times colour, in two passes
+    lit = x.reshape(n, h, w*c)*row(contrast*colour)
     lit += row(mean*(brightness - contrast)*colour)
     if a.noise:   # uniform: a third of a normal's time
         noise = g.random(lit.shape, np.float32)

@@ -68,7 +68,8 @@ def corrections(
     bar:bool=True,     # show progress
 ):                     # (whole Keras pilot, number of the round, folder or None) -> Recording: for `train(correct=...)`
     "Have a pilot drive in rounds, and load what the expert would have done there."
-    from edgecar.pilot.export import tflite   # brings TensorFlow, without which a process that drives starts sooner
+    # it brings TensorFlow, without which a process that drives starts sooner
+    from edgecar.pilot.export import tflite
     def correct(whole, number, folder):
         with tempfile.TemporaryDirectory() as d:
             at = Path(folder or d)/f'round_{number}'

@@ -38,7 +38,8 @@ def signed(
     "A model as one function under its own names: TensorFlow saves it in a quarter of a Keras model's time."
     plain = tf.Module()
     plain.weights = model.weights   # what is saved with the function
-    takes = [tf.TensorSpec((1, *i.shape[1:]), i.dtype, name) for i, name in zip(model.inputs, model.input_names)]
+    named_inputs = zip(model.inputs, model.input_names)
+    takes = [tf.TensorSpec((1, *i.shape[1:]), i.dtype, name) for i, name in named_inputs]
     def pilot(*given):
         gives = tf.nest.flatten(model(list(given) if len(given) > 1 else given[0], training=False))
         return dict(zip(model.output_names, gives))
