@@ -29,8 +29,9 @@ class Group(TyperGroup):
 # %% ../nbs/77_console.ipynb #5a3c0005
 def group(help, **kw):
     "A group of commands."
+    # plain help: to import rich takes longer than all else that a command does before it starts
     return typer.Typer(help=help, no_args_is_help=True,
-                       pretty_exceptions_enable=False, rich_markup_mode='markdown', **kw)
+                       pretty_exceptions_enable=False, rich_markup_mode=None, **kw)
 
 # %% ../nbs/77_console.ipynb #9a1ef2d2
 def table(
