@@ -28,16 +28,16 @@ joint: setup ## run the loop on the twin and a real car's recording together (pa
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 2 --do_print
-	python -m pytest -n 2 -m "not slow and not images"
+	python -m pytest -n 2 --durations=10 -m "not slow and not images"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments made from the lock, killed processes, whole loops
-	python -m pytest -m "slow and not images"
+	python -m pytest -n 2 --dist loadfile --durations=20 -m "slow and not images"
 
 .PHONY: test-images
 test-images: repro ## images with the real tools: buildah, skopeo, podman, a registry, cosign (installs them when root)
 	@scripts/image-tools
-	python -m pytest -m images
+	python -m pytest -n 2 --dist loadfile --durations=20 -m images
 
 .PHONY: release-rehearsal
 release-rehearsal: setup ## a whole release on this machine: registry, keys, push, sign, verify, policy; needs `edgecar release build`

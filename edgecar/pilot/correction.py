@@ -31,7 +31,7 @@ def round_recipe(
 )->Recipe:
     "What a round records."
     first = FIRST_SEED + TRACKS*number
-    tracks = ','.join(f'seed:{first + i}' for i in range(TRACKS))
+    tracks = ','.join(f'cones:{first + i}' for i in range(TRACKS))
     return replace(like, tracks=tracks, frames=max(frames//TRACKS, 1), episode=EPISODE, seed=1000*seed + number, pushes=0.)
 
 # %% ../../nbs/pilot/70_correction.ipynb #414db74a

@@ -23,7 +23,7 @@ import yaml
 from ..core import EdgecarError, progress, rng, root
 from ..data.public import digest, pinned, run_dvc, taken
 from ..data.tub import Tub, TubWriter, find_tubs, lock
-from .env import LATENCY_MAX_S, Twin, find_track
+from .env import GENERATED, LATENCY_MAX_S, Twin, find_track
 from .expert import Expert, clip
 from .track import KEPT
 
@@ -65,7 +65,7 @@ def _recordable(name):
     "EdgecarError when a track is none, or is kept for judging pilots."
     find_track(name)
     kind, _, seed = name.partition(':')
-    if kind in ('seed', 'long') and int(seed) >= KEPT:
+    if kind in GENERATED and int(seed) >= KEPT:
         raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it',
                            mend=f'take a number below {KEPT}')
 
