@@ -28,13 +28,15 @@ from donkeycar.utils import throttle as inferred_throttle
 
 # %% ../../nbs/pilot/30_model.ipynb #1bfe3556
 def pin_threads(n:int):
-    "Fix TensorFlow's threads to `n` and its operations to deterministic ones; EdgecarError when it is too late for that."
+    ("Fix TensorFlow's threads to `n` and its operations to deterministic ones; "
+     "EdgecarError when it is too late for that.")
     try:
         tf.config.threading.set_intra_op_parallelism_threads(n)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
         if tf.config.threading.get_intra_op_parallelism_threads() != n:
-            raise EdgecarError(f'TensorFlow already runs with another number of threads than {n}', mend='restart the kernel and call pin_threads first')
+            raise EdgecarError(f'TensorFlow already runs with another number of threads than {n}',
+                               mend='restart the kernel and call pin_threads first')
     tf.config.experimental.enable_op_determinism()
 
 # %% ../../nbs/pilot/30_model.ipynb #a8427cdd
@@ -42,7 +44,7 @@ def squint(
     size,             # (h, w) of the camera frame
     top:float=1/3,    # share of the height cut off at the top
     name='frame',     # of the input
-):                    # keras Model: (n, h, w, 3) -> (n, (h-cut)//2, w//2, 3) float32, on the scale of the input
+):                    # keras Model: (n, h, w, 3) -> (n, (h-cut)//2, w//2, 3) float32, on the input's scale
     "Crop to the road, halve by averaging 2x2 pixels."
     h, w = size
     cut = round(top*h/2)*2
@@ -59,7 +61,7 @@ def think(
     shape,             # (h, w, 3) of what `squint` gives
     dropout:float=.2,  # before each dense layer
     beside:int=0,      # numbers beside the frame
-):                     # keras Model: (n, h, w, 3) float32 in [0, 1], (n, beside) -> [steering (n, 1), throttle (n, 1)]
+):                     # keras Model: (n, h, w, 3) float32 0..1, (n, beside) -> [steering, throttle] (n, 1)
     "The trained part of `edge`: about 76,000 weights."
     layers = keras.layers
     inputs = [keras.Input(shape, name='half')]
@@ -102,11 +104,13 @@ def image_alone(
     net,  # a trained `think`
 ):        # another `think`, with one input
     "The same net when nothing beside the frame is known."
-    if len(net.inputs) == 1: return net
+    if len(net.inputs) == 1:
+        return net
     alone = think(net.inputs[0].shape[1:], beside=0)
     for layer in alone.layers:
         weights = net.get_layer(layer.name).get_weights()
-        if layer.name == 'mix0': weights[0] = weights[0][:layer.kernel.shape[0]]
+        if layer.name == 'mix0':
+            weights[0] = weights[0][:layer.kernel.shape[0]]
         layer.set_weights(weights)
     return alone
 
@@ -131,9 +135,11 @@ class Beside:
         return np.isfinite(y[:, 2:]).all(1)
 
     def lent(self, y, g):
-        "Labels of which every second one that lacks a past has another's, and no latency: nothing is under way then, whatever came before."
+        ("Labels of which every second one that lacks a past has another's, and no latency: "
+         "nothing is under way then, whatever came before.")
         known = self.is_known(y)
-        if known.all() or not known.any(): return y
+        if known.all() or not known.any():
+            return y
         borrow = ~known & (g.random(len(y)) < .5)
         y = y.copy()
         y[borrow, 2:-1] = y[g.choice(np.flatnonzero(known), borrow.sum()), 2:-1]
@@ -142,18 +148,23 @@ class Beside:
 
     def hidden(self, y, share=0., g=None):
         "Labels with what is unknown, and a share of the rest, set to zero; a last column says what is known."
-        if not self.past_steering: return y
-        if g is not None: y = self.lent(y, g)
+        if not self.past_steering:
+            return y
+        if g is not None:
+            y = self.lent(y, g)
         beside, known = y[:, 2:], self.is_known(y)
         if g is not None:
             known &= g.random(len(y)) >= share
-            beside = beside + np.pad(g.normal(0, LATENCY_SPREAD_S, (len(y), 1)), ((0, 0), (self.past_steering, 0)))
+            beside = beside + np.pad(g.normal(0, LATENCY_SPREAD_S, (len(y), 1)),
+                                     ((0, 0), (self.past_steering, 0)))
         beside = np.where(known[:, None], beside, 0)
         return np.concatenate([y[:, :2], beside, known[:, None]], 1).astype(np.float32)
 
     def eats(self, x, y):
-        "What the trained part is given and what it should say, of prepared frames and labels that `hidden` gave."
-        if not self.past_steering: return x, y
+        ("What the trained part is given and what it should say, "
+         "of prepared frames and labels that `hidden` gave.")
+        if not self.past_steering:
+            return x, y
         past, latency, known = y[:, 2:-2], y[:, -2:-1]/LATENCY_SCALE_S, y[:, -1:]
         return [x, tf.concat([past, latency, known], 1)], y[:, :2]
 
@@ -174,7 +185,8 @@ class Edge(Beside):
         self.size = self.eye.size   # of what the net sees
         self.past_steering = past_steering if self.name == 'edge' else 0
         if min(self.size[0]*(1-top), self.size[1]) < 44:
-            raise EdgecarError(f'a frame of {self.size[0]}x{self.size[1]} is too small for this net', mend='use frames of at least 66x44, or cut off less at the top')
+            raise EdgecarError(f'a frame of {self.size[0]}x{self.size[1]} is too small for this net',
+                               mend='use frames of at least 66x44, or cut off less at the top')
 
     def net(self):
         "An untrained net."
@@ -192,12 +204,14 @@ class Edge(Beside):
         eye, layers = squint(self.size, self.top, name), keras.layers
         inputs, given = [eye.input], [eye.output]
         if len(net.inputs) > 1:
-            past, latency = keras.Input((self.past_steering,), name='past_steering'), keras.Input((1,), name='latency_s')
+            past, latency = (keras.Input((self.past_steering,), name='past_steering'),
+                             keras.Input((1,), name='latency_s'))
             known = layers.Rescaling(0., 1., name='known')(latency)
             scaled = layers.Rescaling(1/LATENCY_SCALE_S, name='latency')(latency)
             given.append(layers.Concatenate(name='beside')([past, scaled, known]))
             inputs += [past, latency]
-        return self.marked(keras.Model(inputs, named(rescaled(net, scale)(given), self.outputs), name=self.name))
+        return self.marked(
+            keras.Model(inputs, named(rescaled(net, scale)(given), self.outputs), name=self.name))
 
     def marked(self, model):
         "The model, with a note of what its frames have to go through before."
@@ -218,9 +232,15 @@ class Edge(Beside):
 class Linear(Edge):
     "DonkeyCar's `linear`, whole frame, float input."
     name, frame_scale = 'linear', 1/255
-    def net(self): return default_n_linear(2, (*self.size, 3))
-    def prepare(self, frames): return self.eye.many(frames)
-    def whole(self, net, scale=1, name='img_in'): return self.marked(net)
+
+    def net(self):
+        return default_n_linear(2, (*self.size, 3))
+
+    def prepare(self, frames):
+        return self.eye.many(frames)
+
+    def whole(self, net, scale=1, name='img_in'):
+        return self.marked(net)
 
     def loss(self, y, out):
         "Mean squared error of both outputs, as DonkeyCar's."
@@ -230,7 +250,9 @@ class Linear(Edge):
 class Categorical(Linear):
     "DonkeyCar's `categorical`; R is its MODEL_CATEGORICAL_MAX_THROTTLE_RANGE."
     name, outputs, R = 'categorical', ('angle_out', 'throttle_out'), .8
-    def net(self): return default_categorical((*self.size, 3))
+
+    def net(self):
+        return default_categorical((*self.size, 3))
 
     def bins(self, y):
         "(n, 2) labels -> bin numbers (n,) in 0..14 and (n,) in 0..19, as `donkeycar.utils.linear_bin` does."
@@ -251,7 +273,9 @@ class Categorical(Linear):
 class Inferred(Linear):
     "DonkeyCar's `inferred`: steering only."
     name, outputs = 'inferred', ('n_outputs0',)
-    def net(self): return default_n_linear(1, (*self.size, 3))
+
+    def net(self):
+        return default_n_linear(1, (*self.size, 3))
 
     def loss(self, y, out):
         "Mean squared error of the steering, as DonkeyCar's."
@@ -266,8 +290,12 @@ class Inferred(Linear):
 class Memory(Linear):
     "DonkeyCar's `memory`, of the length and depth that its configuration has."
     name, memory = 'memory', 3
-    def net(self): return default_memory((*self.size, 3), self.memory)
-    def eats(self, x, y): return [x, y[:, 2:]], y[:, :2]
+
+    def net(self):
+        return default_memory((*self.size, 3), self.memory)
+
+    def eats(self, x, y):
+        return [x, y[:, 2:]], y[:, :2]
 
 # %% ../../nbs/pilot/30_model.ipynb #6bb7376e
 KINDS = {k.name: k for k in (Edge, Linear, Categorical, Inferred, Memory)}
@@ -278,7 +306,8 @@ def kind(
     **options,           # dropout, top and past_steering (edge only), transform: see edgecar.data.transform
 ):
     "A kind of pilot by its name; EdgecarError when there is none."
-    if name not in KINDS: raise EdgecarError(f'there is no pilot kind {name!r}', mend=f'choose one of {", ".join(KINDS)}')
+    if name not in KINDS:
+        raise EdgecarError(f'there is no pilot kind {name!r}', mend=f'choose one of {", ".join(KINDS)}')
     return KINDS[name](size, **options)
 
 # %% ../../nbs/pilot/30_model.ipynb #af6a4953
@@ -288,9 +317,13 @@ def of(
     "The net and the kind of a saved pilot; EdgecarError when it is none of ours."
     size, seen = tuple(whole.inputs[0].shape[1:3]), getattr(whole, 'seen_through', '')
     eye = Transform.of(seen, size)
-    k = kind('inferred' if whole.name == 'linear' and len(whole.outputs) == 1 else whole.name, eye.camera, transform=eye.text)
-    if k.size != size: raise EdgecarError(f'the net wants frames of {size[0]}x{size[1]}, and {k.eye.text} gives {k.size[0]}x{k.size[1]}', mend='train it again')
-    if k.name != 'edge': return whole, k
+    k = kind('inferred' if whole.name == 'linear' and len(whole.outputs) == 1 else whole.name,
+             eye.camera, transform=eye.text)
+    if k.size != size:
+        raise EdgecarError(f'the net wants frames of {size[0]}x{size[1]}, '
+                           f'and {k.eye.text} gives {k.size[0]}x{k.size[1]}', mend='train it again')
+    if k.name != 'edge':
+        return whole, k
     k.past_steering = int(whole.inputs[1].shape[1]) if len(whole.inputs) > 1 else 0
     k.top = whole.get_layer('crop').cropping[0]/k.size[0]
     return rescaled(whole.get_layer('think'), 255), k
