@@ -52,36 +52,48 @@ class Training:
     augment:Augment=field(default_factory=Augment)
 
     def __post_init__(self):
-        for name, least in dict(threads=1, epochs=1, batch=1, round_epochs=1, rounds=0, more_rounds=0).items():
+        for name, least in dict(threads=1, epochs=1, batch=1, round_epochs=1,
+                                rounds=0, more_rounds=0).items():
             if (n := getattr(self, name)) < least:
-                raise EdgecarError(f'a training cannot have {name} = {n}', mend=f'set train.{name} to {least} or more')
-        if not 0 <= self.hide <= 1: raise EdgecarError(f'a training cannot have hide = {self.hide}', mend='set train.hide to a share from 0 to 1')
-        if not 0 <= self.augment.shift < 1: raise EdgecarError(f'frames cannot be shifted by {self.augment.shift} of their width', mend='set train.shift to a share from 0 up to 1')
+                raise EdgecarError(f'a training cannot have {name} = {n}',
+                                   mend=f'set train.{name} to {least} or more')
+        if not 0 <= self.hide <= 1:
+            raise EdgecarError(f'a training cannot have hide = {self.hide}',
+                               mend='set train.hide to a share from 0 to 1')
+        if not 0 <= self.augment.shift < 1:
+            raise EdgecarError(f'frames cannot be shifted by {self.augment.shift} of their width',
+                               mend='set train.shift to a share from 0 up to 1')
 
     @property
-    def planned(self): return self.epochs + self.rounds*self.round_epochs   # epochs, when no further round is needed
+    def planned(self):
+        return self.epochs + self.rounds*self.round_epochs   # epochs, when no further round is needed
 
 # %% ../../nbs/pilot/31_train.ipynb #c51a1875
 def round_of(epoch:int, cfg:Training)->int:
     "The round that an epoch belongs to; 0 is the recording alone."
     return 0 if epoch < cfg.epochs else 1 + (epoch - cfg.epochs)//cfg.round_epochs if cfg.rounds else 0
 
-def begins_round(epoch:int, cfg:Training)->bool: return round_of(epoch, cfg) > round_of(epoch - 1, cfg)
+def begins_round(epoch:int, cfg:Training)->bool:
+    return round_of(epoch, cfg) > round_of(epoch - 1, cfg)
 
 def rehearses(epoch:int, cfg:Training)->bool:
-    "Whether the pilot rehearses after an epoch: the last planned one, and the last one of each further round."
+    ("Whether the pilot rehearses after an epoch: the last planned one, "
+     "and the last one of each further round.")
     late = epoch + 1 - cfg.planned
     return late >= 0 and (late == 0 or not cfg.rounds or late % cfg.round_epochs == 0)
 
+# %% ../../nbs/pilot/31_train.ipynb #dbd3ba4e
 def learning_rate(
     epoch:float,     # with its part, 2.5 is half way through the third
     cfg:Training,
 )->float:
     "The learning rate at a moment of the training."
     warm = min(2., cfg.planned/2)
-    if epoch < warm: return cfg.lr*(.1 + .9*epoch/warm)
+    if epoch < warm:
+        return cfg.lr*(.1 + .9*epoch/warm)
     peak, done = cfg.lr, (epoch - warm)/(cfg.planned - warm)
-    if epoch >= cfg.planned: peak, done = cfg.lr/3, (epoch - cfg.planned)/cfg.round_epochs % 1
+    if epoch >= cfg.planned:
+        peak, done = cfg.lr/3, (epoch - cfg.planned)/cfg.round_epochs % 1
     return peak*(.01 + .99*(1 + math.cos(math.pi*done))/2)
 
 # %% ../../nbs/pilot/31_train.ipynb #c49fe3e2
@@ -89,12 +101,18 @@ def check_labels(
     y,            # (n, 2) training labels
     flip:float,   # the augmentation's probability of a mirror
 ):
-    "EdgecarError when the labels cannot teach steering: not finite, constant, or to one side only with nothing to mirror them."
-    if not np.isfinite(y).all(): raise EdgecarError(f'{(~np.isfinite(y)).any(1).sum()} labels are not finite', mend='run `edgecar tub verify` on the recording')
+    ("EdgecarError when the labels cannot teach steering: not finite, constant, "
+     "or to one side only with nothing to mirror them.")
+    if not np.isfinite(y).all():
+        raise EdgecarError(f'{(~np.isfinite(y)).any(1).sum()} labels are not finite',
+                           mend='run `edgecar tub verify` on the recording')
     steer = y[:, 0]
-    if steer.std() < 1e-3: raise EdgecarError(f'the steering is always {steer.mean():.2f}: there is nothing to learn', mend='was the controller connected? record a lap by hand')
+    if steer.std() < 1e-3:
+        raise EdgecarError(f'the steering is always {steer.mean():.2f}: there is nothing to learn',
+                           mend='was the controller connected? record a lap by hand')
     if not flip and min((steer > .05).sum(), (steer < -.05).sum()) < .02*len(steer):
-        raise EdgecarError('the steering goes to one side only', mend='drive the track the other way as well, or set train.flip to 0.5')
+        raise EdgecarError('the steering goes to one side only',
+                           mend='drive the track the other way as well, or set train.flip to 0.5')
 
 # %% ../../nbs/pilot/31_train.ipynb #471c1eb9
 class Learner:
@@ -117,32 +135,44 @@ class Learner:
     def step(self, x, y):
         "One batch; returns its loss."
         x, y = self.k.eats(x, y)
-        with tf.GradientTape() as tape: loss = self.k.loss(y, tf.nest.flatten(self.net(x, training=True)))
-        self.opt.apply_gradients(zip(tape.gradient(loss, self.net.trainable_variables), self.net.trainable_variables))
-        for m, w in zip(self.mean, self.net.weights): m.assign(m*self.memory + w*(1-self.memory))
+        with tf.GradientTape() as tape:
+            loss = self.k.loss(y, tf.nest.flatten(self.net(x, training=True)))
+        self.opt.apply_gradients(zip(tape.gradient(loss, self.net.trainable_variables),
+                                     self.net.trainable_variables))
+        for m, w in zip(self.mean, self.net.weights):
+            m.assign(m*self.memory + w*(1-self.memory))
         return loss
 
     @tf.function
-    def see(self, x, y): return tf.nest.flatten(self.twin(self.k.eats(x, y)[0], training=False))
+    def see(self, x, y):
+        return tf.nest.flatten(self.twin(self.k.eats(x, y)[0], training=False))
 
     def averaged(self):
         "The net with the averaged weights."
-        for t, m in zip(self.twin.weights, self.mean): t.assign(m)
+        for t, m in zip(self.twin.weights, self.mean):
+            t.assign(m)
         return self.twin
 
     def predict(self, x, y):
-        "(n, 2) steering and throttle of the averaged weights, for prepared frames; of the labels only what came before is looked at."
+        ("(n, 2) steering and throttle of the averaged weights, for prepared frames; "
+         "of the labels only what came before is looked at.")
         self.averaged()
-        return np.concatenate([self.k.decode([o.numpy() for o in self.see(as_float(x[i:i+256]), y[i:i+256])]) for i in range(0, len(x), 256)])
+        return np.concatenate([
+            self.k.decode([o.numpy() for o in self.see(as_float(x[i:i+256]), y[i:i+256])])
+            for i in range(0, len(x), 256)])
 
     def start(self, weights):
         "Begin with the weights of another net."
         self.net.set_weights(weights)
-        for m, w in zip(self.mean, weights): m.assign(w)
+        for m, w in zip(self.mean, weights):
+            m.assign(w)
 
-    def state(self): return [v.numpy() for v in (*self.net.weights, *self.mean, *self.opt.variables)]
+    def state(self):
+        return [v.numpy() for v in (*self.net.weights, *self.mean, *self.opt.variables)]
+
     def restore(self, state):
-        for v, s in zip((*self.net.weights, *self.mean, *self.opt.variables), state): v.assign(s)
+        for v, s in zip((*self.net.weights, *self.mean, *self.opt.variables), state):
+            v.assign(s)
 
 # %% ../../nbs/pilot/31_train.ipynb #24a5c90e
 def as_float(x):
@@ -154,28 +184,39 @@ class Checkpoint:
     "The state of one training on disk; nothing is kept when `folder` is None."
     def __init__(self, folder, cfg:Training, data_key:str, split:Split):
         start = cfg.transfer != 'none' and sha256(cfg.transfer)
-        words = json.dumps([asdict(cfg), data_key, tf.__version__, [p.tolist() for p in (split.train, split.val)], start], sort_keys=True)
-        self.path = folder and Path(folder)/f'{cfg.kind}-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npz'
+        words = json.dumps([asdict(cfg), data_key, tf.__version__,
+                            [p.tolist() for p in (split.train, split.val)], start], sort_keys=True)
+        self.path = (folder and
+                     Path(folder)/f'{cfg.kind}-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npz')
         self.rounds = self.path and self.path.with_suffix('.rounds')   # folder of what its rounds record
 
     def save(self, learner, history, best):
-        if not self.path: return
-        arrays = {f's{i}': a for i, a in enumerate(learner.state())} | {f'b{i}': a for i, a in enumerate(best)}
+        if not self.path:
+            return
+        arrays = ({f's{i}': a for i, a in enumerate(learner.state())}
+                  | {f'b{i}': a for i, a in enumerate(best)})
         np.savez(whole := io.BytesIO(), history=json.dumps(history), **arrays)
-        with atomic(self.path) as f: f.write(whole.getbuffer())
+        with atomic(self.path) as f:
+            f.write(whole.getbuffer())
 
     def load(self, learner):
-        "(history, best weights) of an interrupted run, put back into `learner`; ([], None) when there is none that can be read."
-        if not (self.path and self.path.exists()): return [], None
+        ("(history, best weights) of an interrupted run, put back into `learner`; "
+         "([], None) when there is none that can be read.")
+        if not (self.path and self.path.exists()):
+            return [], None
         try:
             with np.load(self.path, allow_pickle=False) as z:
-                state, best, history = [z[f's{i}'] for i in range(len(learner.state()))], [z[f'b{i}'] for i in range(len(learner.mean))], json.loads(str(z['history']))
+                state, best, history = ([z[f's{i}'] for i in range(len(learner.state()))],
+                                        [z[f'b{i}'] for i in range(len(learner.mean))],
+                                        json.loads(str(z['history'])))
             learner.restore(state)   # after everything was there
             return history, best
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error): return [], None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return [], None
 
     def done(self):
-        if not self.path: return
+        if not self.path:
+            return
         self.path.unlink(missing_ok=True)
         shutil.rmtree(self.rounds, ignore_errors=True)
 
@@ -198,7 +239,8 @@ def batches(
         ahead = None
         for i in range(0, len(x)-size+1, size):
             now, ahead = ahead, pool.submit(make, i)
-            if now: yield now.result()
+            if now:
+                yield now.result()
         yield ahead.result()
 
 # %% ../../nbs/pilot/31_train.ipynb #fca0aa53
@@ -206,12 +248,14 @@ def past(
     rec,         # Recording
     length:int,  # commands
 ):               # (n, 2*length) float32: steering and throttle, the oldest first
-    "The commands that the car was given before each frame, in its session; the driver's, where nothing else is known."
+    ("The commands that the car was given before each frame, in its session; "
+     "the driver's, where nothing else is known.")
     before = np.zeros((len(rec.steering), length, 2), np.float32)
     given = np.where(np.isfinite(rec.given), rec.given, rec.steering)
     commands = np.stack([given, rec.throttle], 1)
     for a, b in runs(rec.session):
-        for ago in range(1, length+1): before[a+ago:b, length-ago] = commands[a:max(b-ago, a)]
+        for ago in range(1, length+1):
+            before[a+ago:b, length-ago] = commands[a:max(b-ago, a)]
     return before.reshape(len(before), 2*length)
 
 def labels_of(
@@ -230,10 +274,12 @@ def best_epoch(history):
     "The number of the epoch whose weights ship."
     return min(history, key=lambda h: (h.get('cost', np.inf), -h['round'], h['val_steering_mae']))['epoch']
 
-def stale(history, patience): return bool(history) and history[-1]['epoch'] - best_epoch(history) >= patience
+def stale(history, patience):
+    return bool(history) and history[-1]['epoch'] - best_epoch(history) >= patience
 
 # %% ../../nbs/pilot/31_train.ipynb #b723325b
-AGAIN, SHARE = 4, .5   # a person's few frames are learned so often in an epoch, while they stay below this share of the twin's
+# a person's few frames are learned so often in an epoch, while they stay below this share of the twin's
+AGAIN, SHARE = 4, .5
 
 def repeated(
     y,   # labels, NaN where nobody knows what came before
@@ -242,7 +288,8 @@ def repeated(
     "Every frame once, and a person's few beside the twin's many more often."
     every, known = np.arange(len(y)), k.is_known(y)
     few = every[~known]
-    if not len(few) or not known.any(): return every
+    if not len(few) or not known.any():
+        return every
     times = int(np.clip(SHARE*known.sum()/len(few), 1, AGAIN))
     return np.concatenate([every, np.tile(few, times - 1)])
 
@@ -254,7 +301,8 @@ class Lessons:
     def repeat(self):
         "Learn a person's frames more often than the twin's."
         often = repeated(self.y, self.k)
-        if len(often) > len(self.y): self.x, self.y = self.x[often], self.y[often]
+        if len(often) > len(self.y):
+            self.x, self.y = self.x[often], self.y[often]
 
     def add(self, rec):
         "Learn from another recording too, all of it."
@@ -269,7 +317,9 @@ def run_epoch(learner, lessons, cfg, epoch):
         learner.opt.learning_rate.assign(learning_rate(epoch + i/steps, cfg))
         losses.append(float(learner.step(*batch)))
     loss = float(np.mean(losses))
-    if not np.isfinite(loss): raise EdgecarError(f'the loss became {loss} in epoch {epoch}', mend=f'a smaller train.lr than {cfg.lr:g} usually helps')
+    if not np.isfinite(loss):
+        raise EdgecarError(f'the loss became {loss} in epoch {epoch}',
+                           mend=f'a smaller train.lr than {cfg.lr:g} usually helps')
     return loss
 
 # %% ../../nbs/pilot/31_train.ipynb #2143b6a1
@@ -283,9 +333,11 @@ def kind_for(
     return kind(cfg.kind, rec.frames.shape[1:3], dropout=cfg.dropout, transform=cfg.transform, **alone)
 
 def is_over(history:list, cfg:Training)->bool:
-    "Whether a training is at its end: its budget is used up, its rehearsal passed, or nothing has become better for long."
+    ("Whether a training is at its end: its budget is used up, its rehearsal passed, "
+     "or nothing has become better for long.")
     last, e = history[-1] if history else {}, len(history)
-    if e >= cfg.planned + cfg.more_rounds*cfg.round_epochs*bool(cfg.rounds): return True
+    if e >= cfg.planned + cfg.more_rounds*cfg.round_epochs*bool(cfg.rounds):
+        return True
     return bool(last.get('passed')) or not cfg.rounds and (stale(history, cfg.patience) or e >= cfg.planned)
 
 # %% ../../nbs/pilot/31_train.ipynb #885db594
@@ -303,26 +355,35 @@ def train(
     split.check()
     pin_threads(cfg.threads)
     seed_all(cfg.seed)
-    if cfg.rounds and not correct: raise EdgecarError('rounds of corrections need a twin to drive in', mend='set train.rounds to 0')
+    if cfg.rounds and not correct:
+        raise EdgecarError('rounds of corrections need a twin to drive in', mend='set train.rounds to 0')
     k = kind_for(rec, cfg)
     lessons, unseen = Lessons(k, rec, split.train), Lessons(k, rec, split.val)
     check_labels(lessons.y[:, :2], cfg.augment.flip)
     lessons.repeat()
     learner = Learner(k, cfg)
-    if cfg.transfer != 'none': learner.start(weights_of(cfg.transfer, k))
+    if cfg.transfer != 'none':
+        learner.start(weights_of(cfg.transfer, k))
     kept = Checkpoint(resume, cfg, rec.key, split)
     history, best = kept.load(learner)
-    for h in history: on_epoch and on_epoch(h)
-    for number in range(1, round_of(len(history) - 1, cfg) + 1): lessons.add(correct(k.whole(learner.averaged()), number, kept.rounds))
-    epochs = progress(None, f'training {cfg.kind}', cfg.planned, 'epoch', disable=not bar, initial=len(history))
+    for h in history:
+        on_epoch and on_epoch(h)
+    for number in range(1, round_of(len(history) - 1, cfg) + 1):
+        lessons.add(correct(k.whole(learner.averaged()), number, kept.rounds))
+    epochs = progress(None, f'training {cfg.kind}', cfg.planned, 'epoch',
+                      disable=not bar, initial=len(history))
     while not is_over(history, cfg):
         e = len(history)
-        if begins_round(e, cfg): lessons.add(correct(k.whole(learner.averaged()), round_of(e, cfg), kept.rounds))
+        if begins_round(e, cfg):
+            lessons.add(correct(k.whole(learner.averaged()), round_of(e, cfg), kept.rounds))
         loss = run_epoch(learner, lessons, cfg, e)
         mae = np.abs(learner.predict(unseen.x, k.hidden(unseen.y)) - unseen.y[:, :2]).mean(0)
-        history.append(dict(epoch=e, round=round_of(e, cfg), loss=loss, val_steering_mae=float(mae[0]), val_throttle_mae=float(mae[1])))
-        if rehearse and rehearses(e, cfg): history[-1] |= rehearse(k.whole(learner.averaged()))
-        if best_epoch(history) == e: best = [m.numpy() for m in learner.mean]
+        history.append(dict(epoch=e, round=round_of(e, cfg), loss=loss,
+                            val_steering_mae=float(mae[0]), val_throttle_mae=float(mae[1])))
+        if rehearse and rehearses(e, cfg):
+            history[-1] |= rehearse(k.whole(learner.averaged()))
+        if best_epoch(history) == e:
+            best = [m.numpy() for m in learner.mean]
         kept.save(learner, history, best)
         on_epoch and on_epoch(history[-1])
         epochs.set_postfix(loss=f'{loss:.3f}', val_mae=f'{mae[0]:.3f}', refresh=False)
@@ -339,7 +400,8 @@ def log_to(
     "Give each epoch's numbers to DVCLive, so that `dvc exp` and editors show them while it trains."
     def log(numbers):
         for name, value in numbers.items():
-            if name != 'epoch': live.log_metric(name, value)
+            if name != 'epoch':
+                live.log_metric(name, value)
         live.next_step()
     return log
 
@@ -351,37 +413,53 @@ def save(
     "Write a Keras model to HDF5, whole or not at all, the same bytes for the same weights."
     with h5py.File('pilot', 'w', driver='core', backing_store=False) as h5:
         model.save(h5, save_format='h5', include_optimizer=False)
-        if seen := getattr(model, 'seen_through', ''): h5.attrs['seen_through'] = seen
+        if seen := getattr(model, 'seen_through', ''):
+            h5.attrs['seen_through'] = seen
         h5.flush()
         whole = h5.id.get_file_image()
-    with atomic(path) as f: f.write(whole)
+    with atomic(path) as f:
+        f.write(whole)
 
 # %% ../../nbs/pilot/31_train.ipynb #cce60c6e
-_KNOWN = {c for part in (keras.layers, keras.initializers, keras.regularizers, keras.constraints) for c, x in vars(part).items() if isinstance(x, type)} - {'Lambda', 'StringLookup', 'IntegerLookup', 'TextVectorization', 'DenseFeatures'} | {'Functional', 'Model', 'Sequential'}
+_KNOWN = (
+    {c for part in (keras.layers, keras.initializers, keras.regularizers, keras.constraints)
+     for c, x in vars(part).items() if isinstance(x, type)}
+    - {'Lambda', 'StringLookup', 'IntegerLookup', 'TextVectorization', 'DenseFeatures'}
+    | {'Functional', 'Model', 'Sequential'})
 
 def _named(config):
     "What a model's description names: (class, module, function), at any depth."
     if isinstance(config, dict):
-        if 'class_name' in config: yield str(config['class_name']), str(config.get('module') or 'keras'), str((c if isinstance(c := config.get('config'), dict) else {}).get('function'))
-        for x in config.values(): yield from _named(x)
+        if 'class_name' in config:
+            yield (str(config['class_name']), str(config.get('module') or 'keras'),
+                   str((c if isinstance(c := config.get('config'), dict) else {}).get('function')))
+        for x in config.values():
+            yield from _named(x)
     elif isinstance(config, list):
-        for x in config: yield from _named(x)
+        for x in config:
+            yield from _named(x)
 
 # %% ../../nbs/pilot/31_train.ipynb #e66ffc25
 def strangers(config:dict)->list:
     "Those of them that are more than numbers in, numbers out."
-    computes = lambda f: f in ('concat', 'cast', 'reshape', 'stack', 'split', 'transpose', 'expand_dims', 'image.resize', 'nn.relu', 'nn.softmax') or f.startswith(('math.', '__operators__.'))
+    computes = lambda f: f in (
+        'concat', 'cast', 'reshape', 'stack', 'split', 'transpose', 'expand_dims', 'image.resize',
+        'nn.relu', 'nn.softmax') or f.startswith(('math.', '__operators__.'))
     known = lambda name, f: name in _KNOWN or (name in ('TFOpLambda', 'SlicingOpLambda') and computes(f))
-    return sorted({f if name.endswith('OpLambda') else name for name, module, f in _named(config) if module.split('.')[0] != 'keras' or not known(name, f)})
+    return sorted({f if name.endswith('OpLambda') else name for name, module, f in _named(config)
+                   if module.split('.')[0] != 'keras' or not known(name, f)})
 
 # %% ../../nbs/pilot/31_train.ipynb #8833fee0
 def elsewhere(h5)->list:
     "Names in an open HDF5 file whose data lie in other files, or may."
     names = []
     for name in h5:
-        if not isinstance(h5.get(name, getlink=True), h5py.HardLink): names.append(f'{h5.name}/{name}'.replace('//', '/'))
-        elif isinstance(x := h5[name], h5py.Group): names += elsewhere(x)
-        elif x.external or x.is_virtual: names.append(x.name)
+        if not isinstance(h5.get(name, getlink=True), h5py.HardLink):
+            names.append(f'{h5.name}/{name}'.replace('//', '/'))
+        elif isinstance(x := h5[name], h5py.Group):
+            names += elsewhere(x)
+        elif x.external or x.is_virtual:
+            names.append(x.name)
     return names
 
 # %% ../../nbs/pilot/31_train.ipynb #a585677e
@@ -390,13 +468,19 @@ def open_model(path):
     try:
         with h5py.File(path) as h5:
             if names := strangers(json.loads(h5.attrs['model_config'])) + elsewhere(h5):
-                raise EdgecarError(f"is more than a net: {', '.join(names)} may run programs or read files", path, 'build it of plain layers, and save it with Keras 2 (tf.keras of TensorFlow 2.15)')
+                raise EdgecarError(
+                    f"is more than a net: {', '.join(names)} may run programs or read files", path,
+                    'build it of plain layers, and save it with Keras 2 (tf.keras of TensorFlow 2.15)')
             model = keras.models.load_model(h5, compile=False)
             model.seen_through = str(h5.attrs.get('seen_through', ''))
-            if not model.inputs: raise ValueError('no input')
+            if not model.inputs:
+                raise ValueError('no input')
         return model
-    except EdgecarError: raise
-    except Exception as e: raise EdgecarError(f"is not a Keras model ({(str(e).splitlines() or [type(e).__name__])[0]})", path, 'train again, or `dvc pull` it') from None   # Keras has no list of what a bad file raises
+    except EdgecarError:
+        raise
+    except Exception as e:   # Keras has no list of what a bad file raises
+        raise EdgecarError(f"is not a Keras model ({(str(e).splitlines() or [type(e).__name__])[0]})",
+                           path, 'train again, or `dvc pull` it') from None
 
 # %% ../../nbs/pilot/31_train.ipynb #fe4d6268
 def weights_of(
@@ -404,11 +488,20 @@ def weights_of(
     k,      # the kind that is to start with them
 )->list:    # arrays
     "The weights of a saved pilot; EdgecarError when it is none, is of another kind, or has another shape."
-    try: net, was = of(open_model(path))
-    except EdgecarError as e: raise EdgecarError(f'cannot be learned on from: {e.what}', path, e.mend) from None
-    if was.name != k.name: raise EdgecarError(f'is {was.name}, not {k.name}', path, f'set train.kind to {was.name}, or train.transfer to none')
+    try:
+        net, was = of(open_model(path))
+    except EdgecarError as e:
+        raise EdgecarError(f'cannot be learned on from: {e.what}', path, e.mend) from None
+    if was.name != k.name:
+        raise EdgecarError(f'is {was.name}, not {k.name}', path,
+                           f'set train.kind to {was.name}, or train.transfer to none')
     have, want = ([tuple(w.shape) for w in n.weights] for n in (net, k.net()))
     if have != want or was.size != k.size:
-        raise EdgecarError(f'was trained on frames of {was.size[0]}x{was.size[1]} and has {sum(map(np.prod, have)):,} weights; here it is {k.size[0]}x{k.size[1]} and {sum(map(np.prod, want)):,}', path, 'use frames of that size, or set train.transfer to none')
-    if was.eye.text != k.eye.text: raise EdgecarError(f'saw its frames through {was.eye.text}, not {k.eye.text}', path, 'set train.transform to that')
+        raise EdgecarError(
+            f'was trained on frames of {was.size[0]}x{was.size[1]} and has {sum(map(np.prod, have)):,} '
+            f'weights; here it is {k.size[0]}x{k.size[1]} and {sum(map(np.prod, want)):,}',
+            path, 'use frames of that size, or set train.transfer to none')
+    if was.eye.text != k.eye.text:
+        raise EdgecarError(f'saw its frames through {was.eye.text}, not {k.eye.text}',
+                           path, 'set train.transform to that')
     return net.get_weights()
