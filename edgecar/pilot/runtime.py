@@ -38,10 +38,12 @@ BESIDE = dict(   # inputs beside the frame, and what they are
 
 def outputs_of(
     outputs:dict,  # signature output name -> tensor details
-):                 # the details of steering, throttle and place, as far as there are; None when it is no pilot
+):                 # the details of steering, throttle and place, as far as there are; None if it is no pilot
     "Steering and throttle among a model's outputs."
     for names, sizes in SHAPES.items():
-        if set(names) == set(outputs) and all(tuple(outputs[n]['shape']) == (1, s or outputs[n]['shape'][-1]) for n, s in zip(names, sizes)):
+        if set(names) == set(outputs) and all(
+                tuple(outputs[n]['shape']) == (1, s or outputs[n]['shape'][-1])
+                for n, s in zip(names, sizes)):
             return [outputs[n] for n in names]
 
 # %% ../../nbs/pilot/32_runtime.ipynb #de9ac383
@@ -49,25 +51,31 @@ def fits_beside(
     what:str,  # of `BESIDE`
     detail,    # of the tensor
 )->bool:
-    "Whether a tensor can be such an input: one row of numbers, real or quantised; a past has pairs, a latency is one."
+    ("Whether a tensor can be such an input: one row of numbers, real or quantised; "
+     "a past has pairs, a latency is one.")
     shape = tuple(map(int, detail['shape']))
-    if len(shape) != 2 or shape[0] != 1: return False
+    if len(shape) != 2 or shape[0] != 1:
+        return False
     real_or_quantised = detail['dtype'] == np.float32 or detail.get('quantization', (0., 0))[0] > 0
     sizes = dict(past=shape[1] % 2 == 0, latency=shape[1] == 1)
     return real_or_quantised and sizes.get(what, True)
 
+# %% ../../nbs/pilot/32_runtime.ipynb #727c3ada
 def inputs_of(
     inputs:dict,  # signature input name -> tensor details
-)->tuple:         # (name of the frame's, its details, {what: details} of those beside it); ValueError when it is no pilot
+)->tuple:         # (the frame's name, its details, {what: details} beside it); ValueError if it is no pilot
     "The frame among a model's inputs, and what it wants beside it."
     shape = lambda d: tuple(map(int, d['shape']))
     frames = {n: d for n, d in inputs.items() if n not in BESIDE}
     beside = {BESIDE[n]: d for n, d in inputs.items() if n in BESIDE}
-    if len(frames) != 1: raise ValueError(f'wants {len(inputs)} inputs ({", ".join(inputs)})')
+    if len(frames) != 1:
+        raise ValueError(f'wants {len(inputs)} inputs ({", ".join(inputs)})')
     (name, frame), = frames.items()
-    if len(shape(frame)) not in (4, 5) or shape(frame)[0] != 1 or shape(frame)[-1] != 3: raise ValueError(f'has an input of shape {shape(frame)}')
+    if len(shape(frame)) not in (4, 5) or shape(frame)[0] != 1 or shape(frame)[-1] != 3:
+        raise ValueError(f'has an input of shape {shape(frame)}')
     for what, d in beside.items():
-        if not fits_beside(what, d): raise ValueError(f'wants {what} as {np.dtype(d["dtype"])} of shape {shape(d)}')
+        if not fits_beside(what, d):
+            raise ValueError(f'wants {what} as {np.dtype(d["dtype"])} of shape {shape(d)}')
     return name, frame, beside
 
 # %% ../../nbs/pilot/32_runtime.ipynb #e4ba01d0
@@ -91,9 +99,11 @@ def output_number(tensor:str):
     return int(match[1] or match[2] or 0) if match else None
 
 # %% ../../nbs/pilot/32_runtime.ipynb #b1509359
-def length_of(tensor): return int(tensor['shape'][-1]) if len(tensor['shape']) else 0
+def length_of(tensor):
+    return int(tensor['shape'][-1]) if len(tensor['shape']) else 0
 
-def listed(tensors): return ', '.join(f'{d["name"]} {tuple(map(int, d["shape"]))}' for d in tensors)
+def listed(tensors):
+    return ', '.join(f'{d["name"]} {tuple(map(int, d["shape"]))}' for d in tensors)
 
 def names_by_length(
     outputs:list,  # tensor details, in the order of their numbers
@@ -118,12 +128,14 @@ def named_outputs(
     if None not in layers and len(set(layers)) == len(layers):
         return dict(zip(layers, outputs))
     if any(layers):
-        raise ValueError(f'has no signature, and only some of its outputs say what they are ({listed(outputs)})')
+        raise ValueError(
+            f'has no signature, and only some of its outputs say what they are ({listed(outputs)})')
     numbers = [output_number(d['name']) for d in outputs]
     if set(numbers) == set(range(len(outputs))):
         outputs = [outputs[numbers.index(n)] for n in range(len(outputs))]
     elif len(set(map(length_of, outputs))) < len(outputs):
-        raise ValueError(f'has no signature, and neither names nor numbers say which of its outputs is steering ({listed(outputs)})')
+        raise ValueError('has no signature, and neither names nor numbers say '
+                         f'which of its outputs is steering ({listed(outputs)})')
     return names_by_length(outputs) or {d['name']: d for d in outputs}
 
 # %% ../../nbs/pilot/32_runtime.ipynb #ccd42fd5
@@ -131,10 +143,12 @@ def named_tensors(
     inputs:list,   # tensor details
     outputs:list,  # tensor details
 )->tuple:          # ({input name: details}, {output name: details}), as a signature has them
-    "The tensors of a file without a signature, by the names of DonkeyCar's layers; ValueError when they cannot be told."
+    ("The tensors of a file without a signature, by the names of DonkeyCar's layers; "
+     "ValueError when they cannot be told.")
     named = {layer_name(d['name'], INPUTS) or d['name']: d for d in inputs}
     if 'img_in' not in named or len(named) < len(inputs):
-        raise ValueError(f'has no signature, and its inputs are not those of a pilot of DonkeyCar ({listed(inputs)})')
+        raise ValueError('has no signature, and its inputs are not those of a pilot of DonkeyCar '
+                         f'({listed(inputs)})')
     return named, named_outputs(outputs)
 
 # %% ../../nbs/pilot/32_runtime.ipynb #6e4eaaf6
@@ -146,7 +160,8 @@ def real(q, detail):
 def stored(x, detail):
     "The tensor that stands for real numbers: quantised as it wants them, the nearest it can hold."
     scale, zero = detail['quantization']
-    if not scale: return np.float32(x)
+    if not scale:
+        return np.float32(x)
     limits = np.iinfo(detail['dtype'])
     return np.clip(np.rint(np.asarray(x)/scale) + zero, limits.min, limits.max).astype(detail['dtype'])
 
@@ -156,22 +171,29 @@ def command(
     R:float,    # DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
 )->tuple:       # steering and throttle in [-1, 1]
     "What a pilot's outputs mean."
-    if len(out[0]) == 15: return int(out[0].argmax())*2/14 - 1, int(out[1].argmax())*R/20
-    if len(out[0]) == 2: out = out[0][:1], out[0][1:]
+    if len(out[0]) == 15:
+        return int(out[0].argmax())*2/14 - 1, int(out[1].argmax())*R/20
+    if len(out[0]) == 2:
+        out = out[0][:1], out[0][1:]
     clip = lambda x: float(np.clip(x, -1, 1))
     steering = clip(out[0][0])
-    if len(out) > 1: return steering, clip(out[1][0])
+    if len(out) > 1:
+        return steering, clip(out[1][0])
     turned = (steering + 1)/2
     return steering, math.exp(-.5*turned) - .05*turned
 
 # %% ../../nbs/pilot/32_runtime.ipynb #3863d70c
-MEND = 'a pilot takes one frame (1, h, w, 3) and gives n_outputs0 and n_outputs1, or angle_out and throttle_out: export it again, or convert its .h5 (edgecar convert)'
+MEND = ('a pilot takes one frame (1, h, w, 3) and gives n_outputs0 and n_outputs1, '
+        'or angle_out and throttle_out: export it again, or convert its .h5 (edgecar convert)')
 
 def read_model(path):
     "The bytes of a .tflite file; EdgecarError when it cannot be read or has not its mark."
-    try: data = Path(path).read_bytes()
-    except OSError as e: raise EdgecarError(e.strerror, path, MEND) from None
-    if data[4:8] != b'TFL3' or len(data) < 1000: raise EdgecarError(f'is not a TFLite file ({len(data)} bytes)', path, MEND)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as e:
+        raise EdgecarError(e.strerror, path, MEND) from None
+    if data[4:8] != b'TFL3' or len(data) < 1000:
+        raise EdgecarError(f'is not a TFLite file ({len(data)} bytes)', path, MEND)
     return data
 
 # %% ../../nbs/pilot/32_runtime.ipynb #1519e8cf
@@ -179,25 +201,32 @@ NOTE = 'edgecar.json'
 
 def with_note(data:bytes, note:str)->bytes:
     "A .tflite file with a note behind it; the same bytes for the same note."
-    if not note: return data
+    if not note:
+        return data
     (whole := io.BytesIO()).write(data)
-    with zipfile.ZipFile(whole, 'a') as z: z.writestr(zipfile.ZipInfo(NOTE), note)
+    with zipfile.ZipFile(whole, 'a') as z:
+        z.writestr(zipfile.ZipInfo(NOTE), note)
     return whole.getvalue()
 
 def note_of(data:bytes)->str:
     "The note in a .tflite file, or nothing; ValueError when it cannot be read."
-    if not zipfile.is_zipfile(io.BytesIO(data)): return ''
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return ''
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
-            if NOTE not in z.namelist(): return ''
-            if (size := z.getinfo(NOTE).file_size) > 4096: raise ValueError(f'has a note of {size} bytes, which are too many')
+            if NOTE not in z.namelist():
+                return ''
+            if (size := z.getinfo(NOTE).file_size) > 4096:
+                raise ValueError(f'has a note of {size} bytes, which are too many')
             return z.read(NOTE).decode()
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, RuntimeError, zlib.error) as e: raise ValueError(f'has a note that cannot be read ({e})') from None
+    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, RuntimeError, zlib.error) as e:
+        raise ValueError(f'has a note that cannot be read ({e})') from None
 
 # %% ../../nbs/pilot/32_runtime.ipynb #c54ebbc4
 def foreign_ops(data:bytes)->list:
     "The operations that a .tflite file needs and LiteRT has not."
-    names = [m[0] for m in re.finditer(rb'Flex[A-Z][A-Za-z0-9]{2,60}(?=\0)', data) if data[m.start()-4:m.start()] == len(m[0]).to_bytes(4, 'little')]
+    names = [m[0] for m in re.finditer(rb'Flex[A-Z][A-Za-z0-9]{2,60}(?=\0)', data)
+             if data[m.start()-4:m.start()] == len(m[0]).to_bytes(4, 'little')]
     return sorted({n.decode() for n in names})
 
 # %% ../../nbs/pilot/32_runtime.ipynb #a200676e
@@ -211,7 +240,9 @@ class Net:
             self.net = Interpreter(model_content=data, num_threads=threads)
             signed = self._signature()
         if ops := foreign_ops(data):   # where TensorFlow happens to be loaded they would run
-            raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(ops)}), as DonkeyCar's rnn and 3d do", self.path, 'drive it with DonkeyCar and TensorFlow, or train linear or memory')
+            raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(ops)}), "
+                               "as DonkeyCar's rnn and 3d do", self.path,
+                               'drive it with DonkeyCar and TensorFlow, or train linear or memory')
         self._connect(data, signed)
         with self._runnable():   # not before it is known to be a pilot: LiteRT talks on stderr here
             self.net.allocate_tensors()
@@ -227,30 +258,44 @@ class Net:
     def _connect(self, data, signed):
         "Find what is what; EdgecarError when it is no pilot."
         try:
-            inputs, made = signed or named_tensors(self.net.get_input_details(), self.net.get_output_details())
-            if (outputs := outputs_of(made)) is None: raise ValueError('has the outputs ' + ', '.join(f'{n} {tuple(map(int, made[n]["shape"]))}' for n in sorted(made)))
+            inputs, made = signed or named_tensors(self.net.get_input_details(),
+                                                   self.net.get_output_details())
+            if (outputs := outputs_of(made)) is None:
+                raise ValueError('has the outputs ' + ', '.join(
+                    f'{n} {tuple(map(int, made[n]["shape"]))}' for n in sorted(made)))
             (name, self.input, self.beside), self.outputs, note = inputs_of(inputs), outputs, note_of(data)
-        except ValueError as e: raise self._no(str(e)) from None
-        self.raw, self.dtype, self.categorical = name == 'frame', np.dtype(self.input['dtype']), bool(outputs[0]['shape'][1] == 15)
-        if self.dtype != np.float32 and (self.dtype != np.uint8 or not self.raw or self.input['quantization'] != (1.0, 0)):
+        except ValueError as e:
+            raise self._no(str(e)) from None
+        self.raw, self.dtype, self.categorical = (
+            name == 'frame', np.dtype(self.input['dtype']), bool(outputs[0]['shape'][1] == 15))
+        if self.dtype != np.float32 and (
+                self.dtype != np.uint8 or not self.raw or self.input['quantization'] != (1.0, 0)):
             raise self._no(f'wants {self.dtype} frames scaled by {self.input["quantization"]}')
         *length, h, w = (int(s) for s in self.input['shape'][1:-1])
         self.length, seen = (length or [0])[0], (h, w)   # frames of a sequence
         self.eye = Transform.of(note, seen)
-        if self.eye.size != seen: raise self._no(f'wants frames of {seen[0]}x{seen[1]}, and {self.eye.text} gives {self.eye.size[0]}x{self.eye.size[1]}')
+        if self.eye.size != seen:
+            raise self._no(f'wants frames of {seen[0]}x{seen[1]}, '
+                           f'and {self.eye.text} gives {self.eye.size[0]}x{self.eye.size[1]}')
         self.size = self.eye.camera   # (h, w) of the camera's frames
 
     @property
-    def needs(self)->tuple: return ('imu',) if 'imu' in self.beside else ()   # what must come with each frame
+    def needs(self)->tuple:
+        return ('imu',) if 'imu' in self.beside else ()   # what must come with each frame
 
-    def _length(self, what): return int(self.beside[what]['shape'][1]) if what in self.beside else 0
+    def _length(self, what):
+        return int(self.beside[what]['shape'][1]) if what in self.beside else 0
 
-    def _no(self, what): return EdgecarError(what, self.path, MEND)
+    def _no(self, what):
+        return EdgecarError(what, self.path, MEND)
 
     @contextlib.contextmanager
     def _runnable(self):
-        try: yield
-        except (ValueError, RuntimeError) as e: raise self._no(f'is not a TFLite model that can run here ({str(e).splitlines()[0][:120]})') from None
+        try:
+            yield
+        except (ValueError, RuntimeError) as e:
+            raise self._no('is not a TFLite model that can run here '
+                           f'({str(e).splitlines()[0][:120]})') from None
 
 # %% ../../nbs/pilot/32_runtime.ipynb #ae35c595
 LATENCY_S = .075   # until somebody has measured it
@@ -266,32 +311,42 @@ class Remembering(Net):
         self.commands, self.film, self.location = [(0., 0.)]*n, [], None
 
     def remember(self, steering, throttle):
-        "Note what the car was given, -1..1, where that is not what the pilot said: a lost frame, a driver's override."
+        ("Note what the car was given, -1..1, where that is not what the pilot said: "
+         "a lost frame, a driver's override.")
         self.commands = [*self.commands[1:], (steering, throttle)]
 
     @property
-    def past_steering(self)->int: return self._length('steering')   # how many of the car's last steerings it gets
+    def past_steering(self)->int:
+        return self._length('steering')   # how many of the car's last steerings it gets
 
     def recall(self,
         steerings,   # -1..1, `past_steering` of them, 50 ms apart, the oldest first
     ):
-        "Take as the past what the car was given in answer to the last frames; EdgecarError when it is too long or too short."
+        ("Take as the past what the car was given in answer to the last frames; "
+         "EdgecarError when it is too long or too short.")
         if len(steerings) != self.past_steering:
-            raise EdgecarError(f'wants {self.past_steering} past steerings, and gets {len(steerings)}', self.path, 'give `past_steering` of them')
+            raise EdgecarError(f'wants {self.past_steering} past steerings, and gets {len(steerings)}',
+                               self.path, 'give `past_steering` of them')
         self.commands = [(steering, 0.) for steering in steerings]
 
     def _given(self, what, imu=None):
         "The numbers of one input beside the frame: (n,) float32."
         n = self._length(what)
-        if what == 'past': return np.float32(self.commands[-n//2:]).ravel()
-        if what == 'steering': return np.float32([steering for steering, _ in self.commands[-n:]])
-        if what == 'latency': return np.float32([self.latency_s])
+        if what == 'past':
+            return np.float32(self.commands[-n//2:]).ravel()
+        if what == 'steering':
+            return np.float32([steering for steering, _ in self.commands[-n:]])
+        if what == 'latency':
+            return np.float32([self.latency_s])
         if what == 'imu':
-            if np.shape(imu) == (n,): return np.float32(imu)
+            if np.shape(imu) == (n,):
+                return np.float32(imu)
             got = 'none' if imu is None else np.shape(imu)
             raise EdgecarError(f'wants {n} numbers of an IMU with each frame, and gets {got}', self.path,
                                'drive it on a car that has one (--imu), or choose another pilot')
-        if self.behavior not in range(n): raise EdgecarError(f'has behaviors 0..{n-1}, not {self.behavior}', self.path, 'choose one of them')
+        if self.behavior not in range(n):
+            raise EdgecarError(f'has behaviors 0..{n-1}, not {self.behavior}',
+                               self.path, 'choose one of them')
         return np.eye(n, dtype=np.float32)[self.behavior]
 
     @property
@@ -315,20 +370,27 @@ class Pilot(Remembering):
     def infer(self, frame, imu=None, remember=False):
         "The raw outputs for one (h, w, 3) uint8 frame: a list of float32 vectors."
         if frame.shape != (*self.size, 3) or frame.dtype != np.uint8:
-            raise EdgecarError(f'the frame is {frame.shape} {frame.dtype}, the pilot wants {(*self.size, 3)} uint8', self.path, 'set the camera to this size')
+            raise EdgecarError(f'the frame is {frame.shape} {frame.dtype}, the pilot wants '
+                               f'{(*self.size, 3)} uint8', self.path, 'set the camera to this size')
         x = self.eye(frame)
-        if self.dtype != np.uint8: x = x.astype(np.float32)
-        if not self.raw: x *= np.float32(1/255)
-        if self.length: x = np.stack(film := [*self.film[1:], x] if self.film else [x]*self.length)
-        if self.length and remember: self.film = film
-        if self.length: self.net.reset_all_variables()   # LiteRT's LSTM would go on from the call before
+        if self.dtype != np.uint8:
+            x = x.astype(np.float32)
+        if not self.raw:
+            x *= np.float32(1/255)
+        if self.length:
+            x = np.stack(film := [*self.film[1:], x] if self.film else [x]*self.length)
+        if self.length and remember:
+            self.film = film
+        if self.length:
+            self.net.reset_all_variables()   # LiteRT's LSTM would go on from the call before
         self.net.set_tensor(self.input['index'], x[None])
         for what, detail in self.beside.items():
             self.net.set_tensor(detail['index'], stored(self._given(what, imu)[None], detail))
         self.net.invoke()
         return [real(self.net.get_tensor(o['index'])[0], o) for o in self.outputs]
 
-    def peek(self, frame, imu=None)->tuple: return command(self.infer(frame, imu), self.R)
+    def peek(self, frame, imu=None)->tuple:
+        return command(self.infer(frame, imu), self.R)
 
     def __call__(self,
         frame,       # (h, w, 3) uint8 RGB
@@ -336,20 +398,24 @@ class Pilot(Remembering):
     )->tuple:        # steering in [-1, 1], left is -1; throttle in [-1, 1]
         "Drive: one frame in, one command out."
         out = self.infer(frame, imu, remember=True)
-        if len(out) > 2: self.location = int(out[2].argmax())
+        if len(out) > 2:
+            self.location = int(out[2].argmax())
         said = command(out, self.R)
-        self.remember(*(map(float, (out[0][0], out[1][0])) if 'past' in self.beside else said))   # as DonkeyCar's memory
+        # as DonkeyCar's memory
+        self.remember(*(map(float, (out[0][0], out[1][0])) if 'past' in self.beside else said))
         return said
 
     def drive(self,
         frames,           # (n, h, w, 3) uint8
-        latency_s=None,   # (n,) s, of each frame; NaN where nobody knows it, and the driver's steering was in force as it was taken
+        latency_s=None,   # (n,) s, NaN where unknown: the driver's steering was in force as it was taken
         session=None,     # (n,) another number where the pilot starts afresh
     ):                    # (n, 2) float32 steering and throttle
         "Answer a recording; what came before is what the pilot itself said, never what the driver did."
         answers = []
         for i, frame in enumerate(frames):
-            if i == 0 or session is not None and session[i] != session[i - 1]: self.reset()
-            if latency_s is not None: self.latency_s = float(latency_s[i]) if np.isfinite(latency_s[i]) else 0.
+            if i == 0 or session is not None and session[i] != session[i - 1]:
+                self.reset()
+            if latency_s is not None:
+                self.latency_s = float(latency_s[i]) if np.isfinite(latency_s[i]) else 0.
             answers.append(self(frame))
         return np.array(answers, np.float32).reshape(-1, 2)
