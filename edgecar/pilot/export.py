@@ -26,10 +26,13 @@ def hushed():
     with tempfile.TemporaryFile() as log:
         saved = [os.dup(1), os.dup(2)]
         try:
-            os.dup2(log.fileno(), 1); os.dup2(log.fileno(), 2)
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
             yield lambda: (log.seek(0), log.read().decode(errors='replace'))[1]
         finally:
-            for i, fd in enumerate(saved): os.dup2(fd, i+1); os.close(fd)
+            for i, fd in enumerate(saved):
+                os.dup2(fd, i+1)
+                os.close(fd)
 
 # %% ../../nbs/pilot/33_export.ipynb #5289e061
 def signed(
@@ -46,6 +49,7 @@ def signed(
     plain.pilot = tf.function(pilot, input_signature=takes)
     return plain
 
+# %% ../../nbs/pilot/33_export.ipynb #8d6f1b4f
 def tflite(
     model,              # keras Model, any batch
     calibrate=None,     # {input: value} in the model's own range, see `calibration`; None leaves it float32
@@ -62,18 +66,21 @@ def tflite(
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
             return with_note(converter.convert(), getattr(model, 'seen_through', ''))
-        except Exception as e: raise EdgecarError(f'cannot be converted to TFLite: {e}\n{said()[-2000:]}') from e
+        except Exception as e:
+            raise EdgecarError(f'cannot be converted to TFLite: {e}\n{said()[-2000:]}') from e
 
 # %% ../../nbs/pilot/33_export.ipynb #745fa738
 FILES = ('float32', 'int8', 'donkey')
 
 def calibration(k, frames):
-    "What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame, and for a black and a white one."
+    ("What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame, "
+     "and for a black and a white one.")
     frames = k.eye.many(frames)
     ramp = np.stack([np.zeros_like(frames[0]), np.full_like(frames[0], 255)])
     frames = np.concatenate([frames, ramp]).astype(np.float32)
     name = 'frame'   # `raw` calls it so, too
-    if not k.past_steering: return [{name: f[None]} for f in frames]
+    if not k.past_steering:
+        return [{name: f[None]} for f in frames]
     steering = np.linspace(-1, 1, len(frames)*k.past_steering, dtype=np.float32)
     past = rng(13).permutation(steering).reshape(len(frames), 1, -1)
     latency_s = np.linspace(0, .2, len(frames), dtype=np.float32).reshape(-1, 1, 1)
@@ -85,7 +92,8 @@ def export(
     frames,       # (n, h, w, 3) uint8 training frames for calibration; a hundred will do
     folder,       # where the .tflite files go
 )->dict:          # format -> path
-    "Write every format of a pilot, each file whole or not at all; there is no int8 of DonkeyCar's memory, whose commands need more than 256 steps."
+    ("Write every format of a pilot, each file whole or not at all; "
+     "there is no int8 of DonkeyCar's memory, whose commands need more than 256 steps.")
     samples = calibration(k, frames)
     if k.name == 'edge':
         blobs = dict(float32=tflite(k.whole(net)), int8=tflite(k.whole(net), samples))
@@ -93,26 +101,32 @@ def export(
     else:
         blobs = dict(donkey=tflite(k.whole(net, 1, 'img_in')))
         blobs['float32'] = blobs['donkey']
-        if not k.memory: blobs['int8'] = tflite(raw(k, net), samples)
+        if not k.memory:
+            blobs['int8'] = tflite(raw(k, net), samples)
     out = {}
     for name in (name for name in FILES if name in blobs):
         out[name] = Path(folder)/f'{name}.tflite'
-        with atomic(out[name]) as f: f.write(blobs[name])
+        with atomic(out[name]) as f:
+            f.write(blobs[name])
     return out
 
 # %% ../../nbs/pilot/33_export.ipynb #62dbea1c
 def raw(k, net):
     "A DonkeyCar net that takes frames in 0..255, so that its int8 form eats raw frames too."
     frame = keras.Input((*k.size, 3), name='frame')
-    return k.marked(keras.Model(frame, named(tf.nest.flatten(net(keras.layers.Rescaling(1/255)(frame))), k.outputs)))
+    return k.marked(keras.Model(
+        frame, named(tf.nest.flatten(net(keras.layers.Rescaling(1/255)(frame))), k.outputs)))
 
 # %% ../../nbs/pilot/33_export.ipynb #e0f2c141
 def asked(model, k, frames, beside):
-    "(n, 2) steering and throttle of a Keras model for frames as the camera gives them, and {input: (n, m)} beside them."
+    ("(n, 2) steering and throttle of a Keras model for frames as the camera gives them, "
+     "and {input: (n, m)} beside them.")
     seen, answers = k.eye.many(frames), []
     for i in range(0, len(frames), 64):
-        inputs = [seen[i:i+64]*np.float32(k.frame_scale), *(beside[name][i:i+64] for name in model.input_names[1:])]
-        answers.append(k.decode([o.numpy() for o in tf.nest.flatten(model(inputs if len(inputs) > 1 else inputs[0]))]))
+        inputs = [seen[i:i+64]*np.float32(k.frame_scale),
+                  *(beside[name][i:i+64] for name in model.input_names[1:])]
+        answers.append(k.decode([o.numpy() for o in tf.nest.flatten(
+            model(inputs if len(inputs) > 1 else inputs[0]))]))
     return np.clip(np.concatenate(answers), -1, 1)
 
 def parity(
@@ -120,7 +134,8 @@ def parity(
     files:dict,   # format -> path, from `export`
     frames,       # (n, h, w, 3) uint8 held-out frames
 )->dict:          # format -> mean and max of |difference| in steering and in throttle
-    "How far each format is from the Keras net, with the same past and latency; DonkeyCar's from the net that knows the image alone."
+    ("How far each format is from the Keras net, with the same past and latency; "
+     "DonkeyCar's from the net that knows the image alone.")
     whole, report = k.whole(net), {}
     alone = k.whole(image_alone(net)) if k.name == 'edge' else whole
     for name, path in files.items():
@@ -130,7 +145,9 @@ def parity(
             did.append(pilot(frame))
         beside = {key: np.array([b[key] for b in beside]) for key in beside[0]}
         off = np.abs(asked(alone if name == 'donkey' else whole, k, frames, beside) - np.float32(did))
-        report[name] = {f'{what}_{stat}': float(f(off[:, j])) for j, what in enumerate(('steering', 'throttle')) for stat, f in (('mean', np.mean), ('max', np.max))}
+        report[name] = {f'{what}_{stat}': float(f(off[:, j]))
+                        for j, what in enumerate(('steering', 'throttle'))
+                        for stat, f in (('mean', np.mean), ('max', np.max))}
     return report
 
 # %% ../../nbs/pilot/33_export.ipynb #6683682d
@@ -140,10 +157,15 @@ def choose(
     bound:float,        # largest allowed mean |steering difference|
 )->str:                 # the format that ships
     "The first preferred format within its bound; EdgecarError with the whole table when there is none."
-    if unknown := set(prefer) - {*FILES}: raise EdgecarError(f'no format is called {min(unknown)!r}', mend=f'set export.prefer to some of {",".join(FILES)}')
-    if kept := [name for name in prefer if name in report and report[name]['steering_mean'] <= bound]: return kept[0]
+    if unknown := set(prefer) - {*FILES}:
+        raise EdgecarError(f'no format is called {min(unknown)!r}',
+                           mend=f'set export.prefer to some of {",".join(FILES)}')
+    if kept := [name for name in prefer if name in report and report[name]['steering_mean'] <= bound]:
+        return kept[0]
     table = ', '.join(f'{n} {report[n]["steering_mean"]:.4f}' for n in prefer if n in report)
-    raise EdgecarError(f'no format is within {bound} of the trained net in mean steering ({table})', mend='calibrate with more frames (export.calibrate), or allow float32 in export.prefer')
+    raise EdgecarError(
+        f'no format is within {bound} of the trained net in mean steering ({table})',
+        mend='calibrate with more frames (export.calibrate), or allow float32 in export.prefer')
 
 # %% ../../nbs/pilot/33_export.ipynb #ffb4e254
 def convert(
@@ -151,12 +173,16 @@ def convert(
     to,         # .tflite to write
 )->Pilot:       # what it became
     "Make a DonkeyCar .h5 drive here; EdgecarError when it is none, or of a kind that cannot."
-    if Path(to).suffix != '.tflite': raise EdgecarError('is no name for what is written', to, 'give one that ends in .tflite')
+    if Path(to).suffix != '.tflite':
+        raise EdgecarError('is no name for what is written', to, 'give one that ends in .tflite')
     model = open_model(path)
     if foreign := sorted({type(l).__name__ for l in model.layers} & {'MaxPooling3D', 'AveragePooling3D'}):
-        raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(foreign)}), as DonkeyCar's 3d does", path, 'drive it with DonkeyCar and TensorFlow, or train linear or memory')
+        raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(foreign)}), "
+                           "as DonkeyCar's 3d does", path,
+                           'drive it with DonkeyCar and TensorFlow, or train linear or memory')
     with tempfile.TemporaryDirectory() as d:
         (made := Path(d)/Path(path).with_suffix('.tflite').name).write_bytes(tflite(model))
         Pilot(made)   # before anything is replaced
-        with atomic(to) as f: f.write(made.read_bytes())
+        with atomic(to) as f:
+            f.write(made.read_bytes())
     return Pilot(to)
