@@ -34,7 +34,8 @@ def by_curvature(
     out = {}
     for name, (lo, hi) in BINS.items():
         inside = (np.abs(y) >= lo) & (np.abs(y) < hi)
-        if inside.any(): out[name] = dict(frames=int(inside.sum()), mae=float(np.abs(pred - y)[inside].mean()))
+        if inside.any():
+            out[name] = dict(frames=int(inside.sum()), mae=float(np.abs(pred - y)[inside].mean()))
     return out
 
 # %% ../../nbs/pilot/34_score.ipynb #d8678a4d
@@ -45,7 +46,8 @@ def report(
 )->dict:        # nested numbers, ready for JSON
     "The open-loop report of a pilot."
     constant = np.median(train_y, 0)
-    out = dict(frames=len(y), steering=errors(y[:, 0], pred[:, 0]), throttle=errors(y[:, 1], pred[:, 1]), by_curvature=by_curvature(y[:, 0], pred[:, 0]))
+    out = dict(frames=len(y), steering=errors(y[:, 0], pred[:, 0]), throttle=errors(y[:, 1], pred[:, 1]),
+               by_curvature=by_curvature(y[:, 0], pred[:, 0]))
     out['constant'] = errors(y[:, 0], np.full(len(y), constant[0]))
     out['previous_label'] = errors(y[1:, 0], y[:-1, 0]) if len(y) > 1 else out['constant']
     out['ratio_to_constant'] = out['steering']['mae']/max(out['constant']['mae'], 1e-9)
@@ -58,13 +60,18 @@ def plot(
 ):                 # matplotlib Figure
     "Driver and pilot over time, one against the other, and the error by curvature."
     import matplotlib.pyplot as plt
-    fig, (over, cross, bars) = plt.subplots(1, 3, figsize=(11, 2.8), dpi=70, width_ratios=[3, 1, 1], layout='constrained')
-    over.plot(y[:, 0], color='0.5', label='driver'); over.plot(pred[:, 0], color='C1', lw=1, label='pilot')
-    over.set(xlabel='test frame', ylabel='steering (left -1)', ylim=(-1.05, 1.05), title=title); over.legend(loc='lower left', ncols=2)
-    cross.plot([-1, 1], [-1, 1], color='0.8'); cross.plot(y[:, 0], pred[:, 0], '.', ms=2, color='C1')
+    fig, (over, cross, bars) = plt.subplots(
+        1, 3, figsize=(11, 2.8), dpi=70, width_ratios=[3, 1, 1], layout='constrained')
+    over.plot(y[:, 0], color='0.5', label='driver')
+    over.plot(pred[:, 0], color='C1', lw=1, label='pilot')
+    over.set(xlabel='test frame', ylabel='steering (left -1)', ylim=(-1.05, 1.05), title=title)
+    over.legend(loc='lower left', ncols=2)
+    cross.plot([-1, 1], [-1, 1], color='0.8')
+    cross.plot(y[:, 0], pred[:, 0], '.', ms=2, color='C1')
     cross.set(xlabel='driver', ylabel='pilot', xlim=(-1, 1), ylim=(-1, 1), aspect='equal')
     bins = by_curvature(y[:, 0], pred[:, 0])
-    bars.bar(bins.keys(), [b['mae'] for b in bins.values()], color='C1'); bars.set(ylabel='MAE')
+    bars.bar(bins.keys(), [b['mae'] for b in bins.values()], color='C1')
+    bars.set(ylabel='MAE')
     return fig
 
 # %% ../../nbs/pilot/34_score.ipynb #bc08245b
@@ -77,11 +84,13 @@ class TubScore:
     note:str               # what was done to its frames, or why nothing can be used
 
     @property
-    def driver(self): return np.stack([self.seen.steering, self.seen.throttle], 1)
+    def driver(self):
+        return np.stack([self.seen.steering, self.seen.throttle], 1)
 
     def row(self):
         "tub, frames, MAE of steering, its ratio to a constant's, correlation, note"
-        if self.seen is None: return [self.tub, 0, '', '', '', self.note]
+        if self.seen is None:
+            return [self.tub, 0, '', '', '', self.note]
         r = report(self.driver, self.pred, self.driver)
         steering = [r['steering']['mae'], r['ratio_to_constant'], r['steering']['correlation']]
         return [self.tub, len(self.seen), *steering, self.note]
@@ -93,11 +102,14 @@ def score_tub(
     **how,           # cache, bar: as for `load`
 )->TubScore:
     "Have a pilot drive along on a tub."
-    try: seen = load([tub], pilot.size, **how)
-    except EdgecarError as e: return TubScore(str(tub), None, None, e.what)
+    try:
+        seen = load([tub], pilot.size, **how)
+    except EdgecarError as e:
+        return TubScore(str(tub), None, None, e.what)
     frames = progress(seen.frames, f'driving {tub}', unit='frame', disable=not how.get('bar', True))
     notes = seen.sources[0].fitted(pilot.size)
-    if seen.skipped: notes.append(f'{len(seen.skipped)} records passed over')
+    if seen.skipped:
+        notes.append(f'{len(seen.skipped)} records passed over')
     return TubScore(str(tub), seen, pilot.drive(frames), '; '.join(notes))
 
 def score_tubs(pilot, tubs, **how)->tuple:   # (a TubScore each, the `report` of all frames together)
