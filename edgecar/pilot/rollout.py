@@ -44,11 +44,12 @@ class Drive:
         for f in fields(self):
             value, (low, high) = getattr(self, f.name), _RANGES.get(f.name, (0, 0))
             if f.name in _RANGES and not (isinstance(value, (int, float)) and low <= value <= high):
-                raise EdgecarError(f'a rollout cannot have {f.name} = {value!r}', mend=f'give a number from {low} to {high}')
+                raise EdgecarError(f'a rollout cannot have {f.name} = {value!r}',
+                                   mend=f'give a number from {low} to {high}')
 
 _RANGES = dict(
-    seed=(0, 2**31 - 1), steps=(2, 10**6), random=(0, 1), latency_s=(0, .2), jitter_s=(0, .05), noise=(0, 100),
-    dropped=(0, 1), yaw_deg=(-20, 20))
+    seed=(0, 2**31 - 1), steps=(2, 10**6), random=(0, 1), latency_s=(0, .2), jitter_s=(0, .05),
+    noise=(0, 100), dropped=(0, 1), yaw_deg=(-20, 20))
 RATE_HZ, STEP = 20, v.RATE_HZ//20   # commands a second, and the simulator's sub-steps for each
 
 # %% ../../nbs/pilot/41_rollout.ipynb #5a98311a
@@ -75,8 +76,10 @@ class Run:
     def see(self):
         "What the pilot gets: (h, w, 3) uint8, or None when the frame is lost."
         frame, d = self.car.see(), self.d
-        if d.dropped and self.g.random() < d.dropped: return None
-        return np.clip(frame + self.g.normal(0, d.noise, frame.shape), 0, 255).astype(np.uint8) if d.noise else frame
+        if d.dropped and self.g.random() < d.dropped:
+            return None
+        return (np.clip(frame + self.g.normal(0, d.noise, frame.shape), 0, 255).astype(np.uint8)
+                if d.noise else frame)
 
     def step(self, steering, throttle):
         "Drive on for a step; this command comes into force late. The event, if there was one."
@@ -85,7 +88,8 @@ class Run:
         car.act(steering, clip(throttle), STEP)
         self.cte_m.append(car.cte)
         self.steering.append(steering)
-        if car.course.lap_count > laps: self.laps_s.append(car.course.last_lap_time)
+        if car.course.lap_count > laps:
+            self.laps_s.append(car.course.last_lap_time)
         self.still = self.still + 1 if abs(car.state[v.VX]) < .05 else 0
         event = self.event()
         if event:
@@ -95,8 +99,10 @@ class Run:
 
     def event(self):
         "Why somebody has to carry the car back; None when nobody has to."
-        if abs(self.car.cte) > self.car.track.width_m/2: return 'off_track'
-        if self.car.hit != 'none': return 'hit'
+        if abs(self.car.cte) > self.car.track.width_m/2:
+            return 'off_track'
+        if self.car.hit != 'none':
+            return 'hit'
         return 'stuck' if self.still >= 3*RATE_HZ else None
 
     def carry_back(self):
@@ -111,12 +117,15 @@ class Run:
 # %% ../../nbs/pilot/41_rollout.ipynb #bcb44f8c
 def start_afresh(pilot, latency_s=None):
     "Have a pilot forget what came before, and know its latency; a plain function has neither."
-    if latency_s is not None and hasattr(pilot, 'latency_s'): pilot.latency_s = latency_s
-    if hasattr(pilot, 'reset'): pilot.reset()
+    if latency_s is not None and hasattr(pilot, 'latency_s'):
+        pilot.latency_s = latency_s
+    if hasattr(pilot, 'reset'):
+        pilot.reset()
 
+# %% ../../nbs/pilot/41_rollout.ipynb #4a633297
 def rollout(
     d:Drive,
-    pilot=None,   # frame -> (steering, throttle); the expert if None. A `Pilot` also hears its latency and of lost frames
+    pilot=None,   # frame -> (steering, throttle), or the expert; a `Pilot` hears of latency and lost frames
     each=None,    # called with the run, the frame and the command at each step
 )->dict:          # of numbers, see `measured`
     "Drive one rollout."
@@ -125,10 +134,14 @@ def rollout(
     start_afresh(pilot, d.latency_s)
     for _ in range(d.steps):
         frame = run.see() if pilot else None
-        if expert: command = expert(run.car.row, run.car.commands)
-        elif frame is not None: command = pilot(frame)
-        elif hasattr(pilot, 'remember'): pilot.remember(*command)
-        if each: each(run, frame, command)
+        if expert:
+            command = expert(run.car.row, run.car.commands)
+        elif frame is not None:
+            command = pilot(frame)
+        elif hasattr(pilot, 'remember'):
+            pilot.remember(*command)
+        if each:
+            each(run, frame, command)
         if run.step(*command):
             start_afresh(pilot)
             command = 0., 0.
@@ -141,8 +154,9 @@ def measured(run)->dict:
     steering, cte = np.array(run.steering), np.abs(run.cte_m)
     metres, jerk = car.course.progress - run.begun, np.diff(steering, 2)*RATE_HZ**2
     return dict(
-        track=d.track, backwards=d.backwards, seed=d.seed, latency_ms=round(1000*d.latency_s, 1), length_m=car.track.length_m, metres=metres,
-        laps=max(int(metres/car.track.length_m), 0), lap_s=float(np.median(run.laps_s)) if run.laps_s else None, **run.events,
+        track=d.track, backwards=d.backwards, seed=d.seed, latency_ms=round(1000*d.latency_s, 1),
+        length_m=car.track.length_m, metres=metres, laps=max(int(metres/car.track.length_m), 0),
+        lap_s=float(np.median(run.laps_s)) if run.laps_s else None, **run.events,
         cte_mean_m=float(cte.mean()), cte_p95_m=float(np.quantile(cte, .95)),
         steering_jerk=float(np.sqrt((jerk**2).mean())) if len(jerk) else 0.,
         saturated=float((np.abs(steering) > .99).mean()), speed_mps=metres*RATE_HZ/d.steps)
@@ -154,9 +168,11 @@ def serve():
     for line in sys.stdin:
         path, drive = json.loads(line)
         try:
-            if path not in pilots: pilots = {None: None, path: Pilot(path)}
+            if path not in pilots:
+                pilots = {None: None, path: Pilot(path)}
             answer = rollout(Drive(**drive), pilots[path])
-        except EdgecarError as e: answer = dict(error=[e.what, e.where and str(e.where), e.mend])
+        except EdgecarError as e:
+            answer = dict(error=[e.what, e.where and str(e.where), e.mend])
         print(json.dumps(answer), flush=True)
 
 # %% ../../nbs/pilot/41_rollout.ipynb #b5630886
@@ -168,12 +184,14 @@ class Drivers:
         self.workers = workers or os.cpu_count()
         self.running = []
 
-    def __enter__(self): return self
+    def __enter__(self):
+        return self
 
     def __exit__(self, *_):
         for p in self.running:
             p.kill()
-            with contextlib.suppress(BrokenPipeError): p.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                p.stdin.close()
             p.stdout.close()
             p.wait()
         self.running = []
@@ -192,28 +210,39 @@ class Drivers:
         "Drive them all, in any order; EdgecarError when one cannot be driven or a process ends."
         jobs, results = list(enumerate(drives)), [None]*len(drives)
         wanted = min(self.workers, len(jobs))
-        while len(self.running) < wanted: self._start()
+        while len(self.running) < wanted:
+            self._start()
         with ThreadPoolExecutor(max(wanted, 1)) as pool:
             try:
                 work = [pool.submit(_keep_busy, p, pilot, jobs, results, tick) for p in self.running[:wanted]]
-                for w in work: w.result()
+                for w in work:
+                    w.result()
             except BaseException:
                 jobs.clear()
-                for p in self.running: p.kill()   # a thread may wait for its answer
+                for p in self.running:
+                    p.kill()   # a thread may wait for its answer
                 raise
         return results
 
+# %% ../../nbs/pilot/41_rollout.ipynb #93664f6e
 def _keep_busy(process, pilot, jobs, results, tick):
     "Give a process one job after another while there are any."
     while jobs:
-        try: i, drive = jobs.pop(0)
-        except IndexError: return   # another thread took the last
-        with contextlib.suppress(BrokenPipeError): print(json.dumps([pilot, asdict(drive)]), file=process.stdin, flush=True)
+        try:
+            i, drive = jobs.pop(0)
+        except IndexError:
+            return   # another thread took the last
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps([pilot, asdict(drive)]), file=process.stdin, flush=True)
         answer = process.stdout.readline()
-        if not answer: raise EdgecarError('a process that drives was ended', mend='run it again; is there enough memory?')
+        if not answer:
+            raise EdgecarError('a process that drives was ended',
+                               mend='run it again; is there enough memory?')
         results[i] = json.loads(answer)
-        if 'error' in results[i]: raise EdgecarError(*results[i]['error'])
-        if tick: tick()
+        if 'error' in results[i]:
+            raise EdgecarError(*results[i]['error'])
+        if tick:
+            tick()
 
 # %% ../../nbs/pilot/41_rollout.ipynb #022c1045
 def drive_all(
@@ -224,5 +253,6 @@ def drive_all(
 )->list:               # what `rollout` gives, for each
     "Drive rollouts on all cores; EdgecarError when the file is no pilot, or a process ends."
     drives, pilot = list(drives), pilot and str(Pilot(pilot).path)
-    with progress(None, 'driving', len(drives), 'rollout', disable=not bar) as shown, Drivers(workers) as drivers:
+    with (progress(None, 'driving', len(drives), 'rollout', disable=not bar) as shown,
+          Drivers(workers) as drivers):
         return drivers.drive(drives, pilot, shown.update)
