@@ -15,7 +15,8 @@ from ..core import EdgecarError, read_json, sha256, write_json
 from ..latency import examined_latency
 
 # %% ../../nbs/pilot/42_gate.ipynb #554bd9c1
-RULES = dict(   # name in params.yaml -> where in metrics/evaluate.json, and whether the bound is the most or the least
+RULES = dict(
+    # name in params.yaml -> where in metrics/evaluate.json, and whether the bound is the most or the least
     off_track_per_km=(('driving', 'off_track_per_km', 'high'), 'most'),
     clean=(('driving', 'clean', 'value'), 'least'),
     speed_ratio=(('driving', 'speed_ratio', 'low'), 'least'),
@@ -27,12 +28,14 @@ RULES = dict(   # name in params.yaml -> where in metrics/evaluate.json, and whe
     parity=(('parity',), 'most'),
 )
 
+# %% ../../nbs/pilot/42_gate.ipynb #9b4119e3
 def read_bounds(
     repo,      # folder of the repository
 )->dict:       # rule -> bound
     "The section `gate` of params.yaml; EdgecarError when there is none."
     file = Path(repo)/'params.yaml'
-    try: return dict(yaml.safe_load(file.read_text())['gate'])
+    try:
+        return dict(yaml.safe_load(file.read_text())['gate'])
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
         raise EdgecarError('has no section `gate`', file, 'restore it: git checkout params.yaml') from None
 
@@ -46,8 +49,12 @@ class Verdict:
     found:float
 
     @property
-    def kept(self): return self.found <= self.bound if self.kind == 'most' else self.found >= self.bound
-    def row(self): return [self.rule, f'at {self.kind}', self.bound, self.found, 'kept' if self.kept else f'BROKEN by {abs(self.found - self.bound):.4g}']
+    def kept(self):
+        return self.found <= self.bound if self.kind == 'most' else self.found >= self.bound
+
+    def row(self):
+        return [self.rule, f'at {self.kind}', self.bound, self.found,
+                'kept' if self.kept else f'BROKEN by {abs(self.found - self.bound):.4g}']
 
 # %% ../../nbs/pilot/42_gate.ipynb #bae3d679
 def judge(
@@ -55,13 +62,20 @@ def judge(
     bounds:dict,       # the section `gate` of params.yaml: all of `RULES`, and no others
 )->list:               # of Verdicts
     "Hold a pilot against every rule; EdgecarError when a rule, a bound or a number is missing."
-    if odd := sorted(set(RULES) ^ set(bounds)): raise EdgecarError(f'the gate has the rules {", ".join(RULES)}; wrong or missing: {", ".join(odd)}', 'params.yaml', 'mend its section `gate`')
+    if odd := sorted(set(RULES) ^ set(bounds)):
+        raise EdgecarError(
+            f'the gate has the rules {", ".join(RULES)}; wrong or missing: {", ".join(odd)}',
+            'params.yaml', 'mend its section `gate`')
     verdicts = []
     for name, (path, kind) in RULES.items():
         found = metrics
-        for key in path: found = found.get(key) if isinstance(found, dict) else None
-        if not isinstance(bounds[name], (int, float)): raise EdgecarError(f'gate.{name} is {bounds[name]!r}', 'params.yaml', 'give a number')
-        if not isinstance(found, (int, float)): raise EdgecarError(f'says nothing of {".".join(path)}', 'metrics/evaluate.json', 'dvc repro evaluate')
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(bounds[name], (int, float)):
+            raise EdgecarError(f'gate.{name} is {bounds[name]!r}', 'params.yaml', 'give a number')
+        if not isinstance(found, (int, float)):
+            raise EdgecarError(f'says nothing of {".".join(path)}',
+                               'metrics/evaluate.json', 'dvc repro evaluate')
         verdicts.append(Verdict(name, kind, float(bounds[name]), float(found)))
     return verdicts
 
@@ -71,7 +85,8 @@ def ends(
     path,           # of `RULES`
 )->tuple:           # the interval: low, high
     "Both ends of the number that a rule reads."
-    for key in path[1:-1]: driving = driving[key]
+    for key in path[1:-1]:
+        driving = driving[key]
     return driving['low'], driving['high']
 
 def is_sure(
@@ -81,9 +96,11 @@ def is_sure(
     "Whether the verdict on how a pilot drives will stay what it is."
     kept = []
     for name, (path, kind) in RULES.items():
-        if path[0] != 'driving': continue
+        if path[0] != 'driving':
+            continue
         low, high = ends(driving, path)
-        if low > bounds[name] if kind == 'most' else high < bounds[name]: return True
+        if low > bounds[name] if kind == 'most' else high < bounds[name]:
+            return True
         kept.append(high <= bounds[name] if kind == 'most' else low >= bounds[name])
     return all(kept)
 
@@ -91,12 +108,16 @@ def is_sure(
 def gate(
     repo,          # folder of the repository
 )->list:           # of Verdicts
-    "Judge what was evaluated, and write `build/gate/passed.json` if every rule is kept; EdgecarError when the pilot is not the one that drove."
+    ("Judge what was evaluated, and write `build/gate/passed.json` if every rule is kept; "
+     "EdgecarError when the pilot is not the one that drove.")
     repo = Path(repo)
-    metrics, passed, pilot = read_json(repo/'metrics/evaluate.json'), repo/'build/gate/passed.json', repo/'build/export/pilot.tflite'
+    metrics, passed, pilot = (read_json(repo/'metrics/evaluate.json'), repo/'build/gate/passed.json',
+                              repo/'build/export/pilot.tflite')
     passed.unlink(missing_ok=True)
     bounds = read_bounds(repo)
-    if not pilot.is_file() or sha256(pilot) != metrics.get('pilot'): raise EdgecarError(f'is not the pilot {str(metrics.get("pilot"))[:12]} that drove', pilot, 'dvc repro evaluate')
+    if not pilot.is_file() or sha256(pilot) != metrics.get('pilot'):
+        raise EdgecarError(f'is not the pilot {str(metrics.get("pilot"))[:12]} that drove',
+                           pilot, 'dvc repro evaluate')
     verdicts = judge(metrics, bounds)
     if all(v.kept for v in verdicts):
         passed.parent.mkdir(parents=True, exist_ok=True)
