@@ -33,7 +33,8 @@ def picture(
     out.paste(Image.fromarray(frame).resize((320, 240), Image.Resampling.NEAREST))
     out.paste(Image.fromarray(chart).resize((320, 240), Image.Resampling.BILINEAR), (320, 0))
     draw = ImageDraw.Draw(out)
-    for value, y, colour in zip(command, (242, 251), ((249, 171, 0), (52, 168, 83))): bar(draw, value, y, colour)
+    for value, y, colour in zip(command, (242, 251), ((249, 171, 0), (52, 168, 83))):
+        bar(draw, value, y, colour)
     draw.line((160, 240, 160, 260), (150, 155, 160))
     draw.text((328, 244), note, (220, 222, 225))
     return out
@@ -61,8 +62,10 @@ def heated(
     heat,             # of `saliency`
 )->np.ndarray:        # (h, w, 3) uint8
     "A frame with its saliency over it."
-    smooth = Image.fromarray(np.clip(heat/.05*200, 0, 200).astype(np.uint8)).resize(frame.shape[1::-1], Image.Resampling.BILINEAR)
-    return np.array(Image.composite(Image.new('RGB', smooth.size, (234, 67, 53)), Image.fromarray(frame), smooth))
+    smooth = Image.fromarray(np.clip(heat/.05*200, 0, 200).astype(np.uint8)).resize(
+        frame.shape[1::-1], Image.Resampling.BILINEAR)
+    return np.array(Image.composite(
+        Image.new('RGB', smooth.size, (234, 67, 53)), Image.fromarray(frame), smooth))
 
 # %% ../../nbs/pilot/43_movie.ipynb #1237f379
 def shoot(
@@ -76,9 +79,13 @@ def shoot(
     def each(run, frame, command):
         n, car = len(run.cte_m), run.car
         trail.append(car.state[:2])
-        if n not in steps or frame is None: return
-        if where: frame = heated(frame, saliency(pilot, frame))
-        shots.append(picture(frame, command, draw_map(car.track, [np.array(trail[-200:])]), f'{car.track.name}  {n/RATE_HZ:.1f} s  cte {car.cte:+.2f} m  carried back {sum(run.events.values())}'))
+        if n not in steps or frame is None:
+            return
+        if where:
+            frame = heated(frame, saliency(pilot, frame))
+        shots.append(picture(frame, command, draw_map(car.track, [np.array(trail[-200:])]),
+                             f'{car.track.name}  {n/RATE_HZ:.1f} s  cte {car.cte:+.2f} m  '
+                             f'carried back {sum(run.events.values())}'))
     rollout(replace(d, steps=min(d.steps, max(steps) + 1)), pilot, each)
     return shots
 
@@ -96,9 +103,14 @@ def film(
 )->Path:              # `path`
     "Drive a rollout again and film it; EdgecarError when the name ends otherwise, or no step is left."
     path, steps = Path(path), range(first, min(last or d.steps, d.steps), every)
-    if path.suffix not in KINDS: raise EdgecarError('is no kind of film', path, f'end its name with {" or ".join(KINDS)}')
-    if not steps or not (shots := shoot(d, pilot, steps, where)): raise EdgecarError(f'has no step between {first} and {last}', path, f'the rollout has {d.steps} steps')
-    with atomic(path) as f: shots[0].save(f, path.suffix[1:].upper(), save_all=True, append_images=shots[1:], duration=round(1000*every/RATE_HZ), loop=0, quality=60)
+    if path.suffix not in KINDS:
+        raise EdgecarError('is no kind of film', path, f'end its name with {" or ".join(KINDS)}')
+    if not steps or not (shots := shoot(d, pilot, steps, where)):
+        raise EdgecarError(f'has no step between {first} and {last}', path,
+                           f'the rollout has {d.steps} steps')
+    with atomic(path) as f:
+        shots[0].save(f, path.suffix[1:].upper(), save_all=True, append_images=shots[1:],
+                      duration=round(1000*every/RATE_HZ), loop=0, quality=60)
     return path
 
 # %% ../../nbs/pilot/43_movie.ipynb #b1de9cd6
@@ -109,7 +121,8 @@ def film_worst(
     steps:int=160,    # to show, around the place where the car was furthest off the line
 )->Path:              # `path`
     "Film the worst rollout."
-    worst, far = max(range(len(runs)), key=lambda i: (sum(runs[i][k] for k in ('off_track', 'hit', 'stuck')), runs[i]['cte_p95_m'])), []
+    worst, far = max(range(len(runs)), key=lambda i: (
+        sum(runs[i][k] for k in ('off_track', 'hit', 'stuck')), runs[i]['cte_p95_m'])), []
     rollout(drives[worst], pilot, lambda run, frame, command: far.append(abs(run.car.cte)))
     first = max(int(np.argmax(far)) - steps*2//3, 0)
     return film(path, drives[worst], pilot, first, first + steps)
