@@ -29,23 +29,31 @@ def commands(
 )->list:                     # of (frame, steering, throttle)
     "What a pilot does on each frame of a recording, in order; EdgecarError when there is no tub."
     rec = load(named_tubs([path]), pilot.size, bar=bar)
-    for line in rec.fitted(): say(line)
-    return [(n, *pilot(frame)) for n, frame in enumerate(progress(rec.frames, 'replaying', unit='frame', disable=not bar))]
+    for line in rec.fitted():
+        say(line)
+    return [(n, *pilot(frame)) for n, frame in enumerate(
+        progress(rec.frames, 'replaying', unit='frame', disable=not bar))]
 
 # %% ../../nbs/pilot/44_replay.ipynb #ae87c63b
 def write_refs(path, rows):
     "Store commands as the reference, whole or not at all."
-    with atomic(path, 'w') as f: csv.writer(f, lineterminator='\n').writerows([COLUMNS, *((n, f'{s:.4f}', f'{t:.4f}') for n, s, t in rows)])
+    with atomic(path, 'w') as f:
+        csv.writer(f, lineterminator='\n').writerows(
+            [COLUMNS, *((n, f'{s:.4f}', f'{t:.4f}') for n, s, t in rows)])
 
 # %% ../../nbs/pilot/44_replay.ipynb #e217f911
 def read_refs(path)->list:   # of (frame, steering, throttle)
     "A stored reference; EdgecarError when it is missing or is none."
     try:
-        with open(path, newline='') as f: head, *rows = csv.reader(f)
+        with open(path, newline='') as f:
+            head, *rows = csv.reader(f)
         rows = [(int(n), float(s), float(t)) for n, s, t in rows]
-    except FileNotFoundError: raise EdgecarError('is not there', path, 'make it: edgecar replay ... --update-refs') from None
-    except (ValueError, UnicodeDecodeError): head, rows = (), []
-    if tuple(head) != COLUMNS or not rows or not all(math.isfinite(x) for r in rows for x in r): raise EdgecarError('is no reference of a replay', path, 'restore it: git checkout')
+    except FileNotFoundError:
+        raise EdgecarError('is not there', path, 'make it: edgecar replay ... --update-refs') from None
+    except (ValueError, UnicodeDecodeError):
+        head, rows = (), []
+    if tuple(head) != COLUMNS or not rows or not all(math.isfinite(x) for r in rows for x in r):
+        raise EdgecarError('is no reference of a replay', path, 'restore it: git checkout')
     return rows
 
 # %% ../../nbs/pilot/44_replay.ipynb #cda92fd4
@@ -58,7 +66,8 @@ class Change:
     now:float
 
     @property
-    def by(self): return abs(self.now - self.was)
+    def by(self):
+        return abs(self.now - self.was)
 
 # %% ../../nbs/pilot/44_replay.ipynb #9b314a92
 def changes(
@@ -66,7 +75,11 @@ def changes(
     tolerance:float=.01,    # largest difference that is none
 )->list:                    # of Changes, the largest first
     "Where driving has changed; EdgecarError when it is not the same recording."
-    if not 0 <= tolerance <= 2: raise EdgecarError(f'tolerance is {tolerance}', mend='give a number from 0 to 2')
-    if len(refs) != len(now): raise EdgecarError(f'the reference has {len(refs)} frames, the recording {len(now)}', mend='is it the same recording? if so, --update-refs')
+    if not 0 <= tolerance <= 2:
+        raise EdgecarError(f'tolerance is {tolerance}', mend='give a number from 0 to 2')
+    if len(refs) != len(now):
+        raise EdgecarError(f'the reference has {len(refs)} frames, the recording {len(now)}',
+                           mend='is it the same recording? if so, --update-refs')
     found = [Change(a[0], what, a[i], b[i]) for a, b in zip(refs, now) for i, what in enumerate(COLUMNS) if i]
-    return sorted((c for c in found if not c.by <= tolerance + 5e-5), key=lambda c: (c.by == c.by, -c.by))   # not a number comes first
+    return sorted((c for c in found if not c.by <= tolerance + 5e-5),
+                  key=lambda c: (c.by == c.by, -c.by))   # not a number comes first
