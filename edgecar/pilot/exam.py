@@ -28,9 +28,12 @@ def exam(
     latencies_ms=LATENCIES_MS,    # in turn
     **more,                       # of each Drive
 )->list:                          # of Drives
-    "The rollouts of one use, a generated track each, every second one backwards; EdgecarError when there are too few or too many."
-    if use not in SEEDS: raise EdgecarError(f'{use!r} is no use of the seeds', mend=f'take {", ".join(SEEDS)}')
-    if not 1 <= tracks <= 100_000: raise EdgecarError(f'{tracks} tracks cannot be driven', mend='give a number from 1 to 100000')
+    ("The rollouts of one use, a generated track each, every second one backwards; "
+     "EdgecarError when there are too few or too many.")
+    if use not in SEEDS:
+        raise EdgecarError(f'{use!r} is no use of the seeds', mend=f'take {", ".join(SEEDS)}')
+    if not 1 <= tracks <= 100_000:
+        raise EdgecarError(f'{tracks} tracks cannot be driven', mend='give a number from 1 to 100000')
     drives = []
     for i in range(tracks):
         seed, latency_ms = SEEDS[use] + i, latencies_ms[i//2 % len(latencies_ms)]
@@ -72,7 +75,8 @@ def mean_of(x, z=Z)->dict:
         half = z*float(x.std(ddof=1))/len(x)**.5 if len(x) > 1 else np.inf
         return dict(value=float(x.mean()), low=float(x.mean()) - half, high=float(x.mean()) + half)
     means = x[rng(10).integers(len(x), size=(1000, len(x)))].mean(1)
-    return dict(value=float(x.mean()), low=float(np.quantile(means, .025)), high=float(np.quantile(means, .975)))
+    return dict(value=float(x.mean()), low=float(np.quantile(means, .025)),
+                high=float(np.quantile(means, .975)))
 
 # %% ../../nbs/pilot/45_exam.ipynb #d42762b3
 def share_of(x, z=Z)->dict:
@@ -82,7 +86,8 @@ def share_of(x, z=Z)->dict:
     return dict(value=p, low=max(middle - half, 0.), high=min(middle + half, 1.))
 
 # %% ../../nbs/pilot/45_exam.ipynb #e9c392f3
-def column(runs, key): return np.array([r[key] for r in runs], float)
+def column(runs, key):
+    return np.array([r[key] for r in runs], float)
 
 def carried(runs):
     "How often the car was carried back, in each rollout."
@@ -113,7 +118,8 @@ def worst_latency(
     found:dict,  # of `by_latency`
 )->dict:         # events/km, cte_excess_m and speed_ratio
     "Each number where it is worst."
-    worst = {key: max((x[key] for x in found.values()), key=lambda x: x['high']) for key in ('off_track_per_km', 'cte_excess_m')}
+    worst = {key: max((x[key] for x in found.values()), key=lambda x: x['high'])
+             for key in ('off_track_per_km', 'cte_excess_m')}
     return worst | dict(speed_ratio=min((x['speed_ratio'] for x in found.values()), key=lambda x: x['low']))
 
 # %% ../../nbs/pilot/45_exam.ipynb #6a0950cc
@@ -127,14 +133,17 @@ def summary(
     mean = lambda key, runs=pilot: mean_of(column(runs, key), z)
     each = by_latency(pilot, expert, z)
     found = dict(
-        rollouts=len(pilot), km=float(column(pilot, 'metres').sum()/1000), laps=int(column(pilot, 'laps').sum()),
+        rollouts=len(pilot), km=float(column(pilot, 'metres').sum()/1000),
+        laps=int(column(pilot, 'laps').sum()),
         expert_laps=int(column(expert, 'laps').sum()), clean=share_of(carried(pilot) == 0, z),
         off_track_per_km=per_km(carried(pilot), column(pilot, 'metres'), z), cte_mean_m=mean('cte_mean_m'),
         cte_p95_m=next(iter(each.values()))['cte_p95_m'],
         speed_ratio=mean_of(column(pilot, 'metres')/np.maximum(column(expert, 'metres'), 1), z),
-        steering_jerk=mean('steering_jerk'), expert_jerk=mean('steering_jerk', expert), saturated=mean('saturated'),
+        steering_jerk=mean('steering_jerk'), expert_jerk=mean('steering_jerk', expert),
+        saturated=mean('saturated'),
         by_latency=each, worst_latency=worst_latency(each))
-    if len(hard): found['troubled_per_km'] = per_km(carried(hard), column(hard, 'metres'), z)
+    if len(hard):
+        found['troubled_per_km'] = per_km(carried(hard), column(hard, 'metres'), z)
     return found
 
 # %% ../../nbs/pilot/45_exam.ipynb #d1b1c163
@@ -144,9 +153,11 @@ def plot_latencies(
     "Events, distance to the line and speed over the latency, with their intervals."
     from matplotlib.figure import Figure
     fig, ms = Figure(figsize=(8, 2.2), dpi=70, layout='constrained'), [float(x) for x in found]
-    labels = dict(off_track_per_km='carried back, 1/km', cte_p95_m='p95 of |cte|, m', speed_ratio="of the expert's speed")
+    labels = dict(off_track_per_km='carried back, 1/km', cte_p95_m='p95 of |cte|, m',
+                  speed_ratio="of the expert's speed")
     for ax, (key, label) in zip(fig.subplots(1, 3), labels.items()):
-        value, low, high = (np.array([x[key][end] for x in found.values()]) for end in ('value', 'low', 'high'))
+        value, low, high = (np.array([x[key][end] for x in found.values()])
+                            for end in ('value', 'low', 'high'))
         ax.errorbar(ms, value, (value - low, high - value), fmt='o-', capsize=3)
         ax.set(xlabel='latency, ms', ylabel=label, ylim=(0, max(1.05*high.max(), .01)))
     return fig
@@ -166,14 +177,16 @@ def score(
     "The closed-loop score of a pilot; EdgecarError when the file is none."
     runs, expert, hard = [], [], []
     share = lambda all_, i: all_[i*len(all_)//BLOCKS:(i + 1)*len(all_)//BLOCKS]
-    with drivers_or(drivers, workers) as crew, progress(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown:
+    with (drivers_or(drivers, workers) as crew,
+          progress(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
         for i in range(BLOCKS):
             block, again = share(drives, i), troubled(share(drives[:trouble], i))
             answers = crew.drive([*block, *again], str(pilot), shown.update)
             runs += answers[:len(block)]
             hard += answers[len(block):]
             expert += crew.drive(block)
-            if sure and i + 1 < BLOCKS and len(runs) >= 8 and sure(summary(runs, expert, hard, SURE_Z)): break
+            if sure and i + 1 < BLOCKS and len(runs) >= 8 and sure(summary(runs, expert, hard, SURE_Z)):
+                break
     return summary(runs, expert, hard), runs
 
 def drivers_or(drivers, workers):
