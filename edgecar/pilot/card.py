@@ -26,9 +26,13 @@ def rows(
 # %% ../../nbs/pilot/46_card.ipynb #51d64956
 def interface(pilot:Pilot)->str:
     "What goes in and comes out."
-    kind, (h, w) = 'votes over 15 and 20 bins' if pilot.categorical else 'steering' if len(pilot.outputs) == 1 else 'steering and throttle', pilot.size
-    more = [('before the net', pilot.eye.text)]*bool(pilot.eye.parts) + [('beside the frame', ', '.join(pilot.beside))]*bool(pilot.beside)
-    return rows([('in', f'(1, {h}, {w}, 3) {pilot.dtype}, RGB, {"0..255" if pilot.raw else "0..1"}'), ('out', f'{kind}; decoded to steering in [-1, 1], left is -1, and throttle in [-1, 1]'),
+    kind, (h, w) = ('votes over 15 and 20 bins' if pilot.categorical
+                    else 'steering' if len(pilot.outputs) == 1 else 'steering and throttle'), pilot.size
+    more = ([('before the net', pilot.eye.text)]*bool(pilot.eye.parts)
+            + [('beside the frame', ', '.join(pilot.beside))]*bool(pilot.beside))
+    return rows([
+        ('in', f'(1, {h}, {w}, 3) {pilot.dtype}, RGB, {"0..255" if pilot.raw else "0..1"}'),
+        ('out', f'{kind}; decoded to steering in [-1, 1], left is -1, and throttle in [-1, 1]'),
         *more, ('rate', '20 frames a second'), ('sha256', pilot.digest)], '', '')
 
 # %% ../../nbs/pilot/46_card.ipynb #dadf6e57
@@ -42,14 +46,16 @@ def learned_from(
         file = repo/f'{tub.rstrip("/")}.dvc'
         return yaml.safe_load(file.read_text())['outs'][0]['md5'] if file.is_file() else 'not pinned by DVC'
     tubs = [t.strip() for t in params['prepare']['tubs'].split(',')]
-    return rows([(t, pinned(t)) for t in tubs], 'recording', 'md5') + '\n\n' + rows([(k, prepared[k]) for k in ('train', 'val', 'test')], 'part', 'frames')
+    return (rows([(t, pinned(t)) for t in tubs], 'recording', 'md5') + '\n\n'
+            + rows([(k, prepared[k]) for k in ('train', 'val', 'test')], 'part', 'frames'))
 
 # %% ../../nbs/pilot/46_card.ipynb #42b31285
 def at_latencies(found:dict)->str:   # {ms: what the exam gives}
     "How a pilot drives at each latency: a value, and the worse end of its 95 % interval."
     worse = dict(off_track_per_km='high', cte_p95_m='high', cte_excess_m='high', speed_ratio='low')
     show = lambda number, end: f"{number['value']:.4g} ({number[end]:.4g})"
-    lines = [(f'{ms} ms', *(show(found[ms][key], end) for key, end in worse.items())) for ms in sorted(found, key=float)]
+    lines = [(f'{ms} ms', *(show(found[ms][key], end) for key, end in worse.items()))
+             for ms in sorted(found, key=float)]
     return rows(lines, 'frame to command', *worse)
 
 # %% ../../nbs/pilot/46_card.ipynb #9a6d29f4
@@ -67,21 +73,29 @@ def drives(driving:dict)->str:   # of metrics/evaluate.json
 
 # %% ../../nbs/pilot/46_card.ipynb #cd58fb69
 def alone(found:dict)->str:   # of metrics/evaluate.json
-    "How the file for DonkeyCar drives, which knows neither its past nor its latency; empty when it was not driven."
-    if not found: return ''
-    said = '`donkey.tflite` is the same net with the image alone: it does not know how late it is. No rule of the gate is about it.'
+    ("How the file for DonkeyCar drives, which knows neither its past nor its latency; "
+     "empty when it was not driven.")
+    if not found:
+        return ''
+    said = ('`donkey.tflite` is the same net with the image alone: it does not know how late it is. '
+            'No rule of the gate is about it.')
     return f'{said}\n\n{at_latencies(found["by_latency"])}'
 
 # %% ../../nbs/pilot/46_card.ipynb #c82c933c
-LIMITS = '''Proved in the twin only, on generated indoor tracks with a lane about 0.6 m wide, at 20 commands a second. It knows roads with two white edges and a dashed middle line;
-it does not see people, walls or other cars, and does not stop for them. Before a real car: your own recordings, a slow throttle limit, room, and somebody at the stop button.'''
+LIMITS = (
+    'Proved in the twin only, on generated indoor tracks with a lane about 0.6 m wide, at 20 commands a '
+    'second. It knows roads with two white edges and a dashed middle line;\n'
+    'it does not see people, walls or other cars, and does not stop for them. Before a real car: your own '
+    'recordings, a slow throttle limit, room, and somebody at the stop button.')
 
 def limits(evaluated:dict)->str:   # metrics/evaluate.json
     "Where it will not drive."
     examined = examined_latency(evaluated, 'metrics/evaluate.json')
-    if examined is None: return f'{LIMITS} It does not say which latencies it was examined at.'
+    if examined is None:
+        return f'{LIMITS} It does not say which latencies it was examined at.'
     low, high = examined
-    return f'{LIMITS} It was examined at {low:g} to {high:g} ms from a frame to its command; beyond that nobody knows how it drives. A car measures its own and warns outside of them.'
+    return (f'{LIMITS} It was examined at {low:g} to {high:g} ms from a frame to its command; '
+            'beyond that nobody knows how it drives. A car measures its own and warns outside of them.')
 
 # %% ../../nbs/pilot/46_card.ipynb #35eea93f
 def card(
@@ -91,14 +105,21 @@ def card(
     "The model card of the pilot that ships; EdgecarError when a stage has not recorded its part."
     repo = Path(repo)
     params = yaml.safe_load((repo/'params.yaml').read_text())
-    prepared, trained, exported, evaluated = (read_json(repo/f'metrics/{stage}.json') for stage in ('prepare', 'train', 'export', 'evaluate'))
+    prepared, trained, exported, evaluated = (
+        read_json(repo/f'metrics/{stage}.json') for stage in ('prepare', 'train', 'export', 'evaluate'))
     pilot = Pilot(repo/'build/export/pilot.tflite')
-    settings = rows([(f'{s}.{k}', x) for s in ('train', 'export') for k, x in params[s].items()], 'parameter', 'value')
+    settings = rows([(f'{s}.{k}', x) for s in ('train', 'export') for k, x in params[s].items()],
+                    'parameter', 'value')
     results = rows([*trained.items(), ('ships', exported['ships'])], 'metric', 'value')
     errors = [(f'{what}.{k}', x) for what in ('steering', 'throttle') for k, x in evaluated[what].items()]
     parts = {
-        'Interface': interface(pilot), 'Learned from': learned_from(repo, params, prepared), 'Trained': f'{settings}\n\n{results}',
-        'On frames it never saw': rows(errors, 'metric', 'value'), 'At the wheel of the twin': drives(evaluated['driving']),
-        'In DonkeyCar': alone(evaluated.get('image_alone')), 'Gate': rows([v.row() for v in verdicts], 'rule', '', 'bound', 'found', ''),
+        'Interface': interface(pilot),
+        'Learned from': learned_from(repo, params, prepared),
+        'Trained': f'{settings}\n\n{results}',
+        'On frames it never saw': rows(errors, 'metric', 'value'),
+        'At the wheel of the twin': drives(evaluated['driving']),
+        'In DonkeyCar': alone(evaluated.get('image_alone')),
+        'Gate': rows([v.row() for v in verdicts], 'rule', '', 'bound', 'found', ''),
         'Limits': limits(evaluated)}
-    return f'# Pilot {pilot.digest[:12]}\n\n' + '\n\n'.join(f'## {title}\n\n{text}' for title, text in parts.items() if text) + '\n'
+    return (f'# Pilot {pilot.digest[:12]}\n\n'
+            + '\n\n'.join(f'## {title}\n\n{text}' for title, text in parts.items() if text) + '\n')
