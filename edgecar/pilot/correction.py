@@ -32,14 +32,17 @@ def round_recipe(
     "What a round records."
     first = FIRST_SEED + TRACKS*number
     tracks = ','.join(f'cones:{first + i}' for i in range(TRACKS))
-    return replace(like, tracks=tracks, frames=max(frames//TRACKS, 1), episode=EPISODE, seed=1000*seed + number, pushes=0.)
+    return replace(like, tracks=tracks, frames=max(frames//TRACKS, 1), episode=EPISODE,
+                   seed=1000*seed + number, pushes=0.)
 
 # %% ../../nbs/pilot/70_correction.ipynb #414db74a
 def serve():
-    "Record the share that the input names, with a pilot at the wheel: the main program of a process of `record_round`."
+    ("Record the share that the input names, with a pilot at the wheel: "
+     "the main program of a process of `record_round`.")
     folder, recipe, numbers, path = json.load(sys.stdin)
     serve_with(lambda tick: record_share(folder, Recipe(**recipe), numbers, tick, Pilot(path)))
 
+# %% ../../nbs/pilot/70_correction.ipynb #bd0e7d93
 def record_round(
     to,                # folder to make: a tub for each track
     pilot,             # path of the .tflite that drives
@@ -47,9 +50,11 @@ def record_round(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->Path:               # `to`
-    "Have a pilot drive, and record what the expert would do, whole or not at all; EdgecarError when something is there."
+    ("Have a pilot drive, and record what the expert would do, whole or not at all; "
+     "EdgecarError when something is there.")
     to, path, tracks = Path(to), str(Pilot(pilot).path), len(recipe.names)
-    if to.exists(): raise EdgecarError('is there already', to, 'remove it, or record the round to another folder')
+    if to.exists():
+        raise EdgecarError('is there already', to, 'remove it, or record the round to another folder')
     workers = min(workers or os.cpu_count(), tracks)
     part = to.with_name(f'.{to.name}.part{os.getpid()}')
     shares = [(str(part), asdict(recipe), list(range(i, tracks, workers)), path) for i in range(workers)]
@@ -66,7 +71,7 @@ def corrections(
     keep=None,         # folder that gets a copy of each round
     workers:int=None,  # processes
     bar:bool=True,     # show progress
-):                     # (whole Keras pilot, number of the round, folder or None) -> Recording: for `train(correct=...)`
+):                     # (Keras pilot, number of the round, folder or None) -> Recording: `train(correct=...)`
     "Have a pilot drive in rounds, and load what the expert would have done there."
     # it brings TensorFlow, without which a process that drives starts sooner
     from edgecar.pilot.export import tflite
@@ -75,8 +80,11 @@ def corrections(
             at = Path(folder or d)/f'round_{number}'
             if not at.is_dir():
                 at.parent.mkdir(parents=True, exist_ok=True)
-                with atomic(at.parent/'pilot.tflite') as f: f.write(tflite(whole))
-                record_round(at, at.parent/'pilot.tflite', round_recipe(like, seed, number, frames), workers, bar)
-            if keep: shutil.copytree(at, Path(keep)/at.name, dirs_exist_ok=True)
+                with atomic(at.parent/'pilot.tflite') as f:
+                    f.write(tflite(whole))
+                record_round(at, at.parent/'pilot.tflite', round_recipe(like, seed, number, frames),
+                             workers, bar)
+            if keep:
+                shutil.copytree(at, Path(keep)/at.name, dirs_exist_ok=True)
             return load(find_tubs(at), bar=False)
     return correct
