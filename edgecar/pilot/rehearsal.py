@@ -14,12 +14,14 @@ from .export import tflite
 from .gate import RULES
 
 # %% ../../nbs/pilot/71_rehearsal.ipynb #70930a30
-RATES = 'off_track_per_km', 'clean', 'worst_latency_per_km', 'troubled_per_km'   # rules that count how often it is carried back
+# rules that count how often it is carried back
+RATES = 'off_track_per_km', 'clean', 'worst_latency_per_km', 'troubled_per_km'
 
 def target(rule, bound, margin):
     "What the rehearsal wants of a number whose bound the gate sets."
     kind = RULES[rule][1]
-    if rule in RATES: return 0. if kind == 'most' else 1.
+    if rule in RATES:
+        return 0. if kind == 'most' else 1.
     return bound*(1 - margin) if kind == 'most' else bound + margin*(1 - bound)
 
 def missed(
@@ -30,11 +32,14 @@ def missed(
     "The rules that a rehearsal misses: its values against the gate's bounds with a margin."
     short = {}
     for rule, (path, kind) in RULES.items():
-        if path[0] != 'driving': continue
+        if path[0] != 'driving':
+            continue
         number = driving
-        for key in path[1:-1]: number = number[key]
+        for key in path[1:-1]:
+            number = number[key]
         over = number['value'] - target(rule, bounds[rule], margin)
-        if (over if kind == 'most' else -over) > 1e-9: short[rule] = abs(over)
+        if (over if kind == 'most' else -over) > 1e-9:
+            short[rule] = abs(over)
     return short
 
 # %% ../../nbs/pilot/71_rehearsal.ipynb #121f14bb
@@ -42,7 +47,8 @@ def cost(
     driving:dict,   # of `score`
     short:dict,     # of `missed`
 )->float:
-    "Events per km, plus metres off the line at the shortest and at the worst latency, plus the lack of speed; 1000 when it did not pass."
+    ("Events per km, plus metres off the line at the shortest and at the worst latency, "
+     "plus the lack of speed; 1000 when it did not pass.")
     worst = driving['worst_latency']
     value = lambda number: max(number['value'], 0.)
     events = value(driving['off_track_per_km']) + value(driving['troubled_per_km'])
@@ -50,7 +56,8 @@ def cost(
     return events + value(driving['cte_p95_m']) + value(worst['cte_excess_m']) + lack + 1000*bool(short)
 
 # %% ../../nbs/pilot/71_rehearsal.ipynb #e5991f1a
-TRACKS, TROUBLED, STEPS, MARGIN = 48, 4, 750, .1   # rollouts, how many of them with each trouble, commands each, see `target`
+# rollouts, how many of them with each trouble, commands each, see `target`
+TRACKS, TROUBLED, STEPS, MARGIN = 48, 4, 750, .1
 
 def rehearsal(
     bounds:dict,          # of the gate
@@ -69,7 +76,8 @@ def rehearsal(
             driving, _ = score(path, drives, trouble, bar=False, drivers=drivers)
         short = missed(driving, bounds, margin)
         numbers = {f'missed_{rule}': over for rule, over in short.items()}
-        numbers |= {f'drive_{key}': driving[key]['value'] for key in ('off_track_per_km', 'troubled_per_km', 'cte_p95_m', 'speed_ratio')}
+        numbers |= {f'drive_{key}': driving[key]['value'] for key in
+                    ('off_track_per_km', 'troubled_per_km', 'cte_p95_m', 'speed_ratio')}
         numbers['drive_worst_latency_cte_excess_m'] = driving['worst_latency']['cte_excess_m']['value']
         return dict(cost=cost(driving, short), passed=float(not short)) | numbers
     return rehearse
@@ -81,9 +89,12 @@ def verdict_of(
 )->str:
     "What the rehearsals came to, in a sentence."
     rehearsed = [h for h in history if 'cost' in h]
-    if not rehearsed: return 'nothing was rehearsed: the validation block picked the checkpoint'
+    if not rehearsed:
+        return 'nothing was rehearsed: the validation block picked the checkpoint'
     h = history[best]
     short = {k.removeprefix('missed_'): x for k, x in h.items() if k.startswith('missed_')}
-    if not short: return f'rehearsal passed in round {h["round"]}, epoch {h["epoch"] + 1}'
+    if not short:
+        return f'rehearsal passed in round {h["round"]}, epoch {h["epoch"] + 1}'
     by = ', '.join(f'{rule} by {over:.3g}' for rule, over in short.items())
-    return f'no rehearsal was passed in {len(rehearsed)} tries; the best, epoch {h["epoch"] + 1}, missed {by} -> train.more_rounds allows more'
+    return (f'no rehearsal was passed in {len(rehearsed)} tries; the best, epoch {h["epoch"] + 1}, '
+            f'missed {by} -> train.more_rounds allows more')
