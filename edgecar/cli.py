@@ -265,7 +265,8 @@ def convert(
 def movie(
     model:Annotated[Path, typer.Argument(help='a .tflite pilot')],
     to:Annotated[Path, typer.Argument(help='the film to make, .webp or .gif')],
-    track:Annotated[str, typer.Option(help='oval, donkey, club, seed:N, cones:N, long:N or a .toml file')]='donkey',
+    track:Annotated[str, typer.Option(
+        help='oval, donkey, club, seed:N, cones:N, long:N or a .toml file')]='donkey',
     steps:Annotated[int, typer.Option(help='of the film, 20 a second', min=2)]=240,
     seed:Annotated[int, typer.Option(help='of hall, lens, car and start', min=0)]=0,
     backwards:Annotated[bool, typer.Option('--backwards', help='against the direction of the track')]=False,
