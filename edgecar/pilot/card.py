@@ -73,8 +73,8 @@ def drives(driving:dict)->str:   # of metrics/evaluate.json
 
 # %% ../../nbs/pilot/46_card.ipynb #cd58fb69
 def alone(found:dict)->str:   # of metrics/evaluate.json
-    ("How the file for DonkeyCar drives, which knows neither its past nor its latency; "
-     "empty when it was not driven.")
+    """How the file for DonkeyCar drives, which knows neither its past nor its latency;
+    empty when it was not driven."""
     if not found:
         return ''
     said = ('`donkey.tflite` is the same net with the image alone: it does not know how late it is. '

@@ -37,8 +37,8 @@ def round_recipe(
 
 # %% ../../nbs/pilot/70_correction.ipynb #414db74a
 def serve():
-    ("Record the share that the input names, with a pilot at the wheel: "
-     "the main program of a process of `record_round`.")
+    """Record the share that the input names, with a pilot at the wheel:
+    the main program of a process of `record_round`."""
     folder, recipe, numbers, path = json.load(sys.stdin)
     serve_with(lambda tick: record_share(folder, Recipe(**recipe), numbers, tick, Pilot(path)))
 
@@ -50,8 +50,8 @@ def record_round(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->Path:               # `to`
-    ("Have a pilot drive, and record what the expert would do, whole or not at all; "
-     "EdgecarError when something is there.")
+    """Have a pilot drive, and record what the expert would do, whole or not at all;
+    EdgecarError when something is there."""
     to, path, tracks = Path(to), str(Pilot(pilot).path), len(recipe.names)
     if to.exists():
         raise EdgecarError('is there already', to, 'remove it, or record the round to another folder')

@@ -28,8 +28,8 @@ def exam(
     latencies_ms=LATENCIES_MS,    # in turn
     **more,                       # of each Drive
 )->list:                          # of Drives
-    ("The rollouts of one use, a generated track each, every second one backwards; "
-     "EdgecarError when there are too few or too many.")
+    """The rollouts of one use, a generated track each, every second one backwards;
+    EdgecarError when there are too few or too many."""
     if use not in SEEDS:
         raise EdgecarError(f'{use!r} is no use of the seeds', mend=f'take {", ".join(SEEDS)}')
     if not 1 <= tracks <= 100_000:

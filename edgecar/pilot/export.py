@@ -73,8 +73,8 @@ def tflite(
 FILES = ('float32', 'int8', 'donkey')
 
 def calibration(k, frames):
-    ("What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame, "
-     "and for a black and a white one.")
+    """What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame,
+    and for a black and a white one."""
     frames = k.eye.many(frames)
     ramp = np.stack([np.zeros_like(frames[0]), np.full_like(frames[0], 255)])
     frames = np.concatenate([frames, ramp]).astype(np.float32)
@@ -92,8 +92,8 @@ def export(
     frames,       # (n, h, w, 3) uint8 training frames for calibration; a hundred will do
     folder,       # where the .tflite files go
 )->dict:          # format -> path
-    ("Write every format of a pilot, each file whole or not at all; "
-     "there is no int8 of DonkeyCar's memory, whose commands need more than 256 steps.")
+    """Write every format of a pilot, each file whole or not at all;
+    there is no int8 of DonkeyCar's memory, whose commands need more than 256 steps."""
     samples = calibration(k, frames)
     if k.name == 'edge':
         blobs = dict(float32=tflite(k.whole(net)), int8=tflite(k.whole(net), samples))
@@ -119,8 +119,8 @@ def raw(k, net):
 
 # %% ../../nbs/pilot/33_export.ipynb #e0f2c141
 def asked(model, k, frames, beside):
-    ("(n, 2) steering and throttle of a Keras model for frames as the camera gives them, "
-     "and {input: (n, m)} beside them.")
+    """(n, 2) steering and throttle of a Keras model for frames as the camera gives them,
+    and {input: (n, m)} beside them."""
     seen, answers = k.eye.many(frames), []
     for i in range(0, len(frames), 64):
         inputs = [seen[i:i+64]*np.float32(k.frame_scale),
@@ -134,8 +134,8 @@ def parity(
     files:dict,   # format -> path, from `export`
     frames,       # (n, h, w, 3) uint8 held-out frames
 )->dict:          # format -> mean and max of |difference| in steering and in throttle
-    ("How far each format is from the Keras net, with the same past and latency; "
-     "DonkeyCar's from the net that knows the image alone.")
+    """How far each format is from the Keras net, with the same past and latency;
+    DonkeyCar's from the net that knows the image alone."""
     whole, report = k.whole(net), {}
     alone = k.whole(image_alone(net)) if k.name == 'edge' else whole
     for name, path in files.items():

@@ -108,8 +108,8 @@ def is_sure(
 def gate(
     repo,          # folder of the repository
 )->list:           # of Verdicts
-    ("Judge what was evaluated, and write `build/gate/passed.json` if every rule is kept; "
-     "EdgecarError when the pilot is not the one that drove.")
+    """Judge what was evaluated, and write `build/gate/passed.json` if every rule is kept;
+    EdgecarError when the pilot is not the one that drove."""
     repo = Path(repo)
     metrics, passed, pilot = (read_json(repo/'metrics/evaluate.json'), repo/'build/gate/passed.json',
                               repo/'build/export/pilot.tflite')

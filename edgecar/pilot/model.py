@@ -28,8 +28,8 @@ from donkeycar.utils import throttle as inferred_throttle
 
 # %% ../../nbs/pilot/30_model.ipynb #1bfe3556
 def pin_threads(n:int):
-    ("Fix TensorFlow's threads to `n` and its operations to deterministic ones; "
-     "EdgecarError when it is too late for that.")
+    """Fix TensorFlow's threads to `n` and its operations to deterministic ones;
+    EdgecarError when it is too late for that."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(n)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -135,8 +135,8 @@ class Beside:
         return np.isfinite(y[:, 2:]).all(1)
 
     def lent(self, y, g):
-        ("Labels of which every second one that lacks a past has another's, and no latency: "
-         "nothing is under way then, whatever came before.")
+        """Labels of which every second one that lacks a past has another's, and no latency:
+        nothing is under way then, whatever came before."""
         known = self.is_known(y)
         if known.all() or not known.any():
             return y
@@ -161,8 +161,8 @@ class Beside:
         return np.concatenate([y[:, :2], beside, known[:, None]], 1).astype(np.float32)
 
     def eats(self, x, y):
-        ("What the trained part is given and what it should say, "
-         "of prepared frames and labels that `hidden` gave.")
+        """What the trained part is given and what it should say,
+        of prepared frames and labels that `hidden` gave."""
         if not self.past_steering:
             return x, y
         past, latency, known = y[:, 2:-2], y[:, -2:-1]/LATENCY_SCALE_S, y[:, -1:]

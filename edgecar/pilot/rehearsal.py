@@ -47,8 +47,8 @@ def cost(
     driving:dict,   # of `score`
     short:dict,     # of `missed`
 )->float:
-    ("Events per km, plus metres off the line at the shortest and at the worst latency, "
-     "plus the lack of speed; 1000 when it did not pass.")
+    """Events per km, plus metres off the line at the shortest and at the worst latency,
+    plus the lack of speed; 1000 when it did not pass."""
     worst = driving['worst_latency']
     value = lambda number: max(number['value'], 0.)
     events = value(driving['off_track_per_km']) + value(driving['troubled_per_km'])

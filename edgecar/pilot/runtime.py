@@ -51,8 +51,8 @@ def fits_beside(
     what:str,  # of `BESIDE`
     detail,    # of the tensor
 )->bool:
-    ("Whether a tensor can be such an input: one row of numbers, real or quantised; "
-     "a past has pairs, a latency is one.")
+    """Whether a tensor can be such an input: one row of numbers, real or quantised;
+    a past has pairs, a latency is one."""
     shape = tuple(map(int, detail['shape']))
     if len(shape) != 2 or shape[0] != 1:
         return False
@@ -143,8 +143,8 @@ def named_tensors(
     inputs:list,   # tensor details
     outputs:list,  # tensor details
 )->tuple:          # ({input name: details}, {output name: details}), as a signature has them
-    ("The tensors of a file without a signature, by the names of DonkeyCar's layers; "
-     "ValueError when they cannot be told.")
+    """The tensors of a file without a signature, by the names of DonkeyCar's layers;
+    ValueError when they cannot be told."""
     named = {layer_name(d['name'], INPUTS) or d['name']: d for d in inputs}
     if 'img_in' not in named or len(named) < len(inputs):
         raise ValueError('has no signature, and its inputs are not those of a pilot of DonkeyCar '
@@ -311,8 +311,8 @@ class Remembering(Net):
         self.commands, self.film, self.location = [(0., 0.)]*n, [], None
 
     def remember(self, steering, throttle):
-        ("Note what the car was given, -1..1, where that is not what the pilot said: "
-         "a lost frame, a driver's override.")
+        """Note what the car was given, -1..1, where that is not what the pilot said:
+        a lost frame, a driver's override."""
         self.commands = [*self.commands[1:], (steering, throttle)]
 
     @property
@@ -322,8 +322,8 @@ class Remembering(Net):
     def recall(self,
         steerings,   # -1..1, `past_steering` of them, 50 ms apart, the oldest first
     ):
-        ("Take as the past what the car was given in answer to the last frames; "
-         "EdgecarError when it is too long or too short.")
+        """Take as the past what the car was given in answer to the last frames;
+        EdgecarError when it is too long or too short."""
         if len(steerings) != self.past_steering:
             raise EdgecarError(f'wants {self.past_steering} past steerings, and gets {len(steerings)}',
                                self.path, 'give `past_steering` of them')

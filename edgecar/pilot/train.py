@@ -77,8 +77,8 @@ def begins_round(epoch:int, cfg:Training)->bool:
     return round_of(epoch, cfg) > round_of(epoch - 1, cfg)
 
 def rehearses(epoch:int, cfg:Training)->bool:
-    ("Whether the pilot rehearses after an epoch: the last planned one, "
-     "and the last one of each further round.")
+    """Whether the pilot rehearses after an epoch: the last planned one,
+    and the last one of each further round."""
     late = epoch + 1 - cfg.planned
     return late >= 0 and (late == 0 or not cfg.rounds or late % cfg.round_epochs == 0)
 
@@ -101,8 +101,8 @@ def check_labels(
     y,            # (n, 2) training labels
     flip:float,   # the augmentation's probability of a mirror
 ):
-    ("EdgecarError when the labels cannot teach steering: not finite, constant, "
-     "or to one side only with nothing to mirror them.")
+    """EdgecarError when the labels cannot teach steering: not finite, constant,
+    or to one side only with nothing to mirror them."""
     if not np.isfinite(y).all():
         raise EdgecarError(f'{(~np.isfinite(y)).any(1).sum()} labels are not finite',
                            mend='run `edgecar tub verify` on the recording')
@@ -154,8 +154,8 @@ class Learner:
         return self.twin
 
     def predict(self, x, y):
-        ("(n, 2) steering and throttle of the averaged weights, for prepared frames; "
-         "of the labels only what came before is looked at.")
+        """(n, 2) steering and throttle of the averaged weights, for prepared frames;
+        of the labels only what came before is looked at."""
         self.averaged()
         return np.concatenate([
             self.k.decode([o.numpy() for o in self.see(as_float(x[i:i+256]), y[i:i+256])])
@@ -200,8 +200,8 @@ class Checkpoint:
             f.write(whole.getbuffer())
 
     def load(self, learner):
-        ("(history, best weights) of an interrupted run, put back into `learner`; "
-         "([], None) when there is none that can be read.")
+        """(history, best weights) of an interrupted run, put back into `learner`;
+        ([], None) when there is none that can be read."""
         if not (self.path and self.path.exists()):
             return [], None
         try:
@@ -248,8 +248,8 @@ def past(
     rec,         # Recording
     length:int,  # commands
 ):               # (n, 2*length) float32: steering and throttle, the oldest first
-    ("The commands that the car was given before each frame, in its session; "
-     "the driver's, where nothing else is known.")
+    """The commands that the car was given before each frame, in its session;
+    the driver's, where nothing else is known."""
     before = np.zeros((len(rec.steering), length, 2), np.float32)
     given = np.where(np.isfinite(rec.given), rec.given, rec.steering)
     commands = np.stack([given, rec.throttle], 1)
@@ -333,8 +333,8 @@ def kind_for(
     return kind(cfg.kind, rec.frames.shape[1:3], dropout=cfg.dropout, transform=cfg.transform, **alone)
 
 def is_over(history:list, cfg:Training)->bool:
-    ("Whether a training is at its end: its budget is used up, its rehearsal passed, "
-     "or nothing has become better for long.")
+    """Whether a training is at its end: its budget is used up, its rehearsal passed,
+    or nothing has become better for long."""
     last, e = history[-1] if history else {}, len(history)
     if e >= cfg.planned + cfg.more_rounds*cfg.round_epochs*bool(cfg.rounds):
         return True

@@ -308,8 +308,8 @@ def generate_long(
 def generate_with_cones(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # as `generate`
-    ("The track that `generate` makes of `seed`, with up to 16 cones in other places; "
-     "the same on every machine.")
+    """The track that `generate` makes of `seed`, with up to 16 cones in other places;
+    the same on every machine."""
     track = generate(seed)
     return replace(track, cones=_cones(track, rng(int(seed), 0, 2), most=16))
 
