@@ -72,6 +72,8 @@ def test_library_notebook(path):
     ]
     over = {what: value for what, value, least, most in budget if not least <= value <= most}
     assert not over
+    ids = [c['id'] for c in nb.cells]
+    assert len(set(ids)) == len(ids), 'a cell is there twice'
 
 
 @pytest.mark.parametrize('path', FLOWS, **named)

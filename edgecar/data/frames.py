@@ -60,42 +60,6 @@ def describe_fit(
         steps.append(f'resized to {name(size)}')
     return f"{name(found)} {', '.join(steps)}"
 
-# %% ../../nbs/data/13_frames.ipynb #e56511f5
-def _crop(found, size):
-    "The largest (height, width) within `found` that has the shape of `size`."
-    (h, w), (height, width) = found, size
-    if w * height > h * width:
-        return h, max(1, round(h * width / height))
-    return max(1, round(w * height / width)), w
-
-def fit_frame(
-    frame,        # (h, w, 3) uint8
-    size,         # (height, width) that is asked for, pixels
-)->np.ndarray:    # (height, width, 3) uint8; the frame itself when it has that size
-    "Crop a frame about its middle to the shape of `size`, then resize it by averaging over areas."
-    size = tuple(size)
-    if frame.shape[:2] == size:
-        return frame
-    h, w = _crop(frame.shape[:2], size)
-    top, left = (frame.shape[0] - h) // 2, (frame.shape[1] - w) // 2
-    shrinks = size[0] <= h and size[1] <= w
-    kept = np.ascontiguousarray(frame[top:top + h, left:left + w])
-    return cv2.resize(kept, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-
-# %% ../../nbs/data/13_frames.ipynb #fc301be6
-def describe_fit(
-    found,   # (height, width) of a frame, pixels
-    size,    # (height, width) that is asked for
-)->str:      # such as '224x224 cropped to 168x224, resized to 120x160'; empty when nothing is done
-    "Say what `fit_frame` does to a frame; sizes are height x width."
-    found, size, name = tuple(found), tuple(size), lambda x: f'{x[0]}x{x[1]}'
-    if found == size:
-        return ''
-    cropped = _crop(found, size)
-    steps = ([f'cropped to {name(cropped)}'] * (cropped != found)
-             + [f'resized to {name(size)}'] * (cropped != size))
-    return f"{name(found)} {', '.join(steps)}"
-
 # %% ../../nbs/data/13_frames.ipynb #ea2175e3
 @dataclass(frozen=True)
 class Source:
