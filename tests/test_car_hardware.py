@@ -1,5 +1,5 @@
-("A stock car's drivers against a kernel's answers in C, made from the kernel's own headers: "
- "what is on the wheels, what the camera saw.")
+"""A stock car's drivers against a kernel's answers in C, made from the kernel's own headers:
+what is on the wheels, what the camera saw."""
 import json
 import os
 import shutil

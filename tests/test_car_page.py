@@ -1,5 +1,5 @@
-("The car's page: in a real browser that drives the twin, with a line that is cut, "
- "and among clients that mean harm.")
+"""The car's page: in a real browser that drives the twin, with a line that is cut,
+and among clients that mean harm."""
 import contextlib
 import json
 import os
@@ -145,8 +145,8 @@ def open_page(browser, url, width=1200, height=900, phone=False):
 
 
 class Line:
-    ("Between a browser and a page: passes bytes on until it is `cut`, and then nothing, without a word, "
-     "as a radio does.")
+    """Between a browser and a page: passes bytes on until it is `cut`, and then nothing, without a word,
+    as a radio does."""
     def __init__(self, port):
         self.to, self.whole, self.lines = port, threading.Event(), []
         self.whole.set()

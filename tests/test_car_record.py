@@ -1,5 +1,5 @@
-("What is recorded while it drives: on a disk that is full, in processes that are killed, "
- "and brought to a DVC remote.")
+"""What is recorded while it drives: on a disk that is full, in processes that are killed,
+and brought to a DVC remote."""
 import hashlib
 import json
 import os

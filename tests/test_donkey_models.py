@@ -1,5 +1,5 @@
-("DonkeyCar's models: those that are trained here drive in an unmodified DonkeyCar, "
- "and those that it made drive here; both ways with the transformations that they were trained through.")
+"""DonkeyCar's models: those that are trained here drive in an unmodified DonkeyCar,
+and those that it made drive here; both ways with the transformations that they were trained through."""
 import os
 import re
 import subprocess
@@ -51,8 +51,8 @@ def rec(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(rec, tmp_path_factory):
-    ("kind, transform -> a folder with pilot.h5 and the exported files, its net and its kind; "
-     "each trained once.")
+    """kind, transform -> a folder with pilot.h5 and the exported files, its net and its kind;
+    each trained once."""
     from edgecar.pilot.export import export
     from edgecar.pilot.train import Training, save, train
     made = {}

@@ -1,5 +1,5 @@
-("The finished images, with real tools: pulled from a registry and started, a Raspberry Pi's instructions, "
- "the same bytes twice, and what is refused.")
+"""The finished images, with real tools: pulled from a registry and started, a Raspberry Pi's instructions,
+the same bytes twice, and what is refused."""
 import contextlib
 import http.client
 import json
@@ -203,8 +203,8 @@ asyncio.run(main())
 
 @pytest.fixture
 def podman():
-    ("A function that runs podman with images and containers of its own, which are gone afterwards; "
-     "in a folder of few letters, as podman wants it.")
+    """A function that runs podman with images and containers of its own, which are gone afterwards;
+    in a folder of few letters, as podman wants it."""
     with tempfile.TemporaryDirectory(prefix='pod', ignore_cleanup_errors=True) as d:
         run = lambda *words, **kw: subprocess.run(
             ['podman', '--root', f'{d}/root', '--runroot', f'{d}/run', '--runtime=runc', *words],
@@ -253,8 +253,8 @@ CORE = ('processor\t: {}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32
 
 @pytest.fixture(scope='session')
 def pi(images, tmp_path_factory):
-    ("The car's root on a Raspberry Pi 4: its instructions by qemu, and what its kernel would "
-     "say of its processor, which LiteRT reads. A function that starts Python there.")
+    """The car's root on a Raspberry Pi 4: its instructions by qemu, and what its kernel would
+    say of its processor, which LiteRT reads. A function that starts Python there."""
     home = tmp_path_factory.mktemp('pi')
     said = image.blob(images['car'], image.size(images['car'])[0])
     for layer in said['layers']:

@@ -25,8 +25,8 @@ def index():
 
 
 def build(folder, *command, timeout=60):
-    ("Run a packaging tool in a folder of its own that holds copies of the Pipfile and its lock, "
-     "with a fresh environment on its PATH.")
+    """Run a packaging tool in a folder of its own that holds copies of the Pipfile and its lock,
+    with a fresh environment on its PATH."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(('PIPENV', 'VIRTUAL_ENV', 'MICROPIPENV'))}
     env |= {'PIP_NO_COMPILE': '1', 'PIP_INDEX_URL': index(), 'PIPENV_IGNORE_VIRTUALENVS': '1',
             'PIPENV_VENV_IN_PROJECT': '1', 'PIPENV_NOSPIN': '1',
@@ -87,8 +87,8 @@ def test_the_car_runs_what_the_workbench_tested():
 
 @pytest.mark.parametrize('lock', LOCKS, ids=str)
 def test_every_python_3_11_gets_all_of_it(lock):
-    ("Debian 12 has 3.11.2: a package that only later ones may have would be missing there, "
-     "and nobody would say so.")
+    """Debian 12 has 3.11.2: a package that only later ones may have would be missing there,
+    and nobody would say so."""
     from packaging.markers import Marker
     on = lambda version, marker: Marker(marker).evaluate(
         {'python_full_version': version, 'python_version': '3.11'})

@@ -1,5 +1,5 @@
-("A release with the real tools: cosign, skopeo, Debian's registry, "
- "the library that podman and CRI-O check policies with, and policy-controller's tester.")
+"""A release with the real tools: cosign, skopeo, Debian's registry,
+the library that podman and CRI-O check policies with, and policy-controller's tester."""
 import base64
 import copy
 import gzip
@@ -515,8 +515,8 @@ def test_what_a_policy_cannot_see_is_why_verify_is_there(released, keys, tmp_pat
 
 
 def admission(released, keys, folder):
-    ("policy-controller's verdicts: its own tester on each ClusterImagePolicy, "
-     "keys put in the place of Secrets.")
+    """policy-controller's verdicts: its own tester on each ClusterImagePolicy,
+    keys put in the place of Secrets."""
     documents = list(yaml.safe_load_all(
         (ROOT/'deploy/policy/cluster-image-policy.yaml').read_text()
         .replace('registry.example.org/club/edgecar', released.to)))

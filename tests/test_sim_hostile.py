@@ -1,5 +1,5 @@
-("A server among clients that mean harm, or are broken: it goes on, forgets them, "
- "and no car drives on without its driver.")
+"""A server among clients that mean harm, or are broken: it goes on, forgets them,
+and no car drives on without its driver."""
 import ctypes
 import gc
 import contextlib

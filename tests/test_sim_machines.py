@@ -1,5 +1,5 @@
-("The same recording on any machine: other processors, other numbers of threads and processes, "
- "and a Raspberry Pi's instructions.")
+"""The same recording on any machine: other processors, other numbers of threads and processes,
+and a Raspberry Pi's instructions."""
 import hashlib
 import json
 import os
@@ -27,8 +27,8 @@ NEEDS = ('numpy numba llvmlite gymnasium farama-notifications cloudpickle typing
 
 
 def digest(folder, workers=1, python=(sys.executable,), **env):
-    ("The digest of a recording of 200 frames by another process, "
-     "whose kernels are compiled afresh in `folder`.")
+    """The digest of a recording of 200 frames by another process,
+    whose kernels are compiled afresh in `folder`."""
     folder.mkdir()
     (folder/'main.py').write_text(RECORD)
     clean = {k: v for k, v in os.environ.items() if not k.startswith('NUMBA_')}
@@ -69,8 +69,8 @@ def test_other_threads_and_hashes(native, tmp_path):
 
 @pytest.fixture(scope='module')
 def arm64():
-    ("A command that runs Python as a 64-bit ARM does, and where its packages are: Debian's Python, "
-     "and the wheels of our lock. Made once, kept in .cache.")
+    """A command that runs Python as a 64-bit ARM does, and where its packages are: Debian's Python,
+    and the wheels of our lock. Made once, kept in .cache."""
     lacking = [name for name, command in (('mmdebstrap', 'mmdebstrap'),
                                           ('qemu-user-static', 'qemu-aarch64-static'))
                if not shutil.which(command)]

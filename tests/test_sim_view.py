@@ -1,5 +1,5 @@
-("The page of the simulator in a real browser: it fills, moves, changes cars, "
- "and finds a simulator that was away.")
+"""The page of the simulator in a real browser: it fills, moves, changes cars,
+and finds a simulator that was away."""
 import asyncio
 import base64
 import json
