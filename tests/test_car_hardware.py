@@ -1,4 +1,5 @@
-"""A stock car's drivers against a kernel's answers in C, made from the kernel's own headers: what is on the wheels, what the camera saw."""
+"""A stock car's drivers against a kernel's answers in C, made from the kernel's own headers:
+what is on the wheels, what the camera saw."""
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ import pytest
 
 from edgecar.car.owner import Owner
 
-pytestmark = pytest.mark.skipif(not shutil.which('cc') and 'CI' not in os.environ, reason='no C compiler (Debian: apt-get install gcc libc6-dev)')
+pytestmark = pytest.mark.skipif(not shutil.which('cc') and 'CI' not in os.environ,
+                                reason='no C compiler (Debian: apt-get install gcc libc6-dev)')
 STOPPED, AHEAD, STRAIGHT = 370, 435, 375   # ticks of throttle 0 and 0.5, of steering 0
 
 
@@ -30,7 +32,8 @@ def until(true, seconds=10):
 def kernel(tmp_path_factory):
     "A library that goes before the C library and has devices."
     made = tmp_path_factory.mktemp('kernel')/'devices.so'
-    subprocess.run(['cc', '-Wall', '-Werror', '-shared', '-fPIC', '-O1', '-o', made, Path(__file__).parent/'kernel/devices.c', '-ldl'], check=True)
+    subprocess.run(['cc', '-Wall', '-Werror', '-shared', '-fPIC', '-O1', '-o', made,
+                    Path(__file__).parent/'kernel/devices.c', '-ldl'], check=True)
     return made
 
 
@@ -46,7 +49,8 @@ class Board:
             f.seek(257)
             f.write(bytes([what]))
 
-    def __getitem__(self, register): return self.path.read_bytes()[register]
+    def __getitem__(self, register):
+        return self.path.read_bytes()[register]
 
     def ticks(self, channel):
         has = self.path.read_bytes()
@@ -112,7 +116,8 @@ def test_a_bus_that_fails_or_a_chip_that_was_reset_disarms(board, owner, fault):
         assert owner.state['causes'] == ['bus'] and board.ticks(0) == AHEAD   # nobody can tell it
         board.set(0)
     until(lambda: board.ticks(0) == STOPPED)
-    for _ in range(20): owner.run(0., .5)
+    for _ in range(20):
+        owner.run(0., .5)
     assert board.ticks(0) == STOPPED and board[0xfe] == 101
     until(lambda: (owner.say(), owner.state)[-1]['causes'] == [])
     assert not owner.state['armed']
@@ -127,8 +132,10 @@ def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
     board.set(2)
     until(lambda: board.ticks(0) == STOPPED)
     owner.shutdown()
-    for spec in (f'pca9685:{tmp_path}/no-bus', 'pca9685:?adress=1', 'pca9685:?steering=0', f'pca9685:{board.path}?forward=300&reverse=300'):
-        with pytest.raises(EdgecarError, match='cannot be had'): Owner(spec)
+    for spec in (f'pca9685:{tmp_path}/no-bus', 'pca9685:?adress=1', 'pca9685:?steering=0',
+                 f'pca9685:{board.path}?forward=300&reverse=300'):
+        with pytest.raises(EdgecarError, match='cannot be had'):
+            Owner(spec)
 
 
 LOOK = '''
@@ -140,7 +147,8 @@ told, end = [], time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:
     frame, seen_s, info = part.run_threaded()
     if frame is not None and (not told or told[-1][0] != seen_s):
-        told.append([seen_s, time.monotonic() - seen_s, *frame.shape, str(frame.dtype), frame[60, 20].tolist(), frame[10, 80].tolist()])
+        told.append([seen_s, time.monotonic() - seen_s, *frame.shape, str(frame.dtype), \
+frame[60, 20].tolist(), frame[10, 80].tolist()])
         print(json.dumps(told[-1]), flush=True)
     time.sleep(.001)
 part.shutdown(); thread.join()
@@ -149,7 +157,9 @@ part.shutdown(); thread.join()
 
 def look(kernel, path, gives, seconds=1., **env):
     path.touch()
-    return subprocess.Popen([sys.executable, '-c', LOOK, f'v4l2:{path}', str(seconds)], env={**os.environ, 'LD_PRELOAD': str(kernel), 'CAMERA': gives, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-c', LOOK, f'v4l2:{path}', str(seconds)],
+                            env={**os.environ, 'LD_PRELOAD': str(kernel), 'CAMERA': gives, **env},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def told(looks):
@@ -161,7 +171,8 @@ def told(looks):
 def test_a_camera_of_raw_pictures(kernel, tmp_path):
     frames = told(look(kernel, tmp_path/'video0', 'YUYV', 1.5))
     assert len(frames) > 30   # 50 a second are made, of which one in seven is damaged
-    assert all(f[2:6] == [120, 160, 3, 'uint8'] and len(set(f[6])) == 1 and f[6] == f[7] for f in frames)   # grey, and nothing of what fills the rows
+    # grey, and nothing of what fills the rows
+    assert all(f[2:6] == [120, 160, 3, 'uint8'] and len(set(f[6])) == 1 and f[6] == f[7] for f in frames)
     numbers, moments = [f[6][0] for f in frames], [f[0] for f in frames]
     assert numbers == sorted(set(numbers)) and moments == sorted(moments)
     assert np.median([f[1] for f in frames]) < .03
@@ -172,31 +183,37 @@ def test_a_camera_of_jpegs_in_another_shape(kernel, tmp_path):
     picture[:] = 40, 80, 200   # blue, green, red
     cv2.imwrite(str(tmp_path/'one.jpg'), picture)
     frames = told(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg')))
-    assert len(frames) > 20 and all(f[2:5] == [120, 160, 3] and np.allclose(f[6], (200, 80, 40), atol=6) for f in frames)
+    assert len(frames) > 20 and all(f[2:5] == [120, 160, 3] and np.allclose(f[6], (200, 80, 40), atol=6)
+                                    for f in frames)
     (tmp_path/'one.jpg').write_bytes((tmp_path/'one.jpg').read_bytes()[:100])
-    assert told(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg'))) == []   # damaged ones are none
+    # damaged ones are none
+    assert told(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg'))) == []
 
 
 def test_a_camera_of_something_else_is_refused(kernel, tmp_path):
     looks = look(kernel, tmp_path/'video0', 'GREY')
-    assert 'it gives GREY, neither YUYV nor MJPG' in looks.communicate(timeout=30)[1] and looks.returncode == 1
+    assert ('it gives GREY, neither YUYV nor MJPG' in looks.communicate(timeout=30)[1]
+            and looks.returncode == 1)
 
 
 def test_a_camera_whose_plug_comes_out_is_found_again(kernel, tmp_path):
     looks = look(kernel, tmp_path/'video0', 'YUYV', 5)
-    for _ in range(5): first = json.loads(looks.stdout.readline())
+    for _ in range(5):
+        first = json.loads(looks.stdout.readline())
     (tmp_path/'video0').unlink()
     gone = time.monotonic()
     until(lambda: time.monotonic() - gone > .6)   # the last picture grows old
     (tmp_path/'video0').touch()
     back = time.monotonic()
     frames = told(looks)
-    assert any(f[0] > back for f in frames) and not any(gone + .1 < f[0] < back for f in frames) and first[0] < gone
+    assert (any(f[0] > back for f in frames) and not any(gone + .1 < f[0] < back for f in frames)
+            and first[0] < gone)
 
 
 def cli(kernel, *words, **kw):
-    return subprocess.Popen([Path(sys.executable).parent/'edgecar', *map(str, words)], env={**os.environ, 'LD_PRELOAD': str(kernel), 'CAMERA': 'YUYV'}, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
+    return subprocess.Popen([Path(sys.executable).parent/'edgecar', *map(str, words)],
+                            env={**os.environ, 'LD_PRELOAD': str(kernel), 'CAMERA': 'YUYV'}, text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
 
 
 def test_calibrate_asks_for_pulses_and_leaves_none(kernel, board):
@@ -205,7 +222,9 @@ def test_calibrate_asks_for_pulses_and_leaves_none(kernel, board):
     asks.stdin.flush()
     until(lambda: board.ticks(1) == 290)
     out, err = asks.communicate('right\n', timeout=30)
-    assert asks.returncode == 0 and out.splitlines()[-2:] == ['STEERING_LEFT_PWM = 460', 'STEERING_RIGHT_PWM = 290'] and board.ticks(1) is None
+    assert (asks.returncode == 0
+            and out.splitlines()[-2:] == ['STEERING_LEFT_PWM = 460', 'STEERING_RIGHT_PWM = 290']
+            and board.ticks(1) is None)
     once = cli(kernel, 'calibrate', 0, '--pulse', 400, '--seconds', 30, '--bus', board.path)
     until(lambda: board.ticks(0) == 400)
     once.terminate()
@@ -222,9 +241,15 @@ class Hand:
         os.mkfifo(path)
         self.pipe = os.open(path, os.O_RDWR)
 
-    def does(self, kind, number, value): os.write(self.pipe, struct.pack('=IhBB', 0, value, kind, number))
-    def presses(self, number): self.does(1, number, 1); self.does(1, number, 0)
-    def throttles(self, x): self.does(2, 4, int(-32767*x))
+    def does(self, kind, number, value):
+        os.write(self.pipe, struct.pack('=IhBB', 0, value, kind, number))
+
+    def presses(self, number):
+        self.does(1, number, 1)
+        self.does(1, number, 0)
+
+    def throttles(self, x):
+        self.does(2, 4, int(-32767*x))
 
 
 @pytest.fixture
@@ -233,8 +258,9 @@ def car(kernel, board, tmp_path):
     (tmp_path/'video0').touch()
     (tmp_path/'myconfig.py').write_text('DRIVE_LOOP_HZ = 50\nMAX_EPOCHS = 3\n')
     hand = Hand(tmp_path/'js0')
-    drives = cli(kernel, 'drive', '--profile', 'car', '--config', tmp_path/'myconfig.py', '--camera', f"v4l2:{tmp_path/'video0'}",
-        '--actuator', f'pca9685:{board.path}', '--gamepad', f"js:{tmp_path/'js0'}", '--limit', 1, '--page-port', 0, start_new_session=True)
+    drives = cli(kernel, 'drive', '--profile', 'car', '--config', tmp_path/'myconfig.py',
+                 '--camera', f"v4l2:{tmp_path/'video0'}", '--actuator', f'pca9685:{board.path}',
+                 '--gamepad', f"js:{tmp_path/'js0'}", '--limit', 1, '--page-port', 0, start_new_session=True)
     hand.drives = drives
     try:
         assert '/drive' in drives.stdout.readline()
@@ -264,15 +290,27 @@ def test_a_whole_car_drives_by_its_gamepad_and_stops(car, board, tmp_path, end):
     goes(car, board)
     car.throttles(.5)
     began, bound = time.monotonic(), .35
-    if end == 'stick': car.throttles(0)
-    elif end == 'stop': car.presses(3)
-    elif end == 'quiet': bound = 1.5   # a hand that never moves
-    elif end == 'camera': (tmp_path/'video0').unlink()
-    elif end == 'pad': (tmp_path/'js0').unlink(); os.close(car.pipe); car.pipe = os.open(os.devnull, os.O_RDONLY)
-    else: car.drives.send_signal(getattr(signal, end))
+    if end == 'stick':
+        car.throttles(0)
+    elif end == 'stop':
+        car.presses(3)
+    elif end == 'quiet':
+        bound = 1.5   # a hand that never moves
+    elif end == 'camera':
+        (tmp_path/'video0').unlink()
+    elif end == 'pad':
+        (tmp_path/'js0').unlink()
+        os.close(car.pipe)
+        car.pipe = os.open(os.devnull, os.O_RDONLY)
+    else:
+        car.drives.send_signal(getattr(signal, end))
     until(lambda: board.ticks(0) == STOPPED)
     assert time.monotonic() - began < bound
     if end == 'stop':   # latched: armed only after a release
-        for _ in range(5): car.presses(7); car.throttles(.5); time.sleep(.05)
+        for _ in range(5):
+            car.presses(7)
+            car.throttles(.5)
+            time.sleep(.05)
         assert board.ticks(0) == STOPPED
-        until(lambda: (car.presses(6), time.sleep(.1), car.presses(7), car.throttles(.5), time.sleep(.1), board.ticks(0) != STOPPED)[-1])
+        until(lambda: (car.presses(6), time.sleep(.1), car.presses(7), car.throttles(.5), time.sleep(.1),
+                       board.ticks(0) != STOPPED)[-1])

@@ -1,4 +1,5 @@
-"The car's page: in a real browser that drives the twin, with a line that is cut, and among clients that mean harm."
+"""The car's page: in a real browser that drives the twin, with a line that is cut,
+and among clients that mean harm."""
 import contextlib
 import json
 import os
@@ -19,7 +20,9 @@ from edgecar.sim.scene import Scene, telemetry
 from edgecar.sim.view import road
 
 
-def browsing(test): return pytest.mark.slow(pytest.mark.skipif(not BROWSER and not os.environ.get('CI'), reason='no Chromium (Debian: apt-get install chromium)')(test))
+def browsing(test):
+    return pytest.mark.slow(pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
+                                               reason='no Chromium (Debian: apt-get install chromium)')(test))
 
 
 GATE = dict(finished=1., cte_rms_m=.0831, steering_mae=.0712, latency_ms=.54)
@@ -33,38 +36,53 @@ class Car:
         self.seat = self.scene.join()
         telemetry(self.seat)
         self.out = 0., 0., 'user', False, {}
-        self.status = dict(loop_hz=rate_hz, loop_p50_ms=4.21, loop_p99_ms=9.87, inference_ms=.52, frame_age_ms=21., armed=False, stopped=[], faults={}, throttle_limit=.5, disk_left_mb=12_345., laps=0,
-            models=['pilot.tflite', 'int8.tflite'], model=dict(name='pilot.tflite', digest='sha256:0123456789abcdef0123', gate=GATE))
+        self.status = dict(loop_hz=rate_hz, loop_p50_ms=4.21, loop_p99_ms=9.87, inference_ms=.52,
+                           frame_age_ms=21., armed=False, stopped=[], faults={}, throttle_limit=.5,
+                           disk_left_mb=12_345., laps=0, models=['pilot.tflite', 'int8.tflite'],
+                           model=dict(name='pilot.tflite', digest='sha256:0123456789abcdef0123', gate=GATE))
         self.map = dict(road=road(self.scene.track))
         self.records = 0
         self.threads = [threading.Thread(target=self.page.update), threading.Thread(target=self.loop)]
 
     def loop(self):
-        while not self.ended.wait(1/self.rate_hz): self.turn()
+        while not self.ended.wait(1/self.rate_hz):
+            self.turn()
 
     def turn(self):
         x, y, yaw, vx = self.seat.car.state[:4]
-        status = dict(self.status, cte_m=self.seat.car.cte, speed_m_s=vx, laps=self.seat.car.course.lap_count, map=dict(self.map, x=round(x, 3), y=round(y, 3), yaw=round(yaw, 3)))
-        self.out = angle, throttle, mode, recording, buttons = self.page.run_threaded(self.seat.frame, self.records, self.out[2], self.out[3], status)
-        if asked := {k: v for k, v in buttons.items() if v is not False}: self.log.append(asked)
-        if 'estop' in asked: self.status = dict(self.status, armed=False, stopped=['estop'], faults=dict(estop=self.status['faults'].get('estop', 0) + 1))
-        if 'release' in asked: self.status = dict(self.status, stopped=[])
-        if 'arm' in asked: self.status = dict(self.status, armed=not self.status['stopped'])
+        status = dict(self.status, cte_m=self.seat.car.cte, speed_m_s=vx, laps=self.seat.car.course.lap_count,
+                      map=dict(self.map, x=round(x, 3), y=round(y, 3), yaw=round(yaw, 3)))
+        self.out = angle, throttle, mode, recording, buttons = self.page.run_threaded(
+            self.seat.frame, self.records, self.out[2], self.out[3], status)
+        if asked := {k: v for k, v in buttons.items() if v is not False}:
+            self.log.append(asked)
+        if 'estop' in asked:
+            self.status = dict(self.status, armed=False, stopped=['estop'],
+                               faults=dict(estop=self.status['faults'].get('estop', 0) + 1))
+        if 'release' in asked:
+            self.status = dict(self.status, stopped=[])
+        if 'arm' in asked:
+            self.status = dict(self.status, armed=not self.status['stopped'])
         for key, what in (('throttle_limit', 'throttle_limit'), ('model', 'model')):
-            if key in asked: self.status = dict(self.status, **{what: dict(self.status['model'], name=asked[key]) if key == 'model' else asked[key]})
+            if key in asked:
+                self.status = dict(self.status, **{
+                    what: dict(self.status['model'], name=asked[key]) if key == 'model' else asked[key]})
         self.records = max(self.records + recording - asked.get('erase', 0), 0)
-        self.seat.control = Control(angle, throttle*self.status['throttle_limit'], 0. if throttle else 1.) if self.status['armed'] else Control(brake=1.)
+        self.seat.control = (Control(angle, throttle*self.status['throttle_limit'], 0. if throttle else 1.)
+                             if self.status['armed'] else Control(brake=1.))
         self.scene.step()
         telemetry(self.seat)
 
     def __enter__(self):
-        for thread in self.threads: thread.start()
+        for thread in self.threads:
+            thread.start()
         return self
 
     def __exit__(self, *_):
         self.ended.set()
         self.page.shutdown()
-        for thread in self.threads: thread.join(10)
+        for thread in self.threads:
+            thread.join(10)
         assert not any(thread.is_alive() for thread in self.threads)
 
 
@@ -90,31 +108,45 @@ def at(browser, id):
     "The middle of an element, on the screen, once it rests."
     browser.value(f"document.getElementById('{id}').scrollIntoView({{block: 'center'}})")
     place = None
-    while place != (place := browser.value(f"(() => {{ const b = document.getElementById('{id}').getBoundingClientRect(); return [b.x + b.width/2, b.y + b.height/2] }})()")): time.sleep(.05)
+    while place != (place := browser.value(
+            f"(() => {{ const b = document.getElementById('{id}').getBoundingClientRect(); "
+            f"return [b.x + b.width/2, b.y + b.height/2] }})()")):
+        time.sleep(.05)
     return place
 
 
-def mouse(browser, kind, x, y, buttons=1): browser.ask('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x, y=y, button='left', buttons=buttons, clickCount=int(kind != 'Moved'))
+def mouse(browser, kind, x, y, buttons=1):
+    browser.ask('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x, y=y, button='left', buttons=buttons,
+                clickCount=int(kind != 'Moved'))
+
 
 def click(browser, id):
     x, y = at(browser, id)
     mouse(browser, 'Pressed', x, y)
     mouse(browser, 'Released', x, y, 0)
 
-def key(browser, code, down): browser.ask('Input.dispatchKeyEvent', type='rawKeyDown' if down else 'keyUp', code=code, key=code, windowsVirtualKeyCode=0)
 
-def says(browser, id, words): browser.wait(f"document.getElementById('{id}').textContent == {json.dumps(words)}")
+def key(browser, code, down):
+    browser.ask('Input.dispatchKeyEvent', type='rawKeyDown' if down else 'keyUp', code=code, key=code,
+                windowsVirtualKeyCode=0)
+
+
+def says(browser, id, words):
+    browser.wait(f"document.getElementById('{id}').textContent == {json.dumps(words)}")
 
 
 def open_page(browser, url, width=1200, height=900, phone=False):
-    browser.ask('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone)
+    browser.ask('Emulation.setDeviceMetricsOverride', width=width, height=height,
+                deviceScaleFactor=2 if phone else 1, mobile=phone)
     browser.ask('Emulation.setTouchEmulationEnabled', enabled=phone)
     browser.ask('Page.navigate', url=url)
-    browser.wait(f"location.href.startsWith({json.dumps(url.split('?')[0])}) && !!document.getElementById('link') && document.body.className === ''")
+    browser.wait(f"location.href.startsWith({json.dumps(url.split('?')[0])}) && "
+                 "!!document.getElementById('link') && document.body.className === ''")
 
 
 class Line:
-    "Between a browser and a page: passes bytes on until it is `cut`, and then nothing, without a word, as a radio does."
+    """Between a browser and a page: passes bytes on until it is `cut`, and then nothing, without a word,
+    as a radio does."""
     def __init__(self, port):
         self.to, self.whole, self.lines = port, threading.Event(), []
         self.whole.set()
@@ -136,14 +168,17 @@ class Line:
     def carry(self, source, sink):
         with contextlib.suppress(OSError):
             while (data := source.recv(1 << 16)):
-                if self.whole.is_set(): sink.sendall(data)
+                if self.whole.is_set():
+                    sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
     def close(self):
         for line in [self.listener, *self.lines]:
-            with contextlib.suppress(OSError): line.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
             line.close()
-        for thread in self.threads: thread.join(10)
+        for thread in self.threads:
+            thread.join(10)
 
 
 def zero_after(car, since, within_s=.25):
@@ -160,8 +195,11 @@ def test_every_control(browser, tmp_path):
     with Car() as car:
         car.status['models'].append('<b>odd</b>.tflite')
         open_page(browser, car.page.url)
-        browser.wait("document.getElementById('camera').width == 160 && !document.getElementById('map-card').hidden && document.getElementById('timing').textContent.includes('50 Hz')")
-        assert browser.value("document.getElementById('driving').disabled && document.getElementById('arm').disabled")
+        browser.wait("document.getElementById('camera').width == 160 && "
+                     "!document.getElementById('map-card').hidden && "
+                     "document.getElementById('timing').textContent.includes('50 Hz')")
+        assert browser.value(
+            "document.getElementById('driving').disabled && document.getElementById('arm').disabled")
         key(browser, 'ArrowUp', True)                                                # it has not the wheel
         time.sleep(.15)
         key(browser, 'ArrowUp', False)
@@ -179,14 +217,17 @@ def test_every_control(browser, tmp_path):
         assert time.monotonic() - car.page.seen_s < .15
         mouse(browser, 'Released', x - 10, y - 40, 0)
         wait(lambda: car.out[:2] == (0, 0))
-        for code, which, sign in (('ArrowUp', 1, 1), ('KeyK', 1, -1), ('ArrowLeft', 0, -1), ('KeyL', 0, 1)):   # the keys
+        # the keys
+        for code, which, sign in (('ArrowUp', 1, 1), ('KeyK', 1, -1), ('ArrowLeft', 0, -1), ('KeyL', 0, 1)):
             key(browser, code, True)
             wait(lambda: car.out[which]*sign > .5)
             key(browser, code, False)
             wait(lambda: car.out[:2] == (0, 0))
 
-        browser.value("""(() => { const up = { pressed: false, value: 0 }, buttons = Array.from({ length: 17 }, () => ({ ...up }))
-            window.given = { connected: true, axes: [.5, 0, 0, -.8], buttons }; navigator.getGamepads = () => [null, given] })()""")
+        browser.value("""(() => { const up = { pressed: false, value: 0 }, \
+buttons = Array.from({ length: 17 }, () => ({ ...up }))
+            window.given = { connected: true, axes: [.5, 0, 0, -.8], buttons }; \
+navigator.getGamepads = () => [null, given] })()""")
         wait(lambda: car.out[:2] == (.5, .8))
         browser.value('given.axes = [0, 0, 0, 0]; given.buttons[6].value = .6')
         wait(lambda: car.out[:2] == (0, -.6))
@@ -210,25 +251,33 @@ def test_every_control(browser, tmp_path):
 
         click(browser, 'record')
         wait(lambda: car.records > 20)
-        browser.wait("+document.getElementById('records').textContent.replace(',', '') > 20 && document.getElementById('disk').textContent == '12.3 GB left'")
+        browser.wait("+document.getElementById('records').textContent.replace(',', '') > 20 && "
+                     "document.getElementById('disk').textContent == '12.3 GB left'")
         key(browser, 'KeyR', True)
         key(browser, 'KeyR', False)
         wait(lambda: not car.out[3])
         browser.value("document.getElementById('erase-n').value = 7")
         click(browser, 'erase')
         wait(lambda: dict(erase=7) in car.log)
-        browser.value("(() => { const l = document.getElementById('limit'); l.value = .31; l.dispatchEvent(new Event('input')) })()")
+        browser.value("(() => { const l = document.getElementById('limit'); l.value = .31; "
+                      "l.dispatchEvent(new Event('input')) })()")
         wait(lambda: car.status['throttle_limit'] == .31)
         says(browser, 'limit-now', '31 %')
-        browser.value("(() => { const l = document.getElementById('models'); l.value = '<b>odd</b>.tflite'; l.dispatchEvent(new Event('change')) })()")
+        browser.value("(() => { const l = document.getElementById('models'); l.value = '<b>odd</b>.tflite'; "
+                      "l.dispatchEvent(new Event('change')) })()")
         says(browser, 'load', 'Load')
         click(browser, 'load')
-        says(browser, 'load', 'Reload')                                              # the car says that it has it
-        assert car.status['model']['name'] == '<b>odd</b>.tflite' and browser.value("document.querySelectorAll('#model b').length") == 0   # a name is no markup
-        browser.wait("document.getElementById('gate').textContent.includes('0.0831') && document.getElementById('model').textContent.includes('0123456789ab')")
+        says(browser, 'load', 'Reload')   # the car says that it has it
+        assert (car.status['model']['name'] == '<b>odd</b>.tflite'
+                and browser.value("document.querySelectorAll('#model b').length") == 0)  # a name is no markup
+        browser.wait("document.getElementById('gate').textContent.includes('0.0831') && "
+                     "document.getElementById('model').textContent.includes('0123456789ab')")
 
-        car.status = dict(car.status, stopped=['frozen_camera'], faults={'frozen_camera': 3, '<i>heartbeat</i>': 2}, armed=False)
-        browser.wait("document.getElementById('faults').textContent == 'e-stop1frozen camera, now3<i>heartbeat</i>2' || document.getElementById('faults').textContent == 'frozen camera, now3<i>heartbeat</i>2'")
+        car.status = dict(car.status, stopped=['frozen_camera'],
+                          faults={'frozen_camera': 3, '<i>heartbeat</i>': 2}, armed=False)
+        browser.wait(
+            "document.getElementById('faults').textContent == 'e-stop1frozen camera, now3<i>heartbeat</i>2' "
+            "|| document.getElementById('faults').textContent == 'frozen camera, now3<i>heartbeat</i>2'")
         browser.picture().save(tmp_path/'desktop.png')
         click(browser, 'release')
         wait(lambda: not car.status['stopped'])
@@ -246,27 +295,34 @@ def test_on_a_phone(browser, tmp_path):
     with Car() as car:
         open_page(browser, car.page.url, 390, 844, phone=True)
         browser.wait("document.getElementById('camera').width == 160")
-        browser.value("text = (was => (id, words) => was(id, { who: 'another drives', link: '12345 ms, slow' }[id] ?? words))(text)")   # the longest there are
+        # the longest there are
+        browser.value("text = (was => (id, words) => was(id, "
+                      "{ who: 'another drives', link: '12345 ms, slow' }[id] ?? words))(text)")
         browser.wait("document.getElementById('link').textContent == '12345 ms, slow'")
         assert browser.value('document.documentElement.scrollWidth') == 390
         browser.value("text = (id, words) => { document.getElementById(id).textContent = words }")
-        small = "[...document.querySelectorAll('button')].filter(b => b.getBoundingClientRect().height < 36 || b.getBoundingClientRect().right > 390).map(b => b.id)"
+        small = ("[...document.querySelectorAll('button')].filter(b => b.getBoundingClientRect().height < 36 "
+                 "|| b.getBoundingClientRect().right > 390).map(b => b.id)")
         assert browser.value(small) == []
-        assert browser.value("(() => { scrollTo(0, 9999); return document.getElementById('estop').getBoundingClientRect().bottom <= 844 })()")   # always at hand
+        # always at hand
+        assert browser.value("(() => { scrollTo(0, 9999); return "
+                             "document.getElementById('estop').getBoundingClientRect().bottom <= 844 })()")
         browser.value('scrollTo(0, 0)')
         click(browser, 'take')
         says(browser, 'who', 'you drive')
         click(browser, 'arm')
         says(browser, 'armed', 'armed')
         x, y = at(browser, 'pad')
-        touch = lambda kind, *points: browser.ask('Input.dispatchTouchEvent', type=f'touch{kind}', touchPoints=[dict(x=x, y=y) for x, y in points])
+        touch = lambda kind, *points: browser.ask(
+            'Input.dispatchTouchEvent', type=f'touch{kind}', touchPoints=[dict(x=x, y=y) for x, y in points])
         touch('Start', (x, y))
         touch('Move', (x + 12, y - 30))
         wait(lambda: car.out[0] > .1 and car.out[1] > .3)
         browser.picture().save(tmp_path/'phone.png')
         touch('End')
         wait(lambda: car.out[:2] == (0, 0))
-    browser.wait("document.getElementById('banner').textContent == 'Not connected: the car stops.' && document.body.className == 'off' && document.getElementById('estop').disabled")
+    browser.wait("document.getElementById('banner').textContent == 'Not connected: the car stops.' && "
+                 "document.body.className == 'off' && document.getElementById('estop').disabled")
 
 
 @browsing
@@ -281,9 +337,11 @@ def test_a_cut_line_and_a_killed_browser(browser):
             wait(lambda: car.out[1] > .5)
             line.whole.clear()
             zero_after(car, time.monotonic())
-            browser.wait("document.body.className == 'off' && !document.getElementById('banner').hidden && document.getElementById('driving').disabled", 5)
+            browser.wait("document.body.className == 'off' && !document.getElementById('banner').hidden && "
+                         "document.getElementById('driving').disabled", 5)
             says(browser, 'link', 'not connected')
-            assert browser.value('JSON.stringify(wanted())') == '{"angle":0,"throttle":0}'   # and nothing waits to be sent
+            # and nothing waits to be sent
+            assert browser.value('JSON.stringify(wanted())') == '{"angle":0,"throttle":0}'
             line.whole.set()
             says(browser, 'who', 'you drive')
             key(browser, 'ArrowUp', False)
@@ -292,7 +350,8 @@ def test_a_cut_line_and_a_killed_browser(browser):
             line.close()
             zero_after(car, time.monotonic())
             wait(lambda: car.page.wheel.driver is None)
-        finally: line.close()
+        finally:
+            line.close()
         open_page(browser, car.page.url)
         click(browser, 'take')
         says(browser, 'who', 'you drive')
@@ -306,15 +365,22 @@ def test_a_cut_line_and_a_killed_browser(browser):
 @browsing
 def test_how_late_it_is_and_what_is_done_to_the_frames(browser, tmp_path):
     with Car() as car:
-        car.status |= dict(latency_p50_ms=61.4, latency_p95_ms=80., latency_examined_ms=None, latency_outside=None, latency_warning='', frame_fit='')
+        car.status |= dict(latency_p50_ms=61.4, latency_p95_ms=80., latency_examined_ms=None,
+                           latency_outside=None, latency_warning='', frame_fit='')
         open_page(browser, car.page.url)
-        browser.wait("document.getElementById('timing').textContent.includes('to wheels p5061 msto wheels p9580 msexamined atnot examined')")
-        assert browser.value("document.getElementById('latency-note').hidden && document.getElementById('frame-fit').hidden && !document.querySelector('#timing .slow')")
-        car.status |= dict(latency_examined_ms=[25, 75], latency_outside=True, latency_warning='80 ms is more than 75', frame_fit='224x224 cropped to 168x224, resized to 120x160')
+        browser.wait("document.getElementById('timing').textContent.includes("
+                     "'to wheels p5061 msto wheels p9580 msexamined atnot examined')")
+        assert browser.value(
+            "document.getElementById('latency-note').hidden && "
+            "document.getElementById('frame-fit').hidden && !document.querySelector('#timing .slow')")
+        car.status |= dict(latency_examined_ms=[25, 75], latency_outside=True,
+                           latency_warning='80 ms is more than 75',
+                           frame_fit='224x224 cropped to 168x224, resized to 120x160')
         browser.wait("document.getElementById('timing').textContent.includes('examined at25–75 ms')")
         says(browser, 'latency-note', '80 ms is more than 75')
         says(browser, 'frame-fit', 'frames: 224x224 cropped to 168x224, resized to 120x160')
-        assert browser.value("!document.getElementById('latency-note').hidden && document.querySelectorAll('#timing .slow').length") == 2
+        assert browser.value("!document.getElementById('latency-note').hidden && "
+                             "document.querySelectorAll('#timing .slow').length") == 2
         browser.picture().save(tmp_path/'late.png')
         car.status |= dict(latency_outside=False, latency_warning='')
         browser.wait("document.getElementById('latency-note').hidden")
@@ -347,22 +413,28 @@ def test_login_and_a_page_from_elsewhere(browser):
         home = f'http://127.0.0.1:{car.page.port}'
         browser.ask('Page.navigate', url=f'{home}/drive')
         browser.wait("!!document.querySelector('[name=token]')")
-        for word, then in (('long enough', "!!document.querySelector('[name=token]')"), ('long & enough', "!!document.getElementById('link') && document.body.className === ''")):
-            browser.value(f"document.querySelector('[name=token]').value = '{word}'; document.body.dataset.old = 1; document.querySelector('form').submit()")
+        for word, then in (
+                ('long enough', "!!document.querySelector('[name=token]')"),
+                ('long & enough', "!!document.getElementById('link') && document.body.className === ''")):
+            browser.value(f"document.querySelector('[name=token]').value = '{word}'; "
+                          "document.body.dataset.old = 1; document.querySelector('form').submit()")
             browser.wait(f"!document.body?.dataset.old && {then}")
         open_page(browser, car.page.url)
-        assert browser.value('location.href') == f'{home}/drive'                     # the token does not stay in the address
+        assert browser.value('location.href') == f'{home}/drive'   # the token does not stay in the address
         assert 'edgecar' not in browser.value('document.cookie')
         browser.ask('Page.navigate', url='data:text/html,<title>elsewhere</title>')
         browser.wait("document.title == 'elsewhere'")
-        browser.value(f"window.heard = ''; const s = new WebSocket('ws://127.0.0.1:{car.page.port}/wsDrive?token=long%20%26%20enough'); s.onopen = () => heard = 'open'; s.onclose = () => heard = 'refused'")
+        browser.value("window.heard = ''; const s = new WebSocket("
+                      f"'ws://127.0.0.1:{car.page.port}/wsDrive?token=long%20%26%20enough'); "
+                      "s.onopen = () => heard = 'open'; s.onclose = () => heard = 'refused'")
         browser.wait('!!heard')
         assert browser.value('heard') == 'refused'
 
 
 # ---- without a browser
 
-def client(page, query='', **kw): return websocket.create_connection(f'ws://127.0.0.1:{page.port}/wsDrive{query}', timeout=10, **kw)
+def client(page, query='', **kw):
+    return websocket.create_connection(f'ws://127.0.0.1:{page.port}/wsDrive{query}', timeout=10, **kw)
 
 
 def test_a_client_of_donkeycar_drives():
@@ -371,7 +443,8 @@ def test_a_client_of_donkeycar_drives():
         line = client(car.page, origin=f'http://127.0.0.1:{car.page.port}')
         assert json.loads(line.recv()) == dict(driveMode='user', recording=False)
         buttons = dict.fromkeys(['w1', 'w2', 'w3', 'w4', 'w5'], False)
-        line.send(json.dumps(dict(angle=.25, throttle=.5, drive_mode='user', recording=True, buttons=buttons)))
+        line.send(
+            json.dumps(dict(angle=.25, throttle=.5, drive_mode='user', recording=True, buttons=buttons)))
         wait(lambda: car.out[:4] == (.25, .5, 'user', True))
         assert json.loads(line.recv())['recording'] is True
         line.send(json.dumps(dict(buttons=dict(buttons, w3=True))))
@@ -393,27 +466,34 @@ def test_no_throttle_outlives_its_driver(way):
         line.send('{"take": true}')
         line.send('{"throttle": 1, "angle": 0.5}')
         wait(lambda: car.out[1] == 1)
-        if way == 'closed': line.close()
+        if way == 'closed':
+            line.close()
         if way == 'reset':
             line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
             line.sock.close()
-        if way == 'half a frame': line.sock.sendall(b'\x81\xfe\x10\x00')
+        if way == 'half a frame':
+            line.sock.sendall(b'\x81\xfe\x10\x00')
         zero_after(car, time.monotonic())
 
 
 FIELDS = ['angle', 'throttle', 'drive_mode', 'recording', 'buttons', 'take', 'ping', 'pilot', '__proto__']
-VALUES = [None, True, False, [], {}, [[]], '', 'nan', '1e999', '\ud800', '\0', 'a'*3000, -1, 0, 1, 2**70, 1e308, -1e308, .5, 'user', 'local', '../../x', dict(erase='all'), dict(erase=-5), dict(model=['x']),
+VALUES = [None, True, False, [], {}, [[]], '', 'nan', '1e999', '\ud800', '\0', 'a'*3000, -1, 0, 1, 2**70,
+          1e308, -1e308, .5, 'user', 'local', '../../x', dict(erase='all'), dict(erase=-5), dict(model=['x']),
           dict(arm=True), dict(w1=1), dict(throttle_limit=9), dict(estop=None), dict(model='<script>')]
-BROKEN = ['{"throttle": NaN}', '{"throttle": Infinity, "angle": 1}', '{"angle": 1' + '0'*400 + '}', '{' + '"a":{'*300 + '}'*301, '['*4000, '{}', 'null', '3', '', '{"throttle": 1,}', "{'throttle': 1}", '\ufeff{}', b'\xff\xfe', b'\x00'*100]
+BROKEN = ['{"throttle": NaN}', '{"throttle": Infinity, "angle": 1}', '{"angle": 1' + '0'*400 + '}',
+          '{' + '"a":{'*300 + '}'*301, '['*4000, '{}', 'null', '3', '', '{"throttle": 1,}', "{'throttle': 1}",
+          '\ufeff{}', b'\xff\xfe', b'\x00'*100]
 
 
 def nonsense(g):
     "One message that nobody should send."
-    if g.random() < .3: return g.choice(BROKEN)
+    if g.random() < .3:
+        return g.choice(BROKEN)
     return json.dumps({g.choice(FIELDS): g.choice(VALUES) for _ in range(g.randrange(5))})
 
 
-def memory(): return int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGESIZE')/1e6   # MB
+def memory():
+    return int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGESIZE')/1e6   # MB
 
 
 @pytest.mark.parametrize('many', [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
@@ -424,42 +504,56 @@ def test_hostile_messages(many, caplog):
             line = client(car.page, g.choice(['', '?page=1']))
             for _ in range(200):   # by which it has mostly been shown the door
                 message, sent = nonsense(g), sent + 1
-                try: line.send(message, websocket.ABNF.OPCODE_BINARY if isinstance(message, bytes) else websocket.ABNF.OPCODE_TEXT)
-                except (OSError, websocket.WebSocketException): break
+                try:
+                    line.send(message, websocket.ABNF.OPCODE_BINARY if isinstance(message, bytes)
+                              else websocket.ABNF.OPCODE_TEXT)
+                except (OSError, websocket.WebSocketException):
+                    break
                 angle, throttle, mode, recording, _ = car.out
-                assert -1 <= angle <= 1 and -1 <= throttle <= 1 and mode in ('user', 'local', 'local_angle') and isinstance(recording, bool)
+                assert (-1 <= angle <= 1 and -1 <= throttle <= 1 and mode in ('user', 'local', 'local_angle')
+                        and isinstance(recording, bool))
             g.choice([line.close, line.shutdown, lambda: line.sock and line.sock.close()])()
-            if base is None and sent > many/4: base = memory(), len(os.listdir('/proc/self/fd'))
+            if base is None and sent > many/4:
+                base = memory(), len(os.listdir('/proc/self/fd'))
         wait(lambda: not car.page.sockets)
         zero_after(car, time.monotonic())
         assert memory() - base[0] < 40 and len(os.listdir('/proc/self/fd')) - base[1] <= 5
         for asked in car.log:
-            assert asked.keys() <= {'w1', 'w2', 'w3', 'w4', 'w5', 'arm', 'estop', 'release', 'erase', 'model', 'throttle_limit'}
-            assert 0 <= asked.get('throttle_limit', 0) <= 1 and asked.get('erase', 1) >= 1 and isinstance(asked.get('model', ''), str)
-        line = client(car.page, '?page=1')                                           # and honest people are served
+            assert asked.keys() <= {'w1', 'w2', 'w3', 'w4', 'w5', 'arm', 'estop', 'release', 'erase', 'model',
+                                    'throttle_limit'}
+            assert (0 <= asked.get('throttle_limit', 0) <= 1 and asked.get('erase', 1) >= 1
+                    and isinstance(asked.get('model', ''), str))
+        line = client(car.page, '?page=1')   # and honest people are served
         line.send('{"take": true, "throttle": 0.5}')
         wait(lambda: car.out[1] == .5)
         line.close()
-    assert not [r for r in caplog.records if r.levelname in ('ERROR', 'CRITICAL') and r.name != 'websocket']   # which is the client's
+    # which is the client's
+    assert not [r for r in caplog.records if r.levelname in ('ERROR', 'CRITICAL') and r.name != 'websocket']
 
 
 def test_a_flood_and_a_reader_that_does_not_read():
     with Car() as car:
-        honest, deaf = client(car.page, '?page=1'), client(car.page, '?page=1', sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+        honest, deaf = (client(car.page, '?page=1'),
+                        client(car.page, '?page=1', sockopt=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)]))
         flood = client(car.page, '?page=1')
         with pytest.raises((OSError, websocket.WebSocketException)):
-            for _ in range(10**6): flood.send('{"throttle": 1}')
+            for _ in range(10**6):
+                flood.send('{"throttle": 1}')
         before, began = memory(), time.monotonic()
-        while time.monotonic() - began < 2: honest.recv()
+        while time.monotonic() - began < 2:
+            honest.recv()
         assert memory() - before < 20 and car.out[1] == 0
         deaf.close()
         honest.close()
 
 
-@pytest.mark.parametrize('kw', [dict(), dict(query='?token=wrong'), dict(cookie='edgecar=wrong'), dict(query='?token=long%20enough', origin='http://evil.example'),
-                                dict(query='?token=long%20enough', origin='null')], ids=['none', 'wrong', 'cookie', 'origin', 'null'])
+@pytest.mark.parametrize('kw', [dict(), dict(query='?token=wrong'), dict(cookie='edgecar=wrong'),
+                                dict(query='?token=long%20enough', origin='http://evil.example'),
+                                dict(query='?token=long%20enough', origin='null')],
+                         ids=['none', 'wrong', 'cookie', 'origin', 'null'])
 def test_wrong_token_and_wrong_origin_are_refused(kw):
     with Car(token='long enough') as car:
-        with pytest.raises(websocket.WebSocketBadStatusException, match='403'): client(car.page, kw.pop('query', ''), **kw)
+        with pytest.raises(websocket.WebSocketBadStatusException, match='403'):
+            client(car.page, kw.pop('query', ''), **kw)
         assert not car.page.sockets
         client(car.page, '?token=long%20enough').close()

@@ -1,4 +1,5 @@
-"What is recorded while it drives: on a disk that is full, in processes that are killed, and brought to a DVC remote."
+"""What is recorded while it drives: on a disk that is full, in processes that are killed,
+and brought to a DVC remote."""
 import hashlib
 import json
 import os
@@ -26,24 +27,31 @@ DRIVE = '''
 import json, logging, resource, sys
 from edgecar.car.drive import Profile, compose, go
 most, remote, wheels, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-V = compose(Profile(actuator='mock:' + wheels, mode='local', arm=True, page=dict(port=0), record=dict(folder=folder, reserve_mb=0, frames=20 if not most else 5000), remote=remote or None))
+V = compose(Profile(actuator='mock:' + wheels, mode='local', arm=True, page=dict(port=0), \
+record=dict(folder=folder, reserve_mb=0, frames=20 if not most else 5000), remote=remote or None))
 V.copilot.take(lambda frame: (.1, .5))
 V.page.wheel.asked['recording'] = True
-if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))   # the owner of the actuator runs already, and has no such limit
+if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))   \
+# the owner of the actuator runs already, and has no such limit
 go(V, lambda text: print(V.page.port, flush=True))
 '''
 
 
-def outputs(log): return [tuple(map(float, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+def outputs(log):
+    return [tuple(map(float, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def children(pid, room):
     "Processes of that room which a drive has started."
     found = []
     for p in Path('/proc').glob('[0-9]*'):
-        try: words, parent = (p/'cmdline').read_bytes().split(b'\0'), int((p/'stat').read_text().rpartition(')')[2].split()[1])
-        except (OSError, IndexError, ValueError): continue
-        if parent == pid and f'edgecar.car.{room}'.encode() in words: found.append(int(p.name))
+        try:
+            words, parent = ((p/'cmdline').read_bytes().split(b'\0'),
+                             int((p/'stat').read_text().rpartition(')')[2].split()[1]))
+        except (OSError, IndexError, ValueError):
+            continue
+        if parent == pid and f'edgecar.car.{room}'.encode() in words:
+            found.append(int(p.name))
     return found
 
 
@@ -51,19 +59,24 @@ class Drive:
     "A mock that records."
     def __init__(self, folder, most=0, remote=''):
         self.tubs, self.wheels = folder/'tubs', folder/'wheels.log'
-        self.process = subprocess.Popen([sys.executable, '-c', DRIVE, str(most), str(remote), self.wheels, self.tubs], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', DRIVE, str(most), str(remote), self.wheels, self.tubs],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.port = int(self.process.stdout.readline())
 
-    def ask(self, path): return urllib.request.urlopen(f'http://127.0.0.1:{self.port}/{path}', timeout=10).read().decode()
+    def ask(self, path):
+        return urllib.request.urlopen(f'http://127.0.0.1:{self.port}/{path}', timeout=10).read().decode()
 
     def number(self, name):
         "A sample of the metrics; nan before the first turn."
         found = re.search(rf'^edgecar_{name} (\S+)$', self.ask('metrics'), re.M)
         return float(found[1] if found else 'nan')
 
-    def children(self, room): return children(self.process.pid, room)
+    def children(self, room):
+        return children(self.process.pid, room)
 
-    def __enter__(self): return self
+    def __enter__(self):
+        return self
 
     def __exit__(self, *_):
         self.process.kill()
@@ -79,12 +92,14 @@ def sound(folder):
 
 
 def test_a_full_disk_stops_the_recording_and_not_the_driving(tmp_path):
-    with Drive(tmp_path, most=25_000) as car:   # which a picture of noise has not, and a catalog after some records
+    # which a picture of noise has not, and a catalog after some records
+    with Drive(tmp_path, most=25_000) as car:
         wait(lambda: car.number('recording_failed') == 1, 100)
         wait(lambda: car.number('recording') == 0)
         first = len(outputs(car.wheels))
         wait(lambda: len(outputs(car.wheels)) > first + 60, 60)
-        assert {out[1:] for out in outputs(car.wheels)[first:]} == {(.1, .5)} and car.ask('healthz') == car.ask('readyz') == 'ok\n'
+        assert ({out[1:] for out in outputs(car.wheels)[first:]} == {(.1, .5)}
+                and car.ask('healthz') == car.ask('readyz') == 'ok\n')
         car.process.send_signal(signal.SIGTERM)
         car.process.wait(20)
     assert 0 < sound(car.tubs) < 200
@@ -110,7 +125,8 @@ def test_a_killed_recorder_and_a_killed_uploader_are_replaced_and_the_car_drives
             room = ['record', 'upload'][n % 2]
             wait(lambda: car.children(room), 40)
             time.sleep(chance.uniform(0, .1))
-            for pid in car.children(room): os.kill(pid, signal.SIGKILL)
+            for pid in car.children(room):
+                os.kill(pid, signal.SIGKILL)
         before = car.number('recorded_records')
         wait(lambda: car.number('recorded_records') > before + 40, 40)
         wait(lambda: any(map(uploaded, find_tubs(car.tubs))), 60)
@@ -121,7 +137,8 @@ def test_a_killed_recorder_and_a_killed_uploader_are_replaced_and_the_car_drives
         assert car.process.wait(20) == 0
     sound(car.tubs)
     for p in remote.rglob('*'):
-        if p.is_file() and not p.name.startswith('.'): assert hashlib.md5(p.read_bytes()).hexdigest() == (p.parent.name + p.name).removesuffix('.dir')
+        if p.is_file() and not p.name.startswith('.'):
+            assert hashlib.md5(p.read_bytes()).hexdigest() == (p.parent.name + p.name).removesuffix('.dir')
 
 
 def dvc(folder, *words):
@@ -129,17 +146,23 @@ def dvc(folder, *words):
     assert done.returncode == 0, done.stderr
 
 
-def same(a, b): return {p.relative_to(a): p.read_bytes() for p in a.rglob('*') if p.is_file()} == {p.relative_to(b): p.read_bytes() for p in b.rglob('*') if p.is_file()}
+def same(a, b):
+    return ({p.relative_to(a): p.read_bytes() for p in a.rglob('*') if p.is_file()}
+            == {p.relative_to(b): p.read_bytes() for p in b.rglob('*') if p.is_file()})
 
 
 def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_again(tmp_path):
-    tub, remote, chance, kills = toy_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0
+    tub, remote, chance, kills = (
+        toy_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)
     remote.mkdir()
     while not uploaded(tub):
-        process = subprocess.Popen([sys.executable, '-c', 'from edgecar.cli import app; app()', 'tub', 'upload', str(tmp_path/'car'), '--to', str(remote)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, '-c', 'from edgecar.cli import app; app()', 'tub', 'upload', str(tmp_path/'car'),
+             '--to', str(remote)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if kills < 5:
             before = sum(1 for _ in remote.rglob('*'))
-            wait(lambda: process.poll() is not None or sum(1 for _ in remote.rglob('*')) > before + 15*chance.random())
+            wait(lambda: process.poll() is not None
+                 or sum(1 for _ in remote.rglob('*')) > before + 15*chance.random())
             kills += process.poll() is None
             process.kill()
         process.wait()
@@ -154,7 +177,10 @@ def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_agai
 
 
 def test_every_event_is_a_line_of_json(tmp_path):
-    done = subprocess.run([sys.executable, '-c', 'from edgecar.cli import app; app()', 'drive', '--profile', 'mock', '--mode', 'user', '--arm', '--page-port', '0', '--tubs', tmp_path/'tubs', '--log', 'json', '--turns', '40'],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run(
+        [sys.executable, '-c', 'from edgecar.cli import app; app()', 'drive', '--profile', 'mock',
+         '--mode', 'user', '--arm', '--page-port', '0', '--tubs', tmp_path/'tubs', '--log', 'json',
+         '--turns', '40'], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     events = [json.loads(line) for line in done.stderr.splitlines()]
-    assert done.returncode == 0 and any(e.get('cause') == 'link' and e['level'] == 'warning' for e in events) and all({'time', 'level', 'room', 'event'} <= e.keys() for e in events)
+    assert (done.returncode == 0 and any(e.get('cause') == 'link' and e['level'] == 'warning' for e in events)
+            and all({'time', 'level', 'room', 'event'} <= e.keys() for e in events))

@@ -1,4 +1,5 @@
-"DonkeyCar's models: those that are trained here drive in an unmodified DonkeyCar, and those that it made drive here; both ways with the transformations that they were trained through."
+"""DonkeyCar's models: those that are trained here drive in an unmodified DonkeyCar,
+and those that it made drive here; both ways with the transformations that they were trained through."""
 import os
 import re
 import subprocess
@@ -22,18 +23,23 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures('tf')
 H = W = 96   # about the smallest frame that DonkeyCar's nets take
 KINDS = 'linear', 'categorical', 'inferred', 'memory'
-STEPS = 'CROP(top=30), TRAPEZE(left=10, right=86, bottom_right=96, top=20, bottom=96), RGB2GRAY, GRAY2RGB, BLUR'
-THEIRS = dict(TRANSFORMATIONS=['CROP', 'TRAPEZE', 'RGB2GRAY', 'GRAY2RGB', 'BLUR'], ROI_CROP_TOP=30, ROI_TRAPEZE_UL=10, ROI_TRAPEZE_UR=86, ROI_TRAPEZE_LR=96, ROI_TRAPEZE_MIN_Y=20, ROI_TRAPEZE_MAX_Y=96)
+STEPS = ('CROP(top=30), TRAPEZE(left=10, right=86, bottom_right=96, top=20, bottom=96), '
+         'RGB2GRAY, GRAY2RGB, BLUR')
+THEIRS = dict(TRANSFORMATIONS=['CROP', 'TRAPEZE', 'RGB2GRAY', 'GRAY2RGB', 'BLUR'], ROI_CROP_TOP=30,
+              ROI_TRAPEZE_UL=10, ROI_TRAPEZE_UR=86, ROI_TRAPEZE_LR=96, ROI_TRAPEZE_MIN_Y=20,
+              ROI_TRAPEZE_MAX_Y=96)
 
 
 def donkey(kind, h=H, w=W, **more):
     "DonkeyCar's own pilot of a type, as its manage.py makes it."
     import donkeycar.templates.cfg_complete as defaults
     from donkeycar.utils import get_model_by_type
-    return get_model_by_type(kind, SimpleNamespace(**{k: x for k, x in vars(defaults).items() if k.isupper()} | dict(IMAGE_H=h, IMAGE_W=w, NUM_LOCATIONS=5) | more))
+    return get_model_by_type(kind, SimpleNamespace(**{k: x for k, x in vars(defaults).items() if k.isupper()}
+                                                   | dict(IMAGE_H=h, IMAGE_W=w, NUM_LOCATIONS=5) | more))
 
 
-def clipped(commands): return np.clip(np.array([[float(x) for x in c[:2]] for c in commands]), -1, 1)
+def clipped(commands):
+    return np.clip(np.array([[float(x) for x in c[:2]] for c in commands]), -1, 1)
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +51,8 @@ def rec(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(rec, tmp_path_factory):
-    "kind, transform -> a folder with pilot.h5 and the exported files, its net and its kind; each trained once."
+    """kind, transform -> a folder with pilot.h5 and the exported files, its net and its kind;
+    each trained once."""
     from edgecar.pilot.export import export
     from edgecar.pilot.train import Training, save, train
     made = {}
@@ -53,7 +60,9 @@ def trained(rec, tmp_path_factory):
     def get(kind, transform='none'):
         if (kind, transform) not in made:
             folder = tmp_path_factory.mktemp(kind)
-            net, k, _ = train(rec, tail(rec.session), Training(kind=kind, epochs=2, average=.5, lr=1e-3, transform=transform), bar=False)
+            net, k, _ = train(
+                rec, tail(rec.session),
+                Training(kind=kind, epochs=2, average=.5, lr=1e-3, transform=transform), bar=False)
             save(folder/'pilot.h5', k.whole(net))
             export(net, k, rec.frames[::20], folder)
             made[kind, transform] = folder, net, k
@@ -71,7 +80,8 @@ def existing(tmp_path_factory):
         if kind not in made:
             pilot = donkey(kind, *((120, 160) if kind == '3d' else (H, W)))
             net = pilot.interpreter.model
-            net.set_weights([w + np.random.default_rng(0).normal(0, .01, w.shape) for w in net.get_weights()])   # biases too
+            # biases too
+            net.set_weights([w + np.random.default_rng(0).normal(0, .01, w.shape) for w in net.get_weights()])
             net.save(folder/f'{kind}.h5')
             keras_to_tflite(net, folder/f'{kind}.tflite')
             made[kind] = folder/f'{kind}.h5', folder/f'{kind}.tflite', pilot
@@ -85,36 +95,46 @@ def test_what_is_trained_here_drives_in_donkeycar(kind, trained, rec):
     h5, lite, fresh = donkey(kind), donkey(f'tflite_{kind}'), donkey(kind)
     h5.load(str(folder/'pilot.h5'))
     lite.load(str(folder/'donkey.tflite'))
-    for theirs in h5, lite: assert [sorted(x) for x in (theirs.interpreter.input_keys, theirs.interpreter.output_keys)] == [sorted(x) for x in (fresh.interpreter.input_keys, fresh.interpreter.output_keys)]
+    for theirs in h5, lite:
+        assert ([sorted(x) for x in (theirs.interpreter.input_keys, theirs.interpreter.output_keys)]
+                == [sorted(x) for x in (fresh.interpreter.input_keys, fresh.interpreter.output_keys)])
     assert h5.interpreter.shapes == fresh.interpreter.shapes
     frames = rec.frames[:12]
     ours = Pilot(folder/'donkey.tflite').drive(frames)
     assert ours.std() > 0 and (kind == 'categorical' or ours[:, 0].std() > 1e-4)
-    for theirs in h5, lite: np.testing.assert_allclose(clipped(theirs.run(f) for f in frames), ours, atol=1e-4)   # memory and all
+    for theirs in h5, lite:
+        np.testing.assert_allclose(clipped(theirs.run(f) for f in frames), ours, atol=1e-4)   # memory and all
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_every_format_drives_like_the_net(kind, trained, rec):
     from edgecar.pilot.export import parity
     folder, net, k = trained(kind)
-    files = {name: folder/f'{name}.tflite' for name in ('float32', 'int8', 'donkey') if (folder/f'{name}.tflite').exists()}
+    files = {name: folder/f'{name}.tflite' for name in ('float32', 'int8', 'donkey')
+             if (folder/f'{name}.tflite').exists()}
     assert ('int8' in files) is (kind != 'memory')
     report = parity(net, k, files, rec.frames[:40])
-    for name, r in report.items(): assert r['steering_mean'] < .15 if name == 'int8' else r['steering_max'] < 1e-4, (name, r)   # a vote may flip to another bin
+    for name, r in report.items():
+        # a vote may flip to another bin
+        assert r['steering_mean'] < .15 if name == 'int8' else r['steering_max'] < 1e-4, (name, r)
     files['donkey'] = ROOT/'no.tflite'
-    with pytest.raises(EdgecarError): parity(net, k, files, rec.frames[:2])
+    with pytest.raises(EdgecarError):
+        parity(net, k, files, rec.frames[:2])
 
 
 IMU = np.float32([.1, -.2, .9, .05, -.3, .2])
 BESIDE = dict(imu=(IMU,), behavior=(np.float32([0, 1]),))
 
 
-@pytest.mark.parametrize('kind, form', [(kind, form) for kind in (*KINDS, 'imu', 'behavior', 'localizer', 'rnn') for form in ('h5', 'tflite') if (kind, form) != ('rnn', 'tflite')])
+@pytest.mark.parametrize('kind, form',
+                         [(kind, form) for kind in (*KINDS, 'imu', 'behavior', 'localizer', 'rnn')
+                          for form in ('h5', 'tflite') if (kind, form) != ('rnn', 'tflite')])
 def test_what_donkeycar_made_drives_here(kind, form, existing, rec, tmp_path):
     from edgecar.pilot.export import convert
     h5, lite, theirs = existing(kind)
     more = dict(behavior=1) if kind == 'behavior' else {}
-    pilot = Pilot(lite, **more) if form == 'tflite' else Pilot(convert(h5, tmp_path/'made.tflite').path, **more)
+    pilot = (Pilot(lite, **more) if form == 'tflite'
+             else Pilot(convert(h5, tmp_path/'made.tflite').path, **more))
     fresh = donkey(kind)   # with nothing remembered
     fresh.load(str(h5))
     given = dict(imu=IMU) if kind == 'imu' else {}
@@ -128,16 +148,22 @@ def test_what_donkeycar_made_drives_here(kind, form, existing, rec, tmp_path):
 
 
 def test_an_owner_converts_what_the_car_has(existing, tmp_path):
-    done = subprocess.run([Path(sys.executable).with_name('edgecar'), 'convert', existing('imu')[0], to := tmp_path/'imu.tflite'], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, f'{to}: frames of {W} x {H}, and imu with each\n') and Pilot(to).needs == ('imu',), done.stderr
+    done = subprocess.run([Path(sys.executable).with_name('edgecar'), 'convert', existing('imu')[0],
+                           to := tmp_path/'imu.tflite'], capture_output=True, text=True)
+    assert ((done.returncode, done.stdout) == (0, f'{to}: frames of {W} x {H}, and imu with each\n')
+            and Pilot(to).needs == ('imu',)), done.stderr
 
 
-@pytest.mark.parametrize('kind, form, ops', [('rnn', 'tflite', 'FlexTensorListReserve'), ('3d', 'tflite', 'FlexMaxPool3D'), ('3d', 'h5', 'MaxPooling3D')])
+@pytest.mark.parametrize('kind, form, ops', [('rnn', 'tflite', 'FlexTensorListReserve'),
+                                             ('3d', 'tflite', 'FlexMaxPool3D'), ('3d', 'h5', 'MaxPooling3D')])
 def test_what_cannot_run_here_says_so(kind, form, ops, existing, tmp_path):
     from edgecar.pilot.export import convert
     h5, lite, _ = existing(kind)
-    with pytest.raises(EdgecarError) as e: Pilot(lite) if form == 'tflite' else convert(h5, tmp_path/'made.tflite')
-    assert str(e.value).startswith(f'{lite if form == "tflite" else h5}: needs operations of TensorFlow that LiteRT has not') and ops in str(e.value) and '-> drive it with DonkeyCar' in str(e.value)
+    with pytest.raises(EdgecarError) as e:
+        Pilot(lite) if form == 'tflite' else convert(h5, tmp_path/'made.tflite')
+    assert (str(e.value).startswith(f'{lite if form == "tflite" else h5}: '
+                                    'needs operations of TensorFlow that LiteRT has not')
+            and ops in str(e.value) and '-> drive it with DonkeyCar' in str(e.value))
     assert not (tmp_path/'made.tflite').exists()
 
 
@@ -145,10 +171,12 @@ def test_what_a_model_wants_beside_the_frame(existing, rec):
     imu, frame = Pilot(existing('imu')[1]), rec.frames[0]
     assert imu.needs == ('imu',) and imu(frame, IMU) != imu(frame, -IMU)
     for wrong in None, IMU[:3]:
-        with pytest.raises(EdgecarError, match='wants 6 numbers of an IMU'): imu(frame, wrong)
+        with pytest.raises(EdgecarError, match='wants 6 numbers of an IMU'):
+            imu(frame, wrong)
     one, other = (Pilot(existing('behavior')[1], behavior=n).infer(frame)[0] for n in (0, 1))
     assert np.abs(one - other).max() > 1e-6
-    with pytest.raises(EdgecarError, match='has behaviors 0..1, not 2'): Pilot(existing('behavior')[1], behavior=2)(frame)
+    with pytest.raises(EdgecarError, match='has behaviors 0..1, not 2'):
+        Pilot(existing('behavior')[1], behavior=2)(frame)
 
 
 @pytest.mark.parametrize('kind', ['memory', 'rnn'])
@@ -156,7 +184,8 @@ def test_what_is_remembered_ends_with_the_episode(kind, existing, rec, tmp_path)
     from edgecar.pilot.export import convert
     pilot = Pilot(convert(existing(kind)[0], tmp_path/'made.tflite').path)
     first, second = pilot(rec.frames[0]), pilot(rec.frames[0] if kind == 'memory' else rec.frames[60])
-    assert first != second and pilot.peek(rec.frames[0]) == pilot.peek(rec.frames[0]), 'peeking is not driving'
+    assert first != second and pilot.peek(rec.frames[0]) == pilot.peek(rec.frames[0]), (
+        'peeking is not driving')
     pilot.reset()
     assert pilot(rec.frames[0]) == first
 
@@ -167,7 +196,8 @@ def test_a_memory_drives_the_twin_the_same_on_any_number_of_processes(tmp_path):
     k = kind('memory')
     (path := tmp_path/'memory.tflite').write_bytes(tflite(k.whole(k.net())))
     drives = [Drive('oval', seed=i, steps=90) for i in range(3)]   # with what it knows it is carried back
-    assert drive_all(drives, path, workers=1, bar=False) == drive_all(drives, path, workers=2, bar=False) == [rollout(d, Pilot(path)) for d in drives]
+    assert (drive_all(drives, path, workers=1, bar=False) == drive_all(drives, path, workers=2, bar=False)
+            == [rollout(d, Pilot(path)) for d in drives])
 
 
 @pytest.mark.parametrize('kind', ['edge', 'linear', 'memory'])
@@ -178,7 +208,8 @@ def test_the_transformation_travels_with_the_model(kind, trained, rec, tmp_path)
     from edgecar.pilot.train import open_model
     folder, net, k = trained(kind, STEPS)
     again, was = of(open_model(folder/'pilot.h5'))
-    assert was.eye.text == k.eye.text == Transform(STEPS, (H, W)).text and all((a == b).all() for a, b in zip(again.get_weights(), net.get_weights())) or kind == 'edge'
+    assert (was.eye.text == k.eye.text == Transform(STEPS, (H, W)).text
+            and all((a == b).all() for a, b in zip(again.get_weights(), net.get_weights())) or kind == 'edge')
     candidate = tflite(k.whole(net))   # what drives in the twin during the training
     assert note_of(candidate) == k.eye.about()
     for path in sorted(folder.glob('*.tflite')):
@@ -187,28 +218,38 @@ def test_the_transformation_travels_with_the_model(kind, trained, rec, tmp_path)
         (bare := tmp_path/path.name).write_bytes(plain)
         frames = Transform(STEPS, (H, W)).many(rec.frames[:10])
         np.testing.assert_array_equal(Pilot(path).drive(rec.frames[:10]), Pilot(bare).drive(frames))
-        assert np.abs(Pilot(path).drive(rec.frames[:10]) - Pilot(bare).drive(rec.frames[:10])).max() > 1e-3, 'the steps matter'
-    assert parity(net, k, dict(donkey=folder/'donkey.tflite'), rec.frames[:10])['donkey']['steering_max'] < 1e-4
+        assert np.abs(Pilot(path).drive(rec.frames[:10])
+                      - Pilot(bare).drive(rec.frames[:10])).max() > 1e-3, 'the steps matter'
+    assert parity(net, k, dict(donkey=folder/'donkey.tflite'),
+                  rec.frames[:10])['donkey']['steering_max'] < 1e-4
 
 
 def test_donkeycar_with_the_same_list_drives_alike(trained, rec):
     import donkeycar.templates.cfg_complete as defaults
     from donkeycar.parts.image_transformations import ImageTransformations
     folder, *_ = trained('linear', STEPS)
-    part = ImageTransformations(SimpleNamespace(**{k: x for k, x in vars(defaults).items() if k.isupper()} | THEIRS), 'TRANSFORMATIONS')
+    part = ImageTransformations(
+        SimpleNamespace(**{k: x for k, x in vars(defaults).items() if k.isupper()} | THEIRS),
+        'TRANSFORMATIONS')
     theirs = donkey('tflite_linear')
     theirs.load(str(folder/'donkey.tflite'))
-    np.testing.assert_allclose(clipped(theirs.run(part.run(f)) for f in rec.frames[:10]), Pilot(folder/'donkey.tflite').drive(rec.frames[:10]), atol=1e-4)
+    np.testing.assert_allclose(clipped(theirs.run(part.run(f)) for f in rec.frames[:10]),
+                               Pilot(folder/'donkey.tflite').drive(rec.frames[:10]), atol=1e-4)
 
 
 def test_another_size_of_the_camera_is_refused(trained, rec, tmp_path):
     folder, net, k = trained('linear', STEPS)
-    with pytest.raises(EdgecarError, match='the pilot wants'): Pilot(folder/'donkey.tflite')(np.zeros((120, 160, 3), np.uint8))
+    with pytest.raises(EdgecarError, match='the pilot wants'):
+        Pilot(folder/'donkey.tflite')(np.zeros((120, 160, 3), np.uint8))
     data = (folder/'donkey.tflite').read_bytes()
-    (odd := tmp_path/'odd.tflite').write_bytes(with_note(data[:len(data) - len(with_note(b'', k.eye.about()))], '{"transform": "RESIZE(width=80, height=60)", "camera": [96, 96]}'))
-    with pytest.raises(EdgecarError, match='wants frames of 96x96, and RESIZE'): Pilot(odd)
+    (odd := tmp_path/'odd.tflite').write_bytes(
+        with_note(data[:len(data) - len(with_note(b'', k.eye.about()))],
+                  '{"transform": "RESIZE(width=80, height=60)", "camera": [96, 96]}'))
+    with pytest.raises(EdgecarError, match='wants frames of 96x96, and RESIZE'):
+        Pilot(odd)
     (torn := tmp_path/'torn.tflite').write_bytes(data.replace(b'CROP', b'CRAP', 1))
-    with pytest.raises(EdgecarError, match='note that cannot be read'): Pilot(torn)
+    with pytest.raises(EdgecarError, match='note that cannot be read'):
+        Pilot(torn)
 
 
 @pytest.mark.parametrize('kind', ['linear', 'memory'])
@@ -217,26 +258,36 @@ def test_transfer_begins_with_the_weights_of_a_donkeycar_file(kind, existing, re
     h5, _, theirs = existing(kind)
     cfg = Training(kind=kind, epochs=1, lr=1e-7, weight_decay=0., average=.5, transfer=str(h5))
     net = train(rec, tail(rec.session), cfg, bar=False)[0]
-    assert max(np.abs(a - b).max() for a, b in zip(net.get_weights(), theirs.interpreter.model.get_weights())) < 1e-4
-    with pytest.raises(EdgecarError, match=re.escape(f'{h5}: is {kind}, not categorical')): train(rec, tail(rec.session), replace(cfg, kind='categorical'), bar=False)
+    assert max(np.abs(a - b).max()
+               for a, b in zip(net.get_weights(), theirs.interpreter.model.get_weights())) < 1e-4
+    with pytest.raises(EdgecarError, match=re.escape(f'{h5}: is {kind}, not categorical')):
+        train(rec, tail(rec.session), replace(cfg, kind='categorical'), bar=False)
     wide = replace(rec, frames=np.zeros((len(rec), 120, 160, 3), np.uint8))
-    with pytest.raises(EdgecarError, match='was trained on frames of 96x96 .* here it is 120x160'): train(wide, tail(rec.session), cfg, bar=False)
+    with pytest.raises(EdgecarError, match='was trained on frames of 96x96 .* here it is 120x160'):
+        train(wide, tail(rec.session), cfg, bar=False)
 
 
 def test_transfer_of_what_is_no_pilot(rec, existing, tmp_path):
     from edgecar.pilot.train import Training, train
     (junk := tmp_path/'junk.h5').write_bytes(b'no model')
-    for path, why in [(junk, 'is not a Keras model'), (tmp_path/'none.h5', 'cannot be learned on from'), (existing('imu')[0], "there is no pilot kind 'imu'")]:
-        with pytest.raises(EdgecarError, match=why) as e: train(rec, tail(rec.session), Training(kind='linear', epochs=1, transfer=str(path)), bar=False)
+    for path, why in [(junk, 'is not a Keras model'), (tmp_path/'none.h5', 'cannot be learned on from'),
+                      (existing('imu')[0], "there is no pilot kind 'imu'")]:
+        with pytest.raises(EdgecarError, match=why) as e:
+            train(rec, tail(rec.session), Training(kind='linear', epochs=1, transfer=str(path)), bar=False)
         assert str(path) in str(e.value)
 
 
 def flow(stage, folder, ok=True, **params):
     "Run a stage's command of dvc.yaml in another folder, as DVC would: through a shell."
     section = yaml.safe_load((ROOT/'params.yaml').read_text())[stage] | params
-    cmd = re.sub(r'\$\{\w+\.(\w+)\}', lambda m: str(section[m[1]]), yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages'][stage]['cmd']).replace(' nbs/flows/', f' {ROOT}/nbs/flows/')
-    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}', 'PYTHONPATH': str(ROOT), 'EDGECAR_CACHE': str(folder/'.cache')}
-    done = subprocess.run(['sh', '-c', cmd], cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    cmd = re.sub(
+        r'\$\{\w+\.(\w+)\}', lambda m: str(section[m[1]]),
+        yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages'][stage]['cmd'],
+    ).replace(' nbs/flows/', f' {ROOT}/nbs/flows/')
+    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+           'PYTHONPATH': str(ROOT), 'EDGECAR_CACHE': str(folder/'.cache')}
+    done = subprocess.run(['sh', '-c', cmd], cwd=folder, env=env, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     assert (done.returncode == 0) is ok, done.stdout[-3000:]
     return done.stdout
 
@@ -245,12 +296,16 @@ def flow(stage, folder, ok=True, **params):
 def test_the_flow_keeps_the_records_that_are_asked_for(tmp_path):
     toy_tub(tmp_path/'data/tub', n=300, seed=1)
     kept = {}
-    for keep in 'all', "mode == 'user' and abs(throttle) > .05 and steering < .9 and index >= 100", "mode == 'pilot'":
+    for keep in ('all', "mode == 'user' and abs(throttle) > .05 and steering < .9 and index >= 100",
+                 "mode == 'pilot'"):
         said = flow('prepare', tmp_path, ok='pilot' not in keep, keep=keep)
-        if 'pilot' in keep: assert 'that keeps none of 300 records' in said
-        else: kept[keep] = read_json(tmp_path/'metrics/prepare.json')
+        if 'pilot' in keep:
+            assert 'that keeps none of 300 records' in said
+        else:
+            kept[keep] = read_json(tmp_path/'metrics/prepare.json')
     some, every = kept[keep := [*kept][1]], kept['all']
-    assert every['dropped'] == 0 and 100 <= some['dropped'] < 200 and some['train'] < every['train'] and some['frames'] == every['frames'] == 300
+    assert (every['dropped'] == 0 and 100 <= some['dropped'] < 200 and some['train'] < every['train']
+            and some['frames'] == every['frames'] == 300)
     assert 'no record has a field speed' in flow('prepare', tmp_path, ok=False, keep='speed > 1')
 
 
@@ -261,8 +316,11 @@ def test_the_flows_carry_a_transformation_through(kind, tmp_path):
     "prepare, train, export: what ships has the list of params.yaml in it."
     toy_tub(tmp_path/'data/tub', n=200, seed=1)
     flow('prepare', tmp_path)
-    flow('train', tmp_path, kind=kind, epochs=1, rounds=0, transform='CROP(top=30), RESIZE(width=128, height=96)', blur=.01)
+    flow('train', tmp_path, kind=kind, epochs=1, rounds=0,
+         transform='CROP(top=30), RESIZE(width=128, height=96)', blur=.01)
     flow('export', tmp_path, calibrate=10)
     pilot = Pilot(tmp_path/'build/export/pilot.tflite')
-    assert (pilot.size, pilot.eye.size, pilot.eye.text) == ((120, 160), (96, 128), 'CROP(left=0, top=30, right=0, bottom=0), RESIZE(width=128, height=96)')
+    assert ((pilot.size, pilot.eye.size, pilot.eye.text)
+            == ((120, 160), (96, 128),
+                'CROP(left=0, top=30, right=0, bottom=0), RESIZE(width=128, height=96)'))
     assert set(pilot.beside) == ({'past'} if kind == 'memory' else set())

@@ -1,4 +1,5 @@
-"The finished images, with real tools: pulled from a registry and started, a Raspberry Pi's instructions, the same bytes twice, and what is refused."
+"""The finished images, with real tools: pulled from a registry and started, a Raspberry Pi's instructions,
+the same bytes twice, and what is refused."""
 import contextlib
 import http.client
 import json
@@ -24,16 +25,20 @@ from edgecar.release.bundle import TARGETS
 
 ROOT = root(Path(__file__).parent)
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
-TOOLS = dict(buildah='buildah', skopeo='skopeo', podman='podman', runc='runc', **{'docker-registry': 'docker-registry', 'qemu-aarch64-static': 'qemu-user-static', 'apt-get': 'apt', 'dpkg-deb': 'dpkg', 'unshare': 'util-linux'})
+TOOLS = dict(buildah='buildah', skopeo='skopeo', podman='podman', runc='runc',
+             **{'docker-registry': 'docker-registry', 'qemu-aarch64-static': 'qemu-user-static',
+                'apt-get': 'apt', 'dpkg-deb': 'dpkg', 'unshare': 'util-linux'})
 BOUND = 1e-4   # of a command: sums of float32 in another order
 
 
 @pytest.fixture(scope='session', autouse=True)
 def tools():
     lacking = [package for command, package in TOOLS.items() if not shutil.which(command)]
-    if lacking: pytest.fail(f'{" and ".join(lacking)} needed -> apt-get install {" ".join(lacking)}')
+    if lacking:
+        pytest.fail(f'{" and ".join(lacking)} needed -> apt-get install {" ".join(lacking)}')
     for target in TARGETS:
-        if not (ROOT/'build/bundle'/target).is_dir(): pytest.fail('there is nothing to make images of -> make repro')
+        if not (ROOT/'build/bundle'/target).is_dir():
+            pytest.fail('there is nothing to make images of -> make repro')
 
 
 @pytest.fixture(scope='session')
@@ -47,11 +52,13 @@ def files(layout):
     said = image.blob(layout, image.size(layout)[0])
     found = {}
     for n, layer in enumerate(said['layers']):
-        with tarfile.open(layout/'blobs/sha256'/layer['digest'][7:]) as tar: found |= {m.name.removeprefix('./'): (m, n) for m in tar}
+        with tarfile.open(layout/'blobs/sha256'/layer['digest'][7:]) as tar:
+            found |= {m.name.removeprefix('./'): (m, n) for m in tar}
     return found
 
 
-def config(layout): return image.blob(layout, image.blob(layout, image.size(layout)[0])['config']['digest'])
+def config(layout):
+    return image.blob(layout, image.blob(layout, image.size(layout)[0])['config']['digest'])
 
 
 def free_port():
@@ -65,8 +72,10 @@ def get(port, path):
     try:
         line.request('GET', path)
         return line.getresponse().status
-    except OSError: return None
-    finally: line.close()
+    except OSError:
+        return None
+    finally:
+        line.close()
 
 
 def wait(seconds, what, good):
@@ -79,9 +88,11 @@ def wait(seconds, what, good):
 
 @contextlib.contextmanager
 def ended(process):
-    try: yield process
+    try:
+        yield process
     finally:
-        if process.poll() is None: process.kill()
+        if process.poll() is None:
+            process.kill()
         process.wait()
 
 
@@ -89,13 +100,18 @@ def ended(process):
 def registry(tmp_path_factory):
     "A registry on this machine: HOST:PORT."
     folder, port = tmp_path_factory.mktemp('registry'), free_port()
-    (folder/'config.yml').write_text(f'version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: "127.0.0.1:{port}"}}\n')
-    with ended(subprocess.Popen(['docker-registry', 'serve', folder/'config.yml'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) as process:
+    (folder/'config.yml').write_text(
+        f'version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n'
+        f'http: {{addr: "127.0.0.1:{port}"}}\n')
+    with ended(subprocess.Popen(['docker-registry', 'serve', folder/'config.yml'], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)) as process:
         wait(30, 'no registry', lambda: process.poll() is None and get(port, '/v2/') == 200)
         yield f'127.0.0.1:{port}'
 
 
-def push(layout, tag, to): subprocess.run(['skopeo', 'copy', '--quiet', '--preserve-digests', '--dest-tls-verify=false', f'oci:{layout}:{tag}', f'docker://{to}'], check=True)
+def push(layout, tag, to):
+    subprocess.run(['skopeo', 'copy', '--quiet', '--preserve-digests', '--dest-tls-verify=false',
+                    f'oci:{layout}:{tag}', f'docker://{to}'], check=True)
 
 
 # --- what is in them
@@ -103,29 +119,39 @@ def push(layout, tag, to): subprocess.run(['skopeo', 'copy', '--quiet', '--prese
 def test_both_carry_the_pilot_that_passed_the_gate(images):
     passed = read_json(ROOT/'build/gate/passed.json')['pilot']
     said = {target: image.carried(layout, target) for target, layout in images.items()}
-    assert {s['pilot']['sha256'] for s in said.values()} == {passed} == {config(x)['config']['Labels']['dev.edgecar.pilot.sha256'] for x in images.values()}
+    assert ({s['pilot']['sha256'] for s in said.values()} == {passed}
+            == {config(x)['config']['Labels']['dev.edgecar.pilot.sha256'] for x in images.values()})
     assert said['twin']['pilot'] == said['car']['pilot'] and said['car']['gate']['passed'] is True
 
 
 @pytest.mark.parametrize('target', TARGETS)
 def test_layers_and_configuration(images, target):
     found, said = files(images[target]), config(images[target])
-    assert (said['architecture'], said['os']) == (TARGETS[target], 'linux') and len(said['rootfs']['diff_ids']) == 4
-    assert {n: sorted({p.split('/')[2] for p, (m, k) in found.items() if k == n and p.startswith('opt/edgecar/')}) for n in range(4)} == {0: [], 1: ['runtime'], 2: ['app'], 3: ['pilot']}
+    assert ((said['architecture'], said['os']) == (TARGETS[target], 'linux')
+            and len(said['rootfs']['diff_ids']) == 4)
+    assert ({n: sorted({p.split('/')[2] for p, (m, k) in found.items()
+                        if k == n and p.startswith('opt/edgecar/')}) for n in range(4)}
+            == {0: [], 1: ['runtime'], 2: ['app'], 3: ['pilot']})
     c = said['config']
     assert (c['User'], c['StopSignal'], c['Entrypoint']) == ('1001:0', 'SIGTERM', ['edgecar'])
     assert all(m.mtime == 0 and m.uid == m.gid == 0 for p, (m, n) in found.items()), 'one time, one owner'
-    assert not [p for p, (m, n) in found.items() if n and m.mode & 0o044 != 0o044 and not m.issym()], 'any user may read it'
-    assert not re.search(r'version|revision|created', ' '.join(c['Labels'])), 'a label would tell one build from another'
+    assert not [p for p, (m, n) in found.items() if n and m.mode & 0o044 != 0o044 and not m.issym()], (
+        'any user may read it')
+    assert not re.search(r'version|revision|created', ' '.join(c['Labels'])), (
+        'a label would tell one build from another')
 
 
 @pytest.mark.parametrize('target', TARGETS)
 def test_what_is_not_in_them(images, target):
     found = files(images[target])
     last = lambda word: [p for p in found if re.search(word, p)]
-    for word in (r'/(tensorflow|keras|pip|pytest|jupyter\w*|nbdev|pandas)/', r'/tests?/', r'\.(whl|pyx|h|a)$', r'var/(cache|lib)/apt/.', r'\.cache'): assert not last(word), last(word)[:5]
-    assert not [p for p in last(r'(^|/)(sh|bash|gcc|cc|apt-get|dpkg)$') if not found[p][0].isdir()], 'a folder of that name is only data'
-    assert last(r'^usr/share/doc/libc6/copyright$') and last(r'numpy-[\d.]+\.dist-info/LICENSE') and last(r'^opt/edgecar/pilot/LICENSES$')
+    for word in (r'/(tensorflow|keras|pip|pytest|jupyter\w*|nbdev|pandas)/', r'/tests?/', r'\.(whl|pyx|h|a)$',
+                 r'var/(cache|lib)/apt/.', r'\.cache'):
+        assert not last(word), last(word)[:5]
+    assert not [p for p in last(r'(^|/)(sh|bash|gcc|cc|apt-get|dpkg)$') if not found[p][0].isdir()], (
+        'a folder of that name is only data')
+    assert (last(r'^usr/share/doc/libc6/copyright$') and last(r'numpy-[\d.]+\.dist-info/LICENSE')
+            and last(r'^opt/edgecar/pilot/LICENSES$'))
     assert bool(last(r'/llvmlite/')) == (target == 'twin')
 
 
@@ -134,13 +160,18 @@ def test_what_is_not_in_them(images, target):
 def test_another_folder_and_another_cache_give_the_same_digests(images, tmp_path):
     "As on another machine: another clone, nothing kept from before."
     clone = tmp_path/'somewhere'/'else'
-    listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')
-    for name in [*filter(None, listed), 'build/export/pilot.tflite', 'build/gate/passed.json', *(f'build/bundle/{t}/{f.name}' for t in TARGETS for f in (ROOT/'build/bundle'/t).iterdir())]:
-        if not (ROOT/name).is_file(): continue
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')
+    for name in [*filter(None, listed), 'build/export/pilot.tflite', 'build/gate/passed.json',
+                 *(f'build/bundle/{t}/{f.name}' for t in TARGETS for f in (ROOT/'build/bundle'/t).iterdir())]:
+        if not (ROOT/name).is_file():
+            continue
         (clone/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT/name, clone/name)
     for target, layout in images.items():
-        done = subprocess.run([sys.executable, '-c', 'import sys; from edgecar.release.image import build; build(sys.argv[1])', target], cwd=clone, capture_output=True, text=True,
+        done = subprocess.run(
+            [sys.executable, '-c', 'import sys; from edgecar.release.image import build; build(sys.argv[1])',
+             target], cwd=clone, capture_output=True, text=True,
             env={**os.environ, 'XDG_CACHE_HOME': str(tmp_path/'cache'), 'PYTHONPATH': str(clone)})
         assert done.returncode == 0, done.stderr[-2000:]
         assert image.size(clone/'build/images'/target)[0] == image.size(layout)[0]
@@ -172,9 +203,12 @@ asyncio.run(main())
 
 @pytest.fixture
 def podman():
-    "A function that runs podman with images and containers of its own, which are gone afterwards; in a folder of few letters, as podman wants it."
+    """A function that runs podman with images and containers of its own, which are gone afterwards;
+    in a folder of few letters, as podman wants it."""
     with tempfile.TemporaryDirectory(prefix='pod', ignore_cleanup_errors=True) as d:
-        run = lambda *words, **kw: subprocess.run(['podman', '--root', f'{d}/root', '--runroot', f'{d}/run', '--runtime=runc', *words], capture_output=True, text=True, **kw)
+        run = lambda *words, **kw: subprocess.run(
+            ['podman', '--root', f'{d}/root', '--runroot', f'{d}/run', '--runtime=runc', *words],
+            capture_output=True, text=True, **kw)
         yield run
         run('rm', '--all', '--force', '--time=0')
 
@@ -186,9 +220,13 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
     pulled = podman('pull', '--quiet', '--tls-verify=false', name)
     assert pulled.returncode == 0, pulled.stderr
     port = free_port()
-    open_to_all = podman('run', '--rm', '--network=host', '--ulimit=nofile=1024:1024', '--ulimit=nproc=4096:4096', '--read-only', name)
-    assert open_to_all.returncode != 0 and 'EDGECAR_TOKEN' in open_to_all.stderr, 'a page for every machine wants a token'
-    began = podman('run', '--detach', '--name=twin', '--network=host', '--ulimit=nofile=1024:1024', '--ulimit=nproc=4096:4096', '--read-only', '--user=12345:0', f'--env=EDGECAR_PAGE_PORT={port}', '--env=EDGECAR_TOKEN=of a test', name)
+    open_to_all = podman('run', '--rm', '--network=host', '--ulimit=nofile=1024:1024',
+                         '--ulimit=nproc=4096:4096', '--read-only', name)
+    assert open_to_all.returncode != 0 and 'EDGECAR_TOKEN' in open_to_all.stderr, (
+        'a page for every machine wants a token')
+    began = podman('run', '--detach', '--name=twin', '--network=host', '--ulimit=nofile=1024:1024',
+                   '--ulimit=nproc=4096:4096', '--read-only', '--user=12345:0',
+                   f'--env=EDGECAR_PAGE_PORT={port}', '--env=EDGECAR_TOKEN=of a test', name)
     assert began.returncode == 0, began.stderr
     running = lambda: podman('inspect', '--format={{.State.Running}}', 'twin').stdout.strip() == 'true'
     wait(120, 'no page', lambda: get(port, '/healthz') == 200 or not running())
@@ -196,33 +234,47 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
     assert (get(port, '/drive'), get(port, '/wsDrive')) == (200, 403), 'a page to log in with, and no more'
     health = json.loads(re.search(r'HEALTHCHECK .*CMD (\[.*\])', (ROOT/'Dockerfile.donkey').read_text())[1])
     assert podman('exec', 'twin', *health).returncode == 0
-    done = podman('exec', 'twin', '/usr/bin/python3.11', '-c', 'import os; from edgecar.sim.kernels import compiled, warm; warm(); print(os.getuid(), compiled()["compiled"])')
+    done = podman('exec', 'twin', '/usr/bin/python3.11', '-c',
+                  'import os; from edgecar.sim.kernels import compiled, warm; warm(); '
+                  'print(os.getuid(), compiled()["compiled"])')
     assert done.stdout == '12345 0\n', done.stderr
-    seen = json.loads(subprocess.run([sys.executable, '-c', WATCH, str(port), '2', 'of%20a%20test'], stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout)
+    seen = json.loads(subprocess.run([sys.executable, '-c', WATCH, str(port), '2', 'of%20a%20test'],
+                                     stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout)
     assert seen['laps'] >= 2 and seen['frames'] > 20
     assert podman('stop', '--time=20', 'twin').returncode == 0
-    assert podman('inspect', '--format={{.State.ExitCode}}', 'twin').stdout.strip() == '0', podman('logs', 'twin').stderr
+    assert podman('inspect', '--format={{.State.ExitCode}}', 'twin').stdout.strip() == '0', (
+        podman('logs', 'twin').stderr)
 
 
-CORE = 'processor\t: {}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n'
+CORE = ('processor\t: {}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n'
+        'CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\n'
+        'CPU revision\t: 3\n\n')
 
 
 @pytest.fixture(scope='session')
 def pi(images, tmp_path_factory):
-    "The car's root on a Raspberry Pi 4: its instructions by qemu, and what its kernel would say of its processor, which LiteRT reads. A function that starts Python there."
+    """The car's root on a Raspberry Pi 4: its instructions by qemu, and what its kernel would
+    say of its processor, which LiteRT reads. A function that starts Python there."""
     home = tmp_path_factory.mktemp('pi')
     said = image.blob(images['car'], image.size(images['car'])[0])
     for layer in said['layers']:
-        with tarfile.open(images['car']/'blobs/sha256'/layer['digest'][7:]) as tar: tar.extractall(home)
-    for name, text in {'proc/cpuinfo': ''.join(map(CORE.format, range(4))), 'sys/devices/system/cpu/possible': '0-3\n', 'sys/devices/system/cpu/present': '0-3\n'}.items():
+        with tarfile.open(images['car']/'blobs/sha256'/layer['digest'][7:]) as tar:
+            tar.extractall(home)
+    for name, text in {'proc/cpuinfo': ''.join(map(CORE.format, range(4))),
+                       'sys/devices/system/cpu/possible': '0-3\n',
+                       'sys/devices/system/cpu/present': '0-3\n'}.items():
         (home/name).parent.mkdir(parents=True, exist_ok=True)
         (home/name).write_text(text)
     python, real = home/'usr/bin/python3.11', home/'usr/bin/python3.11.arm64'
     python.rename(real)   # the loop starts the owner of the wheels as `sys.executable`
-    python.write_text(f'#!/bin/sh\nexec qemu-aarch64-static -cpu cortex-a72 -L {home} -0 {python} {real} "$@"\n')
+    python.write_text(
+        f'#!/bin/sh\nexec qemu-aarch64-static -cpu cortex-a72 -L {home} -0 {python} {real} "$@"\n')
     python.chmod(0o755)
-    env = dict(PATH=os.environ['PATH'], HOME=str(home/'tmp'), PYTHONDONTWRITEBYTECODE='1', PYTHONPATH=f'{home}/opt/edgecar/app:{home}/opt/edgecar/runtime')
-    return home, lambda *words, **kw: subprocess.Popen([python, *words], env=env, cwd=home/'tmp', stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+    env = dict(PATH=os.environ['PATH'], HOME=str(home/'tmp'), PYTHONDONTWRITEBYTECODE='1',
+               PYTHONPATH=f'{home}/opt/edgecar/app:{home}/opt/edgecar/runtime')
+    return home, lambda *words, **kw: subprocess.Popen(
+        [python, *words], env=env, cwd=home/'tmp', stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **kw)
 
 
 def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
@@ -231,8 +283,12 @@ def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
     home, python = pi
     frames = load([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
     np.save(tmp_path/'frames.npy', frames)
-    with ended(python('-c', 'import platform, sys, numpy as np; from edgecar.pilot.runtime import Pilot; p = Pilot(sys.argv[1]); np.save(sys.argv[3], p.drive(np.load(sys.argv[2]))); print(platform.machine(), p.digest)',
-            home/'opt/edgecar/pilot/pilot.tflite', tmp_path/'frames.npy', tmp_path/'drove.npy')) as process: out, err = process.communicate(timeout=600)
+    with ended(python('-c', 'import platform, sys, numpy as np; from edgecar.pilot.runtime import Pilot; '
+                            'p = Pilot(sys.argv[1]); np.save(sys.argv[3], p.drive(np.load(sys.argv[2]))); '
+                            'print(platform.machine(), p.digest)',
+                      home/'opt/edgecar/pilot/pilot.tflite', tmp_path/'frames.npy',
+                      tmp_path/'drove.npy')) as process:
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert out.split() == ['aarch64', sha256(ROOT/'build/export/pilot.tflite')]
     here, there = Pilot(ROOT/'build/export/pilot.tflite').drive(frames), np.load(tmp_path/'drove.npy')
@@ -242,10 +298,13 @@ def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
 def test_the_car_loops_and_stops_when_told(pi, tmp_path):
     home, python = pi
     port, log = free_port(), tmp_path/'wheels.log'
-    with ended(python(home/'opt/edgecar/app/bin/edgecar', 'drive', '--profile', 'mock', '--actuator', f'mock:{log}', '--model', home/'opt/edgecar/pilot/pilot.tflite', '--mode', 'local', '--arm', '--page-port', str(port))) as process:
+    with ended(python(home/'opt/edgecar/app/bin/edgecar', 'drive', '--profile', 'mock',
+                      '--actuator', f'mock:{log}', '--model', home/'opt/edgecar/pilot/pilot.tflite',
+                      '--mode', 'local', '--arm', '--page-port', str(port))) as process:
         wait(300, 'no page', lambda: get(port, '/healthz') == 200 or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1]
-        wait(60, 'it does not drive', lambda: log.exists() and any(float(line.split()[2]) for line in log.read_text().splitlines() if line.count(' ') >= 2))
+        wait(60, 'it does not drive', lambda: log.exists() and any(
+            float(line.split()[2]) for line in log.read_text().splitlines() if line.count(' ') >= 2))
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -255,21 +314,25 @@ def test_the_car_loops_and_stops_when_told(pi, tmp_path):
 # --- what is refused
 
 def refused(words, *args, **kw):
-    with pytest.raises(EdgecarError) as e: image.build(*args, **kw)
+    with pytest.raises(EdgecarError) as e:
+        image.build(*args, **kw)
     assert words in str(e.value), e.value
 
 
 def test_a_base_of_the_wrong_processor(registry, tmp_path):
     push(made := base('amd64', ROOT), 'base', f'{registry}/edgecar/base-amd64:bookworm')
-    refused('is for linux/amd64, and the car is linux/arm64', 'car', ROOT, tmp_path/'car', f"{registry}/edgecar/base-amd64@{read_json(made/'index.json')['manifests'][0]['digest']}")
-    refused('names a base that may change', 'car', ROOT, tmp_path/'car', f'{registry}/edgecar/base-amd64:bookworm')
+    refused('is for linux/amd64, and the car is linux/arm64', 'car', ROOT, tmp_path/'car',
+            f"{registry}/edgecar/base-amd64@{read_json(made/'index.json')['manifests'][0]['digest']}")
+    refused('names a base that may change', 'car', ROOT, tmp_path/'car',
+            f'{registry}/edgecar/base-amd64:bookworm')
     refused('failed', 'car', ROOT, tmp_path/'car', f'{registry}/edgecar/none@sha256:{"0"*64}')
     assert not list(tmp_path.iterdir())
 
 
 def test_a_manifest_and_a_pilot_that_disagree(images, tmp_path):
     shutil.copytree(ROOT/'build/bundle/car', tmp_path/'bundle')
-    with open(tmp_path/'bundle/pilot.tflite', 'ab') as f: f.write(b'x')
+    with open(tmp_path/'bundle/pilot.tflite', 'ab') as f:
+        f.write(b'x')
     refused('its manifest names', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
     said = read_json(tmp_path/'bundle/manifest.json')
     said['pilot']['sha256'] = sha256(tmp_path/'bundle/pilot.tflite')
@@ -287,9 +350,13 @@ def test_a_missing_tool(tmp_path, monkeypatch):
 
 def test_a_full_disk(tmp_path):
     "A disk of 40 MB, where 100 are needed; mounted for this process alone."
-    code = 'import sys; from edgecar.release.image import build; build("car", sys.argv[1], sys.argv[2] + "/car")'
+    code = ('import sys; from edgecar.release.image import build; '
+            'build("car", sys.argv[1], sys.argv[2] + "/car")')
     (tmp_path/'disk').mkdir()
-    done = subprocess.run(['unshare', '--mount', *([] if os.geteuid() == 0 else ['--user', '--map-root-user']), 'sh', '-c', f'mount -t tmpfs -o size=40m none "$2" && "$0" -c \'{code}\' "$1" "$2"; code=$?; ls -A "$2"; exit $code',
-        sys.executable, str(ROOT), str(tmp_path/'disk')], capture_output=True, text=True)
+    done = subprocess.run(
+        ['unshare', '--mount', *([] if os.geteuid() == 0 else ['--user', '--map-root-user']), 'sh', '-c',
+         f'mount -t tmpfs -o size=40m none "$2" && "$0" -c \'{code}\' "$1" "$2"; code=$?; '
+         'ls -A "$2"; exit $code',
+         sys.executable, str(ROOT), str(tmp_path/'disk')], capture_output=True, text=True)
     assert done.returncode == 1 and 'no room left' in done.stderr.splitlines()[-1], done.stderr
     assert done.stdout == '', 'what was begun is gone'

@@ -1,4 +1,5 @@
-"The page of the simulator in a real browser: it fills, moves, changes cars, and finds a simulator that was away."
+"""The page of the simulator in a real browser: it fills, moves, changes cars,
+and finds a simulator that was away."""
 import asyncio
 import base64
 import json
@@ -19,32 +20,46 @@ from edgecar.sim.server import Server, running
 from edgecar.sim.view import View
 
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BROWSER and not os.environ.get('CI'), reason='no Chromium (Debian: apt-get install chromium)')]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
+                       reason='no Chromium (Debian: apt-get install chromium)')]
 
 
 class Browser:
     "A headless Chromium, spoken to by its DevTools protocol."
     def __init__(self, folder):
-        self.process = subprocess.Popen([BROWSER, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--hide-scrollbars', '--remote-debugging-port=0',
-            f'--user-data-dir={folder}', '--window-size=1200,900', 'about:blank'], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [BROWSER, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
+             '--no-first-run', '--hide-scrollbars', '--remote-debugging-port=0', f'--user-data-dir={folder}',
+             '--window-size=1200,900', 'about:blank'],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
-            if 'DevTools listening on ' in line: break
+            if 'DevTools listening on ' in line:
+                break
         self.drain = threading.Thread(target=lambda: [None for _ in self.process.stderr])
         self.drain.start()
-        self.line, self.number, self.said = websocket.create_connection(line.split(' on ')[1].strip(), suppress_origin=True, timeout=60), 0, []
+        self.line, self.number, self.said = (
+            websocket.create_connection(line.split(' on ')[1].strip(), suppress_origin=True, timeout=60),
+            0, [])
         target = self.ask('Target.createTarget', url='about:blank')['targetId']
         self.session = self.ask('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
-        for domain in ('Page', 'Runtime', 'Log'): self.ask(f'{domain}.enable')
+        for domain in ('Page', 'Runtime', 'Log'):
+            self.ask(f'{domain}.enable')
 
     def ask(self, method, **params):
         self.number += 1
-        self.line.send(json.dumps(dict(id=self.number, method=method, params=params, **({'sessionId': self.session} if hasattr(self, 'session') else {}))))
+        self.line.send(json.dumps(
+            dict(id=self.number, method=method, params=params,
+                 **({'sessionId': self.session} if hasattr(self, 'session') else {}))))
         while (m := json.loads(self.line.recv())).get('id') != self.number:
-            if m.get('method') in ('Runtime.exceptionThrown', 'Log.entryAdded'): self.said.append(json.dumps(m['params'])[:300])
+            if m.get('method') in ('Runtime.exceptionThrown', 'Log.entryAdded'):
+                self.said.append(json.dumps(m['params'])[:300])
         assert 'error' not in m, m
         return m['result']
 
-    def value(self, code): return self.ask('Runtime.evaluate', expression=code, returnByValue=True)['result'].get('value')
+    def value(self, code):
+        return self.ask('Runtime.evaluate', expression=code, returnByValue=True)['result'].get('value')
 
     def wait(self, code, seconds=60):
         until = time.monotonic() + seconds
@@ -52,7 +67,9 @@ class Browser:
             assert time.monotonic() < until, f'never: {code}; the page said {self.said}'
             time.sleep(.05)
 
-    def picture(self): return Image.open(BytesIO(base64.b64decode(self.ask('Page.captureScreenshot', format='png')['data']))).convert('RGB')
+    def picture(self):
+        return Image.open(BytesIO(base64.b64decode(
+            self.ask('Page.captureScreenshot', format='png')['data']))).convert('RGB')
 
     def close(self):
         self.ask('Browser.close')
@@ -65,13 +82,15 @@ class Browser:
 def browser(tmp_path):
     browser = Browser(tmp_path)
     yield browser
-    try: browser.close()
+    try:
+        browser.close()
     finally:
         browser.process.kill()
         browser.process.wait()
 
 
-def run(server, coroutine): return asyncio.run_coroutine_threadsafe(coroutine, server.loop).result(10)
+def run(server, coroutine):
+    return asyncio.run_coroutine_threadsafe(coroutine, server.loop).result(10)
 
 
 def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
@@ -81,19 +100,25 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
         browser.ask('Page.navigate', url=view.url)
         browser.wait("document.getElementById('state')?.className == 'on'")
         colour = dict(body_style='donkey', body_r=40, body_g=90, body_b=220)
-        with Simulator(port=server.port, car=dict(colour, car_name='<b>blue</b>')) as blue, Simulator(port=server.port, car=dict(colour, car_name='second')) as second:
+        with (Simulator(port=server.port, car=dict(colour, car_name='<b>blue</b>')) as blue,
+              Simulator(port=server.port, car=dict(colour, car_name='second')) as second):
             for _ in range(60):
                 blue.step(-.05, .25)
                 second.step(0., .1)
-            browser.wait("document.querySelectorAll('#cars tr').length == 2 && document.getElementById('camera').naturalWidth == 160")
-            assert browser.value("document.querySelector('#cars tr').cells[1].textContent") == '<b>blue</b>'   # a name is no markup
+            browser.wait("document.querySelectorAll('#cars tr').length == 2 && "
+                         "document.getElementById('camera').naturalWidth == 160")
+            # a name is no markup
+            assert browser.value("document.querySelector('#cars tr').cells[1].textContent") == '<b>blue</b>'
             browser.wait("+document.querySelector('#cars tr').cells[6].textContent >= 10")
             first = browser.picture()
             first.save(tmp_path/'page.png')
             browser.value("document.querySelectorAll('#cars tr')[1].click()")
             browser.wait("document.getElementById('whose').textContent == 'second sees'")
-            pixels = lambda canvas: browser.value(f"(() => {{ const c = document.getElementById('{canvas}'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-                                                  " return [...new Uint32Array(d.buffer)].filter((x, i, a) => i && x != a[i - 1]).length }})()".replace('}})()', '})()'))
+            pixels = lambda canvas: browser.value(
+                f"(() => {{ const c = document.getElementById('{canvas}'), "
+                "d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
+                "return [...new Uint32Array(d.buffer)].filter((x, i, a) => i && x != a[i - 1]).length }})()"
+                .replace('}})()', '})()'))
             assert pixels('map') > 500 and pixels('cte') > 50 and pixels('speed') > 50
         assert len(np.unique(np.asarray(first).reshape(-1, 3), axis=0)) > 500
         browser.wait("document.querySelectorAll('#cars tr').length == 0")
@@ -105,7 +130,7 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
         run(server, view.start())
         browser.wait("document.getElementById('state').className == 'on'")
         run(server, view.close())
-    assert not [s for s in browser.said if 'WebSocket' not in s], browser.said   # nothing but that it was away
+    assert not [s for s in browser.said if 'WebSocket' not in s], browser.said  # nothing but that it was away
 
 
 def test_a_page_from_elsewhere_hears_nothing(browser):
@@ -113,7 +138,9 @@ def test_a_page_from_elsewhere_hears_nothing(browser):
         view = View(server, port=0)
         run(server, view.start())
         browser.ask('Page.navigate', url='data:text/html,<title>elsewhere</title>')
-        browser.value(f"window.heard = 'nothing yet'; const s = new WebSocket('ws://127.0.0.1:{view.port}/ws'); s.onopen = () => heard = 'open'; s.onclose = s.onerror = () => heard = 'refused'")
+        browser.value(
+            f"window.heard = 'nothing yet'; const s = new WebSocket('ws://127.0.0.1:{view.port}/ws'); "
+            "s.onopen = () => heard = 'open'; s.onclose = s.onerror = () => heard = 'refused'")
         browser.wait("heard != 'nothing yet'")
         assert browser.value('heard') == 'refused' and not view.feeds
         run(server, view.close())

@@ -21,7 +21,8 @@ class Augment:
     contrast:float=.3     # largest relative change about the mean
     colour:float=.15      # largest relative change of each channel
     noise:float=.023      # standard deviation of the pixel noise
-    blur:float=0.         # largest standard deviation of a blur, share of the width; half of the frames get one
+    # largest standard deviation of a blur, share of the width; half of the frames get one
+    blur:float=0.
 
 NONE = Augment(0, 0, 0, 0, 0, 0, 0, 0)
 
@@ -33,7 +34,8 @@ def flip(
     mirror=None,  # (k,) what a mirror multiplies each label with; None: pairs of steering and throttle
 ):                # frames and labels, mirrored where `which`
     "Mirror some frames left to right, and their labels with them."
-    if mirror is None: mirror = np.tile(np.float32([-1, 1]), y.shape[1]//2)
+    if mirror is None:
+        mirror = np.tile(np.float32([-1, 1]), y.shape[1]//2)
     x = x.copy()
     x[which] = x[which][:, :, ::-1]
     return x, np.where(which[:, None], y*mirror, y)
@@ -53,7 +55,8 @@ def shift(
         left, right = max(-p, 0), w - max(p, 0)
         frame[:, left:right] = was[:, left+p:right+p]
         frame[:, :left], frame[:, right:] = was[:, :1], was[:, -1:]
-    return out, np.concatenate([np.clip(y[:, 0] - px/w*steer, -1, 1)[:, None], y[:, 1:]], 1).astype(np.float32)
+    return out, np.concatenate([np.clip(y[:, 0] - px/w*steer, -1, 1)[:, None], y[:, 1:]],
+                               1).astype(np.float32)
 
 # %% ../../nbs/data/15_augment.ipynb #9ddaa174
 def relight(
@@ -64,7 +67,8 @@ def relight(
     "Change the light of each frame on its own; float32, still in [0, 1]."
     n, h, w, c = x.shape
     gain = lambda amount, *shape: g.uniform(1-amount, 1+amount, (n, *shape)).astype(np.float32)
-    contrast, brightness, colour = gain(a.contrast, 1, 1, 1), gain(a.brightness, 1, 1, 1), gain(a.colour, 1, 1, c)
+    contrast, brightness, colour = (
+        gain(a.contrast, 1, 1, 1), gain(a.brightness, 1, 1, 1), gain(a.colour, 1, 1, c))
     mean = x.mean((1, 2, 3), keepdims=True)
     # rows, since numpy is slow where the last axis has three
     row = lambda gains: np.tile(gains, (1, 1, w, 1)).reshape(n, 1, w*c)
@@ -102,7 +106,10 @@ def augment(
     n = len(x)
     x, y = flip(np.asarray(x, np.float32), y, g.random(n) < a.flip, mirror)
     by = g.uniform(-a.shift, a.shift, n) if a.shift else np.zeros(n)
-    if moved is not None: by = by*moved
-    if by.any(): x, y = shift(x, y, by, a.shift_steer)
-    if a.blur: x = blur(x, a.blur, g)
+    if moved is not None:
+        by = by*moved
+    if by.any():
+        x, y = shift(x, y, by, a.shift_steer)
+    if a.blur:
+        x = blur(x, a.blur, g)
     return (relight(x, a, g) if a != NONE else x), y
