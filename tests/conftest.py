@@ -1,8 +1,12 @@
 "What holds for every test."
+import signal
+
 import pytest
 
 from edgecar.core import donkeycar
 
+# A shell starts what runs in its background with ctrl-C ignored, and so would every process of a test be
+signal.signal(signal.SIGINT, signal.default_int_handler)
 donkeycar()   # before a test imports it: its recursion limit would let hostile JSON overflow the stack
 
 

@@ -112,7 +112,7 @@ def trial(rig, victim, chance):
     rig.car = None
 
 
-SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
+SLOW = [pytest.mark.slow, pytest.mark.timed, pytest.mark.timeout(3600)]
 
 
 MANY = [pytest.param(seed, 50, marks=SLOW) for seed in (1, 2, 3, 4)]

@@ -21,8 +21,9 @@ from edgecar.sim.view import road
 
 
 def browsing(test):
-    return pytest.mark.slow(pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                                               reason='no Chromium (Debian: apt-get install chromium)')(test))
+    lacks = pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
+                               reason='no Chromium (Debian: apt-get install chromium)')
+    return pytest.mark.slow(pytest.mark.timed(lacks(test)))
 
 
 GATE = dict(finished=1., cte_rms_m=.0831, steering_mae=.0712, latency_ms=.54)
@@ -496,7 +497,7 @@ def memory():
     return int(open('/proc/self/statm').read().split()[1])*os.sysconf('SC_PAGESIZE')/1e6   # MB
 
 
-@pytest.mark.parametrize('many', [4_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('many', [4_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timed])])
 def test_hostile_messages(many, caplog):
     g, sent, base = random.Random(0), 0, None
     with Car(messages_hz=1e9) as car:

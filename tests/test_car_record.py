@@ -116,7 +116,7 @@ def test_what_a_killed_drive_has_recorded_is_there(tmp_path):
     assert [f for t in find_tubs(car.tubs) for f in verify(t)] == []   # and it has finished its tub
 
 
-@pytest.mark.parametrize('kills', [3, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('kills', [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timed])])
 def test_a_killed_recorder_and_a_killed_uploader_are_replaced_and_the_car_drives_on(tmp_path, kills):
     chance, remote = random.Random(0), tmp_path/'remote'
     remote.mkdir()
