@@ -62,11 +62,11 @@ def think(
     dropout:float=.2,  # before each dense layer
     beside:int=0,      # numbers beside the frame
 ):                     # keras Model: (n, h, w, 3) float32 0..1, (n, beside) -> [steering, throttle] (n, 1)
-    "The trained part of `edge`: about 76,000 weights."
+    "The trained part of `edge`: about 75,000 weights."
     layers = keras.layers
     inputs = [keras.Input(shape, name='half')]
     x = inputs[0]
-    for i, (width, kernel) in enumerate([(16, 5), (24, 5), (32, 3)]):
+    for i, (width, kernel) in enumerate([(8, 5), (32, 5), (32, 3)]):
         x = layers.Conv2D(width, kernel, strides=2, use_bias=False, name=f'conv{i}')(x)
         x = layers.BatchNormalization(momentum=.9, name=f'norm{i}')(x)
         x = layers.ReLU(name=f'relu{i}')(x)

@@ -37,6 +37,7 @@ class Training:
     seed:int=1
     threads:int=2          # TensorFlow's; another number gives (slightly) other weights
     epochs:int=30          # on the recording alone
+    epoch_frames:int=0     # of an epoch at most, drawn afresh for each; 0: all there are
     batch:int=32           # frames
     lr:float=3e-3          # peak learning rate: two epochs up, then a cosine down
     weight_decay:float=1e-4
@@ -53,7 +54,7 @@ class Training:
 
     def __post_init__(self):
         for name, least in dict(threads=1, epochs=1, batch=1, round_epochs=1,
-                                rounds=0, more_rounds=0).items():
+                                rounds=0, more_rounds=0, epoch_frames=0).items():
             if (n := getattr(self, name)) < least:
                 raise EdgecarError(f'a training cannot have {name} = {n}',
                                    mend=f'set train.{name} to {least} or more')
@@ -67,6 +68,10 @@ class Training:
     @property
     def planned(self):
         return self.epochs + self.rounds*self.round_epochs   # epochs, when no further round is needed
+
+    def frames_of_an_epoch(self, there):
+        "How many of the frames that are there an epoch takes."
+        return min(there, self.epoch_frames or there)
 
 # %% ../../nbs/pilot/31_train.ipynb #c51a1875
 def round_of(epoch:int, cfg:Training)->int:
@@ -228,8 +233,8 @@ def batches(
     epoch:int,       # with cfg.seed it decides order and augmentation
 ):                   # yields (batch, h, w, 3) float32 and (batch, 2 and more) float32
     "The batches of one epoch, the same ones whenever it is run."
-    g = rng(cfg.seed, epoch)
-    order, size = g.permutation(len(x)), min(cfg.batch, len(x))
+    g, n = rng(cfg.seed, epoch), cfg.frames_of_an_epoch(len(x))
+    order, size = g.permutation(len(x))[:n], min(cfg.batch, n)
     def make(i):
         some = order[i:i+size]
         moved = ~k.is_known(y[some]) if k.past_steering else None
@@ -237,7 +242,7 @@ def batches(
         return frames, k.hidden(labels, cfg.hide, g)
     with ThreadPoolExecutor(1) as pool:   # one worker, so the generator is used in order
         ahead = None
-        for i in range(0, len(x)-size+1, size):
+        for i in range(0, n-size+1, size):
             now, ahead = ahead, pool.submit(make, i)
             if now:
                 yield now.result()
@@ -312,7 +317,8 @@ class Lessons:
 def run_epoch(learner, lessons, cfg, epoch):
     "Mean loss of one epoch; EdgecarError when it is not a number."
     learner.begin(cfg.seed, epoch)
-    losses, steps = [], max(1, len(lessons.x)//min(cfg.batch, len(lessons.x)))
+    n = cfg.frames_of_an_epoch(len(lessons.x))
+    losses, steps = [], max(1, n//min(cfg.batch, n))
     for i, batch in enumerate(batches(learner.k, lessons.x, lessons.y, cfg, epoch)):
         learner.opt.learning_rate.assign(learning_rate(epoch + i/steps, cfg))
         losses.append(float(learner.step(*batch)))
