@@ -31,7 +31,7 @@ def clone(tmp_path):
     to = tmp_path/'edgecar'
     files = subprocess.check_output(['git', 'ls-files', '-z'], cwd=ROOT, text=True).split('\0')[:-1]
     for name in files:
-        if (ROOT/name).is_file() and not name.startswith('README_files'):
+        if (ROOT/name).is_file():
             (to/name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/name, to/name)
     git = lambda *a: subprocess.run(

@@ -12,9 +12,11 @@ def load(name):
     return yaml.safe_load((ROOT/name).read_text())
 
 
-def test_the_book_has_every_notebook_but_the_flows_in_order():
+def test_the_book_has_every_page_and_every_notebook_but_the_flows_in_order():
     toc = load('_toc.yml')
-    listed = [toc['root'], *(chapter['file'] for part in toc['parts'] for chapter in part['chapters'])]
+    chapters = [[chapter['file'] for chapter in part['chapters']] for part in toc['parts']]
+    assert set(chapters[0]) == {f'nbs/book/{page.stem}' for page in (ROOT/'nbs/book').glob('*.md')}
+    listed = [toc['root'], *(file for part in chapters[1:] for file in part)]
     rooms = {path.relative_to(ROOT).with_suffix('').as_posix() for path in (ROOT/'nbs').rglob('*.ipynb')
              if 'flows' not in path.parts and '.ipynb_checkpoints' not in path.parts}
     assert set(listed) == rooms and len(set(listed)) == len(listed)
