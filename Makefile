@@ -1,4 +1,5 @@
-# `make` alone lists the targets. Everything runs in .venv, made from Pipfile.lock by `make setup`, which every target calls.
+# `make` alone lists the targets. Everything runs in .venv, which `make setup` makes from Pipfile.lock; every
+# target calls that first.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -13,11 +14,11 @@ setup: ## make .venv from the lock (PYTHON=... names a Python 3.11); nothing to 
 	@scripts/setup
 
 .PHONY: repro
-repro: setup ## run the whole loop: have the data, train, export, score, print the results and the time of each step
+repro: setup ## run the whole loop: data, train, export, drive, judge; print the results and the times
 	@scripts/repro
 
 .PHONY: joint
-joint: setup ## run the loop on the twin and a real car's recording together (params/joint.yaml), as the experiment `joint`
+joint: setup ## run the loop on the twin and a real car's recording together, by params/joint.yaml
 	@scripts/data
 	@edgecar data get donkeycar-test-tub
 	@dvc exp remove --quiet joint 2>/dev/null || true   # an older one of that name
@@ -31,30 +32,31 @@ test: setup ## test the notebooks, then the rest (under 10 minutes)
 	python -m pytest -n 2 --durations=10 -m "not slow and not images"
 
 .PHONY: test-slow
-test-slow: setup ## the tests that take minutes: environments made from the lock, killed processes, whole loops
+test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
 	@failed=0; for which in "not timed" timed; do \
 	  python -m pytest -n 2 --dist worksteal --durations=10 -m "slow and not images and $$which" || failed=1; \
 	done; exit $$failed
 
 .PHONY: test-images
-test-images: repro ## images with the real tools: buildah, skopeo, podman, a registry, cosign (installs them when root)
+test-images: repro ## images with the real tools (installs them when root)
 	@scripts/image-tools
 	python -m pytest -n 2 --dist loadfile --durations=20 -m images
 
 .PHONY: release-rehearsal
-release-rehearsal: setup ## a whole release on this machine: registry, keys, push, sign, verify, policy; needs `edgecar release build`
+release-rehearsal: setup ## a whole release on this machine, after `edgecar release build`
 	@scripts/rehearse
 
 .PHONY: images
-images: setup ## build, push to a registry on this machine, sign and verify the images of twin and car (after `make repro`)
+images: setup ## build the images, push them to a registry on this machine, sign, verify
 	@edgecar release build
 	@scripts/rehearse
 
 .PHONY: check
-check: setup ## regenerate what is generated (clean notebooks, modules, README) and fail if git sees a difference
+check: setup ## regenerate modules, README and clean notebooks; fail on a difference
 	@scripts/regenerate
 	@! git status --porcelain -- nbs edgecar README.md | grep '^.[^ ]' || { \
-	  echo 'check: these were not what their sources make, and are now -> look at git diff, then git add them' >&2; exit 1; }
+	  echo 'check: these were not what their sources make -> look at git diff, then git add them' >&2; \
+	  exit 1; }
 
 .PHONY: lab
 lab: setup ## open JupyterLab on this machine only, with a token
