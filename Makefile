@@ -33,9 +33,9 @@ test: setup ## test the notebooks, then the rest (under 10 minutes)
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
-	@failed=0; for which in "not timed" timed; do \
-	  python -m pytest -n 2 --dist worksteal --durations=10 -m "slow and not images and $$which" || failed=1; \
-	done; exit $$failed
+	@failed=0; \
+	python -m pytest -n 2 --dist worksteal --durations=10 -m "slow and not images and not timed" || failed=1; \
+	python -m pytest --durations=10 -m "slow and not images and timed" || failed=1; exit $$failed
 
 .PHONY: test-images
 test-images: repro ## images with the real tools (installs them when root)
