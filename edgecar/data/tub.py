@@ -434,13 +434,18 @@ class _Copies:
 # %% ../../nbs/data/10_tub.ipynb #00e2a51b
 class _Newest(_Copies):
     "The same with a beginning, an end, and a next catalog when this one is full."
-    def __init__(self, path, now):
+    def __init__(self, path, now, commit_every=1):
         super().__init__(path, now)
+        self.commit_every, self.uncommitted = commit_every, None   # what the manifest shall say about sessions
         self.load()
+
+    @property
+    def about(self):
+        return self.uncommitted or self.manifest.about
 
     def load(self):
         "Begin with what is on the disk."
-        self.manifest = Manifest.read(self.path)
+        self.manifest, self.uncommitted = Manifest.read(self.path), None
         self.close()
         paths = self.manifest.catalogs['paths']
         self.lines, self.index = (_last_catalog(self.path, self.manifest) if paths
@@ -456,18 +461,28 @@ class _Newest(_Copies):
                 self.open(self.place + 1)
             self.lines.append(line)
             self.index += 1
-            self.flip(about)
+            self.uncommitted = about
+            if self.index % self.commit_every == 0:
+                self.commit()
         except BaseException:
             self.load()
             raise
 
+    def commit(self):
+        "Have the manifest name every record that was added."
+        if self.uncommitted is not None:
+            self.flip(self.uncommitted)
+            self.uncommitted = None
+
     def delete_last(self, n):
+        self.commit()
         deleted = set(self.manifest.catalogs['deleted_indexes'])
         live = [i for i in range(self.index) if i not in deleted]
         self.publish(deleted_indexes=sorted(deleted | set(live[-n:] if n > 0 else [])))
 
     def settle(self):
         "Give the catalog its usual name, and remove the other copy."
+        self.commit()
         if any(p.endswith('b.catalog') for p in self.manifest.catalogs['paths'][self.place:]):
             self.flip()
         self.close()
@@ -494,14 +509,14 @@ def _sync(stop, every):
         os.sync()
 
 # %% ../../nbs/data/10_tub.ipynb #65dff09d
-def _open(path, inputs, types, metadata, max_len, now):
+def _open(path, inputs, types, metadata, max_len, now, commit_every):
     "The newest catalog of the tub at `path`, which is begun if there is none."
     if not (path/'manifest.json').exists():
         if any(path.glob('catalog_*.catalog')):
             raise EdgecarError('has catalogs, but no manifest.json', path, _MEND)
         catalogs = dict(paths=[], current_index=0, max_len=int(max_len), deleted_indexes=[])
         Manifest(list(inputs), list(types), dict(metadata or {}), {'created_at': now()}, catalogs).write(path)
-    newest = _Newest(path, now)
+    newest = _Newest(path, now, commit_every)
     m = newest.manifest
     if inputs and (list(inputs), list(types)) != (m.inputs, m.types):
         raise EdgecarError(
@@ -521,13 +536,14 @@ class TubWriter:
         session=None,      # what `_session_id` shall be; by default today's date and a number that counts up
         created_at=None,   # seconds since 1970; the clock's by default
         sync_s=1.,         # seconds of records that a power cut may cost; None leaves it to the system
+        commit_every=1,    # records that a kill may cost; 100 take a third of the time off
     ):
         self.path, self._stop = Path(path), threading.Event()
         (self.path/'images').mkdir(parents=True, exist_ok=True)
         self._fd = lock(self.path)
         try:
             self._newest = _open(self.path, inputs, types, metadata, max_len,
-                                 time.time if created_at is None else lambda: created_at)
+                                 time.time if created_at is None else lambda: created_at, commit_every)
         except BaseException:
             os.close(self._fd)
             raise
@@ -548,7 +564,7 @@ class TubWriter:
         for name, data in pictures.items():   # nobody reads them before the record is there
             _whole(self.path/'images'/name, data)
         self._newest.add(json.dumps(row, sort_keys=True, default=_json),
-                         with_session(self._newest.manifest.about, row['_session_id']))
+                         with_session(self._newest.about, row['_session_id']))
         return index
 
     def delete_last(self, n:int):

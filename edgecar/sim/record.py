@@ -163,7 +163,7 @@ def record_tub(
     started, name = recipe.started + 86400*number, recipe.names[number]
     notes = [['twin', name], *(['twin/' + k, x] for k, x in asdict(recipe).items())]
     with TubWriter(path, list(INPUTS), list(INPUTS.values()), notes,
-                   session=f'twin-{number}_0', created_at=started, sync_s=None) as w:
+                   session=f'twin-{number}_0', created_at=started, sync_s=None, commit_every=100) as w:
         for n, (episode, record) in zip(range(recipe.frames),
                                         frames(recipe, name, rng(7, recipe.seed, number), pilot)):
             w.write({**record, '_timestamp_ms': started*1000 + 50*n,
