@@ -176,16 +176,17 @@ def score(
 ):                     # (nested numbers, the pilot's rollouts without troubles)
     "The closed-loop score of a pilot; EdgecarError when the file is none."
     runs, expert, hard = [], [], []
-    share = lambda all_, i: all_[i*len(all_)//BLOCKS:(i + 1)*len(all_)//BLOCKS]
+    blocks = BLOCKS if sure else 1   # each waits for its last rollout
+    share = lambda all_, i: all_[i*len(all_)//blocks:(i + 1)*len(all_)//blocks]
     with (drivers_or(drivers, workers) as crew,
           progress(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
-        for i in range(BLOCKS):
+        for i in range(blocks):
             block, again = share(drives, i), troubled(share(drives[:trouble], i))
             answers = crew.drive([*block, *again], str(pilot), shown.update)
             runs += answers[:len(block)]
             hard += answers[len(block):]
             expert += crew.drive(block)
-            if sure and i + 1 < BLOCKS and len(runs) >= 8 and sure(summary(runs, expert, hard, SURE_Z)):
+            if sure and i + 1 < blocks and len(runs) >= 8 and sure(summary(runs, expert, hard, SURE_Z)):
                 break
     return summary(runs, expert, hard), runs
 

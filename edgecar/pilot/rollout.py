@@ -78,8 +78,13 @@ class Run:
         frame, d = self.car.see(), self.d
         if d.dropped and self.g.random() < d.dropped:
             return None
-        return (np.clip(frame + self.g.normal(0, d.noise, frame.shape), 0, 255).astype(np.uint8)
-                if d.noise else frame)
+        return self.noisy(frame) if d.noise else frame
+
+    def noisy(self, frame):
+        noise = self.g.standard_normal(frame.shape, np.float32)
+        noise *= np.float32(self.d.noise)
+        noise += frame
+        return np.clip(noise, 0, 255, out=noise).astype(np.uint8)
 
     def step(self, steering, throttle):
         "Drive on for a step; this command comes into force late. The event, if there was one."

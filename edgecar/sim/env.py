@@ -7,7 +7,7 @@ __all__ = ['GENERATED', 'LATENCY_MAX_S', 'Course', 'find_track', 'find_ground', 
            'command', 'Twin', 'judge']
 
 # %% ../../nbs/sim/26_env.ipynb #ba5ee61a
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import gymnasium as gym
 import numpy as np
@@ -187,7 +187,7 @@ class Car:
         jitter_s:float=0.,      # standard deviation of it
     ):
         self.track, self.vehicle = track, vehicle
-        self.camera = Camera(find_ground(track), lens, look, track.cones)
+        self.lens, self.look = lens, look
         self.noise = seed
         self.row, self._param, self._seen, self.path = np.zeros(v.N_STATE), vehicle.array(), np.zeros(4), []
         at = int(station*len(track.xy)) % len(track.xy)
@@ -197,6 +197,11 @@ class Car:
         self.course, self.hit = Course(track.length_m, s, s < track.step_m), 'none'
         self.state = self.row[:_SHOWN].tolist()
         self.commands = DelayedCommands(latency_s, jitter_s, seed)
+
+    @cached_property
+    def camera(self):
+        "Its camera; made when it is first looked through, for the expert drives without."
+        return Camera(find_ground(self.track), self.lens, self.look, self.track.cones)
 
     def see(self, out=None, others=()):
         "The camera's frame: (height, width, 3) uint8; `others` as `Camera.see` takes them."
