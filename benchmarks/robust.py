@@ -5,8 +5,8 @@
 TensorFlow picks its kernels by the instruction set and adds up by the number of threads, so other machines
 get other weights from the same seed. Each run has a seed, a number of threads and an instruction set of its
 own, and does what `dvc repro` does, with the same commands, in a copy of the repository. One run at a time.
-The peer is one epoch of DonkeyCar's `linear` on the same recording. What is done is kept in .cache/robust
-until the code or the parameters change.
+The peer is one epoch of DonkeyCar's `linear` on the same recording, with the same instruction set. What is
+done is kept in .cache/robust until the code or the parameters change.
 """
 import argparse
 import csv
@@ -144,13 +144,13 @@ train(cfg, sys.argv[2], model=sys.argv[1] + '/linear.h5', model_type='linear')
 '''
 
 
-def peer_epoch_s():
+def peer_epoch_s(machine):
     "Seconds of one epoch of donkeycar's own train(), its default `linear`, on the starter."
     from edgecar.data.tub import find_tubs
     to = KEPT/'peer'
     to.mkdir(parents=True, exist_ok=True)
     tubs = ','.join(map(str, find_tubs(ROOT/'data')))
-    env = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'}
+    env = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '3'} | machine
     done = subprocess.run([sys.executable, '-c', PEER, to, tubs], env=env, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith('seconds ')]
     if done.returncode or not lines:
@@ -178,30 +178,31 @@ def margins(runs):
 
 
 def main(count):
-    code, runs, peers = digest_of_code(), [], []
+    code, runs, peers = digest_of_code(), [], {}
     KEPT.mkdir(parents=True, exist_ok=True)
     make_copy()
     dvc('repro', 'prepare')
     for number in progress(range(count), 'loops'):
         kept = KEPT/f'{code}-{number}.json'
+        which = number % len(MACHINES)
         if not kept.is_file():
-            if number % 5 == 0:
-                peers.append(peer_epoch_s())   # now and then, for the machine's speed drifts
-            write_json(kept, run(number) | dict(peer_epoch_s=peers[-1] if peers else None))
+            peer_s = peers.get(which) or peer_epoch_s(MACHINES[which])
+            write_json(kept, run(number) | dict(peer_epoch_s=peer_s))
         runs.append(read_json(kept))
+        peers[which] = runs[-1]['peer_epoch_s']
         last = runs[-1]
         shown = 'seed', 'threads', 'machine', 'passed', 'rounds', 'rehearsed', 'train_s', 'peer_epoch_s'
         found = {rule: x[2] for rule, x in last['verdicts'].items()}
         print(json.dumps({k: last[k] for k in shown} | found), file=sys.stderr, flush=True)
     train_s = [r['train_s'] for r in runs]
-    peer_s = statistics.median(r['peer_epoch_s'] for r in runs if r['peer_epoch_s'])
+    peer_epochs = [r['train_s']/r['peer_epoch_s'] for r in runs]
     worst = {str(ms): round(max(r['by_latency'][str(ms)]['value'] for r in runs), 3) for ms in LATENCIES_MS}
     print(json.dumps(dict(
         passed=sum(r['passed'] for r in runs), runs=len(runs), digests=len({r['pilot'] for r in runs}),
         rehearsals_passed=int(sum(r['rehearsed'] for r in runs)),
         train_s_median=round(statistics.median(train_s), 1),
-        train_s_max=round(max(train_s), 1), peer_epoch_s=round(peer_s, 1),
-        train_peer_epochs=round(statistics.median(train_s)/peer_s, 2), margins=margins(runs),
+        train_s_max=round(max(train_s), 1), peer_epochs_s=[round(s, 1) for s in peers.values()],
+        train_peer_epochs=round(statistics.median(peer_epochs), 2), margins=margins(runs),
         by_latency=pooled(runs), by_latency_worst=worst,
         speed_worst={str(ms): round(min(r['speed'][str(ms)] for r in runs), 3) for ms in LATENCIES_MS},
         gate_s_median=round(statistics.median(r['seconds']['evaluate'] for r in runs), 1))))

@@ -1,14 +1,15 @@
 """Seconds from the starter recording to a pilot that has passed the gate: our recipe, and DonkeyCar's own
 train() with its default `linear`.
 
-    .venv/bin/python benchmarks/time_to_gate.py     # about an hour on 2 cores, nearly all of it DonkeyCar's
+    .venv/bin/python benchmarks/time_to_gate.py     # half an hour on 2 cores, nearly all of it DonkeyCar's
 
 Ours is what `dvc repro` does, on clocks that begin with JPEGs on disk: load, train, drive in rounds with
 corrections, rehearse the gate, export every format, sit the gate's exam. Theirs is stopped every few epochs;
 its best checkpoint so far, converted by DonkeyCar, sits the same exam through the same runtime, on the same
 tracks and at the same latencies. An exam ends when its verdict is sure, ours as theirs; a look at its first
 tracks ends most of theirs in seconds. Their clock stands still meanwhile, but for the one exam that is
-passed. It may take ten times as long as ours, or end by itself; its ratio is then null if it never passed.
+passed. It may take six times as long as ours, or end by itself. If it has not passed by then, the ratio is the
+least that it can be, and `peer_epochs` says at which epoch it was stopped.
 """
 import argparse
 import json
@@ -26,7 +27,7 @@ from edgecar.core import EdgecarError
 from edgecar.data.frames import load
 from edgecar.data.tub import named_tubs
 
-CAP = 10       # times our seconds
+CAP = 6        # times our seconds
 EVERY = 4      # of DonkeyCar's epochs between two exams
 LOOK = 80      # of the exam's tracks at first; only where they leave the verdict open it drives the others
 
@@ -109,13 +110,12 @@ def main(cap):
         mine = alone(__file__, what='ours', tubs=tubs, out=d)
         print('ours', mine, file=sys.stderr)
         peer = alone(__file__, what='theirs', tubs=tubs, out=d, cap=cap*mine['seconds'])
-    passed = mine['passed'] and peer['passed']
     print(json.dumps(dict(
         ours_s=round(mine['seconds'], 1), ours_passed=mine['passed'], gate_s=round(mine['gate_s'], 1),
         ours_rounds=mine['rounds'], peer_s=round(peer['seconds'], 1), peer_passed=peer['passed'],
         peer_epochs=peer['epochs'],
         peer_best_off_track_per_km=min((e['off_track_per_km'] for e in peer['exams']), default=None),
-        ratio=round(peer['seconds']/mine['seconds'], 2) if passed else None)))
+        ratio=round(peer['seconds']/mine['seconds'], 2) if mine['passed'] else None)))
 
 
 if __name__ == '__main__':
