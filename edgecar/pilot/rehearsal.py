@@ -59,7 +59,7 @@ def cost(
 
 # %% ../../nbs/pilot/71_rehearsal.ipynb #e5991f1a
 # rollouts, how many of them with each trouble, commands each, see `target`
-TRACKS, TROUBLED, STEPS, MARGIN = 112, 9, 320, .1
+TRACKS, TROUBLED, STEPS, MARGIN = 168, 14, 200, .1
 REHEARSED_MS = 25, 150, 125, 150   # from a frame to its command, in turn
 
 def rehearsal(

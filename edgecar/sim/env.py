@@ -50,7 +50,8 @@ GENERATED = dict(seed=generate, cones=generate_with_cones, long=generate_long)
 
 @lru_cache(64)
 def find_track(name, backwards:bool=False)->Track:
-    """A built-in track, a file's, or a generated one: 'seed:N' (12..30 m), 'cones:N' (more cones beside it),
+    """A built-in track, a file's, or a generated one: 'seed:N' (12..30 m),
+    'cones:N' (more cones, begun anywhere),
     'long:N' (25 m and more). EdgecarError when it is none of them."""
     kind, colon, number = str(name).partition(':')
     if isinstance(name, Track):

@@ -308,11 +308,11 @@ def generate_long(
 def generate_with_cones(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # as `generate`
-    """The track that `generate` makes of `seed`, with up to 16 cones in other places;
-    the same on every machine."""
-    track = generate(seed)
-    return replace(track, cones=_cones(track, rng(int(seed), 0, 2), most=16))
-
+    """The track that `generate` makes of `seed`, with its start line anywhere, in a bend too,
+    and up to 16 cones in other places; the same on every machine."""
+    track, g = generate(seed), rng(int(seed), 0, 2)
+    points = np.roll(track.points, -int(g.integers(len(track.points))), axis=0)
+    return replace(track, points=points, cones=_cones(track, g, most=16))
 
 # %% ../../nbs/sim/21_track.ipynb #dab8c714
 def gallery(
