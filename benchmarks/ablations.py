@@ -54,10 +54,25 @@ def brain(times):
     return lambda *args, **more: keras.models.clone_model(think(*args, **more), clone_function=clone)
 
 
+def narrow(width):
+    "What stands for `WIDTH`."
+    return width
+
+
 def familiar():
     "What stands for `round_recipe`: rounds on the recording's own tracks."
     from edgecar.pilot.correction import round_recipe
     return lambda like, *rest: replace(round_recipe(like, *rest), tracks=like.tracks)
+
+
+def plain():
+    "What stands for `round_recipe`: rounds on tracks as the recording's are, few cones, begun on a straight."
+    from edgecar.pilot.correction import round_recipe
+
+    def recipe(*args):
+        with_cones = round_recipe(*args)
+        return replace(with_cones, tracks=with_cones.tracks.replace('cones:', 'seed:'))
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -70,14 +85,15 @@ class Row:
     instead:tuple = ()                         # (name, function that makes what stands for it, its arguments)
 
 
-KIND, THINK, ROUND = ('edgecar.pilot.train.kind', 'edgecar.pilot.model.think',
-                      'edgecar.pilot.correction.round_recipe')
+KIND, THINK, ROUND, WIDTH = ('edgecar.pilot.train.kind', 'edgecar.pilot.model.think',
+                             'edgecar.pilot.correction.round_recipe', 'edgecar.pilot.model.WIDTH')
 ROWS = [
     Row('recipe', 'as it is'),
     Row('rounds', 'none, as many epochs', train=dict(rounds=0)),
     Row('rounds', 'one', train=dict(rounds=1)),
     Row('rounds', 'two', train=dict(rounds=2)),
     Row('rounds', 'on the recording\'s own tracks', instead=((ROUND, familiar, dict()),)),
+    Row('rounds', 'few cones, begun on a straight', instead=((ROUND, plain, dict()),)),
     Row('past', 'the image alone', instead=((KIND, remembering, dict(past_steering=0)),)),
     Row('past', '3 commands', instead=((KIND, remembering, dict(past_steering=3)),)),
     Row('past', '8 commands', instead=((KIND, remembering, dict(past_steering=8)),)),
@@ -85,8 +101,10 @@ ROWS = [
     Row('past', 'hidden half of the time', train=dict(hide=.5)),
     Row('data', '25 ms only', data=dict(latency_low_s=.025, latency_high_s=.025)),
     Row('data', 'no pushes', data=dict(pushes=0.)),
+    Row('capacity', 'a head half as wide', instead=((WIDTH, narrow, dict(width=32)),)),
     Row('capacity', 'half as wide', instead=((THINK, brain, dict(times=.5)),)),
     Row('capacity', 'twice as wide', instead=((THINK, brain, dict(times=2)),)),
+    Row('schedule', '18 epochs, not 13', train=dict(epochs=6, round_epochs=4)),
     Row('schedule', 'batches of 32', train=dict(batch=32)),
     Row('schedule', 'no averaged weights', train=dict(average=0.)),
 ]
