@@ -26,8 +26,8 @@ import numpy as np
 from support import ROOT, parameters, settings, split_of
 
 from edgecar.core import EdgecarError, atomic, progress, read_json, write_json
-from edgecar.data.frames import load
-from edgecar.data.tub import find_tubs, named_tubs
+from edgecar.data.frames import load_recording
+from edgecar.data.tub import find_tubs, find_tubs_in
 from edgecar.pilot.exam import LATENCIES_MS, exam, summary
 from edgecar.pilot.rollout import drive_all
 from edgecar.pilot.runtime import Pilot
@@ -105,7 +105,7 @@ def changed(row):
 def recorded(row):
     "The tubs of a changed recording, made once; the starter if nothing is changed."
     if not row.data:
-        return named_tubs([ROOT/'data'])
+        return find_tubs_in([ROOT/'data'])
     recipe = Recipe(**changed(row)['data'])
     to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
     return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
@@ -117,7 +117,7 @@ def tried(row, seed):
     from edgecar.pilot.export import tflite
     from edgecar.pilot.train import train
     params = changed(row)
-    rec, path = load(recorded(row), bar=False), KEPT/'driving.tflite'
+    rec, path = load_recording(recorded(row), bar=False), KEPT/'driving.tflite'
     cfg = replace(settings(params), seed=seed)
     with ExitStack() as stack:
         for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]:
@@ -190,7 +190,7 @@ def main(groups, seeds, kept_only):
     if unknown := set(groups) - {r.group for r in ROWS}:
         raise EdgecarError(f'there is no group {min(unknown)!r}',
                            mend=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
-    starter, expert = load(named_tubs([ROOT/'data']), bar=False), drive_all(drives(), bar=False)
+    starter, expert = load_recording(find_tubs_in([ROOT/'data']), bar=False), drive_all(drives(), bar=False)
     test = split_of(starter, parameters()).test
     rows = [r for r in ROWS if r.group in (*groups, 'recipe') or not groups]
     todo = [(r, s) for s in seeds for r in rows if not kept_only and not file_of(r, s).is_file()]

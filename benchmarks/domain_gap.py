@@ -19,8 +19,8 @@ import numpy as np
 from support import ROOT, parameters, real_tub, small_tub, split_of, trained
 
 from edgecar.core import atomic, progress, write_json
-from edgecar.data.frames import load
-from edgecar.data.tub import named_tubs
+from edgecar.data.frames import load_recording
+from edgecar.data.tub import find_tubs_in
 from edgecar.pilot import score
 from edgecar.pilot.exam import exam, mean_of, summary
 from edgecar.pilot.rollout import drive_all
@@ -36,7 +36,7 @@ def made(name, tubs, params, seed):
     from edgecar.pilot.export import tflite
     path = KEPT/f'{name}-{seed}.tflite'
     if not path.is_file():
-        rec = load(tubs, bar=False)
+        rec = load_recording(tubs, bar=False)
         net, kind, _ = trained(rec, split_of(rec, params), params, seed=seed)
         with atomic(path) as f:
             f.write(tflite(kind.whole(net)))
@@ -56,9 +56,9 @@ def on_frames(path, rec, split):
 
 
 def main(seeds, tracks):
-    twin, real = named_tubs([ROOT/'data']), [real_tub()]
+    twin, real = find_tubs_in([ROOT/'data']), [real_tub()]
     params = parameters()
-    recs = dict(twin=load(twin, bar=False), real=load(real, bar=False))
+    recs = dict(twin=load_recording(twin, bar=False), real=load_recording(real, bar=False))
     trainings = dict(twin=(twin, params), real=(real, small_tub(params)),
                      joint=([*twin, *real], parameters('joint')))
     drives = exam('try_out', tracks)

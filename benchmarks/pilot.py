@@ -25,14 +25,14 @@ import numpy as np
 from support import ROOT, alone, examined, parameters, real_tub, small_tub, split_of, trained
 
 from edgecar.core import EdgecarError, progress
-from edgecar.data.frames import load
-from edgecar.data.split import folds
-from edgecar.data.tub import Tub, TubWriter, named_tubs
+from edgecar.data.frames import load_recording
+from edgecar.data.split import blocked_folds
+from edgecar.data.tub import Tub, TubWriter, find_tubs_in
 
 
 def part(rec, fold):
     "One of five folds, or the split of params.yaml."
-    return split_of(rec, parameters()) if fold is None else folds(len(rec))[fold]
+    return split_of(rec, parameters()) if fold is None else blocked_folds(len(rec))[fold]
 
 
 def mae(pred, steering):
@@ -45,7 +45,7 @@ def train_ours(tub, seed, fold=None, out=None):
     from edgecar.pilot.export import tflite
     from edgecar.pilot.train import as_float
     start = time.perf_counter()
-    rec = load([tub], bar=False)
+    rec = load_recording([tub], bar=False)
     split, y = part(rec, fold), rec.steering
     net, kind, _ = trained(rec, split, small_tub(parameters()), seed=seed)
     if out:
@@ -62,7 +62,8 @@ def train_joint(tub, seed, out):
     from edgecar.pilot.export import export
     from edgecar.pilot.runtime import Pilot
     params, start = parameters('joint'), time.perf_counter()
-    rec, real = load([*named_tubs([ROOT/'data']), tub], bar=False), load([tub], bar=False)
+    rec, real = load_recording([*find_tubs_in([ROOT/'data']), tub], bar=False), load_recording([tub],
+                                                                                               bar=False)
     split = split_of(rec, params)
     net, kind, _ = trained(rec, split, params, seed=seed)
     seconds = time.perf_counter() - start
@@ -89,7 +90,7 @@ def train_theirs(tub, seed, out):
     import tensorflow as tf
     tf.random.set_seed(seed)
     from donkeycar.pipeline.training import train
-    rec, taught = load([tub], bar=False), Path(out)/'tub'
+    rec, taught = load_recording([tub], bar=False), Path(out)/'tub'
     split = part(rec, None)
     copy(tub, taught, np.concatenate([split.train, split.val]))
     start = time.perf_counter()
@@ -172,9 +173,9 @@ def job(what, tub, **more):
 
 
 def main(quick):
-    named_tubs([ROOT/'data'])   # what is missing is said now, not after ten minutes
+    find_tubs_in([ROOT/'data'])   # what is missing is said now, not after ten minutes
     tub = real_tub()
-    rec, seeds = load([tub], bar=False), (1,) if quick else (1, 2, 3)
+    rec, seeds = load_recording([tub], bar=False), (1,) if quick else (1, 2, 3)
     split = part(rec, None)
     with tempfile.TemporaryDirectory() as d:
         runs = dict(ours=[], theirs=[])

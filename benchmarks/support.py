@@ -13,8 +13,8 @@ import yaml
 
 from edgecar.core import root
 from edgecar.data.augment import Augment
-from edgecar.data.public import get
-from edgecar.data.split import tail
+from edgecar.data.public import install_tub
+from edgecar.data.split import split_by_time
 from edgecar.params import changes
 from edgecar.pilot.exam import exam, score
 from edgecar.pilot.gate import is_sure, judge
@@ -49,7 +49,7 @@ def small_tub(params):
 def split_of(rec, params):
     "The parts of a recording, as the section `prepare` has them."
     p = params['prepare']
-    return tail(rec.session, p['test'], p['val'], p['gap'])
+    return split_by_time(rec.session, p['test'], p['val'], p['gap'])
 
 
 def trained(rec, split, params, **more):
@@ -94,7 +94,7 @@ def examined(pilot, params, parity=0., tracks=None):
 def real_tub():
     "DonkeyCar's test tub, fetched once."
     kept = ROOT/'.cache/donkeycar-test-tub'
-    return kept if kept.is_dir() else get('donkeycar-test-tub', kept)
+    return kept if kept.is_dir() else install_tub('donkeycar-test-tub', kept)
 
 
 def alone(file, **job):

@@ -23,8 +23,8 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 from support import ROOT, alone, examined, parameters, split_of, trained
 
 from edgecar.core import EdgecarError
-from edgecar.data.frames import load
-from edgecar.data.tub import named_tubs
+from edgecar.data.frames import load_recording
+from edgecar.data.tub import find_tubs_in
 
 CAP = 10       # times our seconds
 EVERY = 4      # of DonkeyCar's epochs between two exams
@@ -35,7 +35,8 @@ def ours(tubs, out):
     "Seconds, passed, seconds of the exam, what was found: our recipe of params.yaml."
     from edgecar.pilot.export import choose, export, parity
     params, start = parameters(), time.perf_counter()
-    rec = load(tubs, cache=f'{out}/frames', bar=False)   # nothing is decoded before the clock starts
+    rec = load_recording(tubs, cache=f'{out}/frames',
+                         bar=False)   # nothing is decoded before the clock starts
     split, e = split_of(rec, params), params['export']
     net, kind, history = trained(rec, split, params)
     files = export(net, kind, rec.frames[split.train[::max(1, len(split.train)//e['calibrate'])]], out)
@@ -104,7 +105,7 @@ def theirs(tubs, out, cap):
 
 
 def main(cap):
-    tubs = [str(t) for t in named_tubs([ROOT/'data'])]
+    tubs = [str(t) for t in find_tubs_in([ROOT/'data'])]
     with tempfile.TemporaryDirectory() as d:
         mine = alone(__file__, what='ours', tubs=tubs, out=d)
         print('ours', mine, file=sys.stderr)

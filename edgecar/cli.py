@@ -46,9 +46,10 @@ def doctor(
 def data_list():
     "List the public tubs: size, licence, and whether it is here."
     from edgecar.core import root
-    from edgecar.data.public import TUBS
+    from edgecar.data.public import PUBLIC_TUBS
     here = lambda name: 'here' if (root()/'tubs'/name).is_dir() else ''
-    typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence] for t in TUBS.values()],
+    typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence]
+                      for t in PUBLIC_TUBS.values()],
                      head=['name', 'MB', '', 'licence']))
 
 # %% ../nbs/81_cli.ipynb #51a31cdd
@@ -63,13 +64,13 @@ def data_get(
 ):
     """Put the starter recording into data/ (from DVC, or recorded again by the twin),
     or download a public tub, check it and unpack it."""
-    from edgecar.data.public import get, track
+    from edgecar.data.public import install_tub, pin_tub
     from edgecar.sim.record import starter
     if not name:
         return typer.echo(f"{to or 'data'}: {starter(to)}")
-    typer.echo(path := get(name, to, mirror))
+    typer.echo(path := install_tub(name, to, mirror))
     if not to:
-        typer.echo(f'pinned by {track(path)}: git add it, and name {name} in params.yaml to use it')
+        typer.echo(f'pinned by {pin_tub(path)}: git add it, and name {name} in params.yaml to use it')
 
 # %% ../nbs/81_cli.ipynb #d3ba9acf
 @data.command('check', epilog='Example: `edgecar data check`')
@@ -178,12 +179,12 @@ def flat(
 # %% ../nbs/81_cli.ipynb #a82fc224
 def _tub_lines(scores):
     "What `score` says about each tub, beside the numbers of all."
-    from edgecar.data.advice import WARNINGS, signs
+    from edgecar.data.advice import WARNINGS, steering_signs
     head = ['tub', 'frames', 'steering.mae', 'ratio_to_constant', 'correlation', '']
     if len(scores) > 1 or any(s.note for s in scores):
         yield table([s.row() for s in scores], head=head)
     for s in scores:
-        for _, odd in signs(s.seen).values() if s.seen else []:
+        for _, odd in steering_signs(s.seen).values() if s.seen else []:
             for kind, detail in odd:
                 yield f'{s.tub}: warning: {kind} ({detail}) -> {WARNINGS[kind]}'
 
@@ -193,11 +194,11 @@ def score(
     path:Folder,
 ):
     "Compare what a pilot would have done with what the driver did, beside two baselines."
-    from edgecar.data.tub import named_tubs
+    from edgecar.data.tub import find_tubs_in
     from edgecar.pilot.runtime import Pilot
     from edgecar.pilot.score import score_tubs
     pilot = Pilot(model)
-    scores, total = score_tubs(pilot, named_tubs([path]))
+    scores, total = score_tubs(pilot, find_tubs_in([path]))
     typer.echo(table(flat(total), head=['open loop', '']))
     for line in _tub_lines(scores):
         typer.echo(f'\n{line}')

@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from edgecar.data.frames import load
-from edgecar.data.split import tail
+from edgecar.data.frames import load_recording
+from edgecar.data.split import split_by_time
 from edgecar.data.tub import find_tubs
 from edgecar.pilot.correction import corrections
 from edgecar.pilot.exam import exam, score
@@ -32,8 +32,8 @@ def trained(tmp_path_factory):
     from edgecar.pilot.train import Training, train
     folder = tmp_path_factory.mktemp('gate')
     recipe = Recipe('donkey,club,seed:1,seed:2', frames=1000, episode=200)
-    rec = load(find_tubs(record(folder/'tubs', recipe, bar=False)), cache=folder/'cache', bar=False)
-    split = tail(rec.session, val=.08)
+    rec = load_recording(find_tubs(record(folder/'tubs', recipe, bar=False)), cache=folder/'cache', bar=False)
+    split = split_by_time(rec.session, val=.08)
     cfg = Training(epochs=6, rounds=2, round_epochs=4, dropout=.1)
     correct = corrections(recipe, 1, 1500, bar=False)
     moment = train(rec, replace(split, train=split.train[:64]), replace(cfg, epochs=1, rounds=0),

@@ -278,10 +278,10 @@ def pi(images, tmp_path_factory):
 
 
 def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
-    from edgecar.data.frames import load
+    from edgecar.data.frames import load_recording
     from edgecar.pilot.runtime import Pilot
     home, python = pi
-    frames = load([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
+    frames = load_recording([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
     np.save(tmp_path/'frames.npy', frames)
     with ended(python('-c', 'import platform, sys, numpy as np; from edgecar.pilot.runtime import Pilot; '
                             'p = Pilot(sys.argv[1]); np.save(sys.argv[3], p.drive(np.load(sys.argv[2]))); '

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgecar.core import EdgecarError, root
-from edgecar.data.public import digest, pinned
+from edgecar.data.public import folder_md5, pinned_md5
 from edgecar.data.tub import Tub, find_tubs
 from edgecar.sim.record import Recipe, check, record, starter, starter_recipe
 
@@ -37,9 +37,9 @@ def dvc(*args):
 
 def test_starter_comes_from_wherever_it_is(repository):
     data, cache = repository/'data', repository/'.dvc/cache'
-    assert (starter(), pinned(data)) == ('recorded', None)
+    assert (starter(), pinned_md5(data)) == ('recorded', None)
     dvc('add', 'data')
-    assert pinned(data) == digest(data), 'ours is DVC\'s'
+    assert pinned_md5(data) == folder_md5(data), 'ours is DVC\'s'
     pin = (repository/'data.dvc').read_bytes()
     assert starter() == 'already there'
     shutil.rmtree(data)
@@ -50,7 +50,7 @@ def test_starter_comes_from_wherever_it_is(repository):
     assert starter() == 'from DVC', 'its remote'
     shutil.rmtree(data), shutil.rmtree(cache), shutil.rmtree(repository/'store')
     assert starter() == 'recorded'
-    assert (repository/'data.dvc').read_bytes() == pin and check() == pinned(data) == digest(data)
+    assert (repository/'data.dvc').read_bytes() == pin and check() == pinned_md5(data) == folder_md5(data)
 
 
 @pytest.mark.parametrize('lost', ['one picture', 'the list of files'])
@@ -60,7 +60,7 @@ def test_half_a_cache_is_no_cache(repository, lost):
     cached = sorted(p for p in (repository/'.dvc/cache').rglob('*') if p.is_file())
     next(p for p in cached if (p.suffix == '.dir') == (lost == 'the list of files')).unlink()
     shutil.rmtree(repository/'data')
-    assert starter() == 'recorded' and digest(repository/'data') == pinned(repository/'data')
+    assert starter() == 'recorded' and folder_md5(repository/'data') == pinned_md5(repository/'data')
 
 
 def test_starter_that_is_not_what_is_pinned(repository):
@@ -108,13 +108,13 @@ def test_dvc_alone_names_what_is_missing(repository):
 def test_a_changed_recipe_is_told_and_pinned_when_meant(repository):
     starter()
     (repository/'data.dvc').write_text(
-        f'# Missing? Ask.\nouts:\n- md5: {digest(repository/"data")}\n  path: data\n')
+        f'# Missing? Ask.\nouts:\n- md5: {folder_md5(repository/"data")}\n  path: data\n')
     (repository/'params.yaml').write_text('data: {tracks: oval, frames: 20}\n')
     assert 'recorded with tracks oval,seed:3 instead of oval, frames 30 instead of 20' in starter()
     shutil.rmtree(repository/'data')
     record('data', starter_recipe())
     dvc('add', 'data')
-    assert starter() == 'already there' and check() == pinned(repository/'data')
+    assert starter() == 'already there' and check() == pinned_md5(repository/'data')
     assert (repository/'data.dvc').read_text().startswith('# Missing? Ask.\n')
 
 

@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from edgecar.data.frames import fit_frame
-from edgecar.data.toy import toy_tub
+from edgecar.data.toy import synthetic_tub
 from edgecar.pilot.replay import read_refs
 from edgecar.pilot.runtime import Pilot
 
@@ -20,7 +20,7 @@ def rig(tmp_path_factory, tf):
     from edgecar.pilot.export import tflite
     from edgecar.pilot.model import kind
     folder = tmp_path_factory.mktemp('replay')
-    toy_tub(folder/'tub', n=40)
+    synthetic_tub(folder/'tub', n=40)
     seed_all(3)
     k, wide = kind('edge'), kind('edge', top=.3)
     net = k.net()
@@ -61,7 +61,7 @@ def test_changed_preprocessing_is_caught(rig, model):
     ((96, 160), '96x160 cropped to 96x128, resized to 120x160'),
 ], ids=['224x224', '1280x720', '160x96'])
 def test_a_recording_of_another_size_is_fitted_and_the_report_says_so(rig, tmp_path, size, done):
-    toy_tub(tmp_path/'tub', n=4, size=size)
+    synthetic_tub(tmp_path/'tub', n=4, size=size)
     model, edgecar = rig/'pilot.tflite', Path(sys.executable).parent/'edgecar'
     for more, report in ((['--update-refs'], 'refs/tub.csv: 4 frames'),
                          ([], '4 frames, none changed by more than 0.01')):

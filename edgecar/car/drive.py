@@ -112,11 +112,11 @@ class TwinCamera:
 class ReplayCamera:
     "Pictures of a recording, over and over, in one size; of noise when there is none."
     def __init__(self, tub=None, rate_hz=20., size=(120, 160)):
-        from edgecar.data.frames import load
-        from edgecar.data.tub import named_tubs
+        from edgecar.data.frames import load_recording
+        from edgecar.data.tub import find_tubs_in
         self.rate_hz, self.began = rate_hz, time.monotonic()
         if tub:
-            recording = load(named_tubs([tub]), size, bar=False)
+            recording = load_recording(find_tubs_in([tub]), size, bar=False)
             self.frames = recording.frames
             for line in recording.fitted():
                 log.info('camera: %s', line)

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..core import EdgecarError, atomic, progress
-from ..data.frames import load
+from ..data.frames import load_recording
 from ..data.tub import find_tubs
 from .runtime import Pilot
 from ..sim.record import Recipe, in_processes, record_share, serve_with
@@ -86,5 +86,5 @@ def corrections(
                              workers, bar)
             if keep:
                 shutil.copytree(at, Path(keep)/at.name, dirs_exist_ok=True)
-            return load(find_tubs(at), bar=False)
+            return load_recording(find_tubs(at), bar=False)
     return correct

@@ -75,7 +75,7 @@ FILES = ('float32', 'int8', 'donkey')
 def calibration(k, frames):
     """What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame,
     and for a black and a white one."""
-    frames = k.eye.many(frames)
+    frames = k.eye.apply_all(frames)
     ramp = np.stack([np.zeros_like(frames[0]), np.full_like(frames[0], 255)])
     frames = np.concatenate([frames, ramp]).astype(np.float32)
     name = 'frame'   # `raw` calls it so, too
@@ -121,7 +121,7 @@ def raw(k, net):
 def asked(model, k, frames, beside):
     """(n, 2) steering and throttle of a Keras model for frames as the camera gives them,
     and {input: (n, m)} beside them."""
-    seen, answers = k.eye.many(frames), []
+    seen, answers = k.eye.apply_all(frames), []
     for i in range(0, len(frames), 64):
         inputs = [seen[i:i+64]*np.float32(k.frame_scale),
                   *(beside[name][i:i+64] for name in model.input_names[1:])]

@@ -195,7 +195,7 @@ class Edge(Beside):
 
     def prepare(self, frames):
         "What the trained part eats: (n, h, w, 3) uint8 frames -> (n, h', w', 3) float16 in [0, 1]."
-        look, frames = squint(self.size, self.top), self.eye.many(frames)
+        look, frames = squint(self.size, self.top), self.eye.apply_all(frames)
         parts = [look(frames[i:i+256].astype(np.float32)).numpy()/255 for i in range(0, len(frames), 256)]
         return np.concatenate([p.astype(np.float16) for p in parts])
 
@@ -215,7 +215,7 @@ class Edge(Beside):
 
     def marked(self, model):
         "The model, with a note of what its frames have to go through before."
-        model.seen_through = self.eye.about()
+        model.seen_through = self.eye.to_json()
         return model
 
     def loss(self, y, out):
@@ -237,7 +237,7 @@ class Linear(Edge):
         return default_n_linear(2, (*self.size, 3))
 
     def prepare(self, frames):
-        return self.eye.many(frames)
+        return self.eye.apply_all(frames)
 
     def whole(self, net, scale=1, name='img_in'):
         return self.marked(net)
@@ -316,7 +316,7 @@ def of(
 )->tuple:     # (its trained net, its kind)
     "The net and the kind of a saved pilot; EdgecarError when it is none of ours."
     size, seen = tuple(whole.inputs[0].shape[1:3]), getattr(whole, 'seen_through', '')
-    eye = Transform.of(seen, size)
+    eye = Transform.from_json(seen, size)
     k = kind('inferred' if whole.name == 'linear' and len(whole.outputs) == 1 else whole.name,
              eye.camera, transform=eye.text)
     if k.size != size:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import EdgecarError, atomic, progress
-from ..data.frames import load
-from ..data.tub import named_tubs
+from ..data.frames import load_recording
+from ..data.tub import find_tubs_in
 from .runtime import Pilot
 
 # %% ../../nbs/pilot/44_replay.ipynb #62c8e94e
@@ -28,7 +28,7 @@ def commands(
     say=lambda line: None,   # told what is done to frames of another size than the pilot's
 )->list:                     # of (frame, steering, throttle)
     "What a pilot does on each frame of a recording, in order; EdgecarError when there is no tub."
-    rec = load(named_tubs([path]), pilot.size, bar=bar)
+    rec = load_recording(find_tubs_in([path]), pilot.size, bar=bar)
     for line in rec.fitted():
         say(line)
     return [(n, *pilot(frame)) for n, frame in enumerate(

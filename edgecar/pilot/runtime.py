@@ -273,7 +273,7 @@ class Net:
             raise self._no(f'wants {self.dtype} frames scaled by {self.input["quantization"]}')
         *length, h, w = (int(s) for s in self.input['shape'][1:-1])
         self.length, seen = (length or [0])[0], (h, w)   # frames of a sequence
-        self.eye = Transform.of(note, seen)
+        self.eye = Transform.from_json(note, seen)
         if self.eye.size != seen:
             raise self._no(f'wants frames of {seen[0]}x{seen[1]}, '
                            f'and {self.eye.text} gives {self.eye.size[0]}x{self.eye.size[1]}')

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import EdgecarError, progress
-from ..data.frames import Recording, load
+from ..data.frames import Recording, load_recording
 
 # %% ../../nbs/pilot/34_score.ipynb #4e679de2
 def errors(
@@ -99,11 +99,11 @@ class TubScore:
 def score_tub(
     pilot,           # has `size` and `drive`, as edgecar.pilot.runtime.Pilot
     tub,             # a tub's folder
-    **how,           # cache, bar: as for `load`
+    **how,           # cache, bar: as for `load_recording`
 )->TubScore:
     "Have a pilot drive along on a tub."
     try:
-        seen = load([tub], pilot.size, **how)
+        seen = load_recording([tub], pilot.size, **how)
     except EdgecarError as e:
         return TubScore(str(tub), None, None, e.what)
     frames = progress(seen.frames, f'driving {tub}', unit='frame', disable=not how.get('bar', True))

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..core import EdgecarError, atomic, progress, rng, seed_all, sha256
 from ..data.augment import Augment, augment
-from ..data.split import Split, runs
+from ..data.split import Split, session_runs
 from .model import keras, kind, of, pin_threads, tf
 
 # %% ../../nbs/pilot/31_train.ipynb #3718d068
@@ -258,7 +258,7 @@ def past(
     before = np.zeros((len(rec.steering), length, 2), np.float32)
     given = np.where(np.isfinite(rec.given), rec.given, rec.steering)
     commands = np.stack([given, rec.throttle], 1)
-    for a, b in runs(rec.session):
+    for a, b in session_runs(rec.session):
         for ago in range(1, length+1):
             before[a+ago:b, length-ago] = commands[a:max(b-ago, a)]
     return before.reshape(len(before), 2*length)

@@ -21,8 +21,8 @@ from pathlib import Path
 import yaml
 
 from ..core import EdgecarError, progress, rng, root
-from ..data.public import digest, pinned, run_dvc, taken
-from ..data.tub import Tub, TubWriter, find_tubs, lock
+from ..data.public import folder_md5, pinned_md5, run_dvc, is_occupied
+from ..data.tub import Tub, TubWriter, find_tubs, lock_folder
 from .env import GENERATED, LATENCY_MAX_S, Twin, find_track
 from .expert import Expert, clip
 from .track import KEPT
@@ -248,7 +248,7 @@ def fresh(
     try:
         try:
             new.mkdir(parents=True, exist_ok=True)
-            held = lock(new)
+            held = lock_folder(new)
             for old in new.iterdir():
                 shutil.rmtree(old)
             with progress(desc='recording', total=recipe.frames*n, unit='frame', disable=not bar) as shown:
@@ -275,7 +275,7 @@ def record(
 )->Path:               # `to`
     "Record a recipe, whole or not at all; EdgecarError when something is there."
     to = Path(to).absolute()
-    if taken(to):
+    if is_occupied(to):
         raise EdgecarError('is there already', to, 'move it away, or record to another folder')
     with fresh(to, recipe, workers, bar) as new:
         new.rename(to)
@@ -297,7 +297,7 @@ def _from_dvc(to, want):
     pin, at = f'{to.name}.dvc', dict(folder=to.parent)
     if run_dvc('checkout', pin, **at).returncode and run_dvc('remote', 'list', **at).stdout.strip():
         run_dvc('pull', pin, quiet=False, **at)
-    if taken(to) and digest(to) == want:
+    if is_occupied(to) and folder_md5(to) == want:
         return True
     shutil.rmtree(to, ignore_errors=True)
     return False
@@ -330,10 +330,10 @@ def starter(
     """Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it;
     EdgecarError when what is there, or what was made, is something else."""
     to = Path(to or root()/'data').absolute()
-    want, recipe = pinned(to), recipe or starter_recipe(to.parent)
-    if taken(to):
+    want, recipe = pinned_md5(to), recipe or starter_recipe(to.parent)
+    if is_occupied(to):
         other = unlike(to, recipe)
-        if want in (None, digest(to)):
+        if want in (None, folder_md5(to)):
             return 'already there' + (f', recorded with {other} (to record it again: remove {to.name}/, '
                                       f'`edgecar record --to {to.name}`, `dvc add {to.name}`)'
                                       if other else '')
@@ -342,7 +342,7 @@ def starter(
     if want and _from_dvc(to, want):
         return 'from DVC'
     with fresh(to, recipe, workers, bar) as new:
-        if want not in (None, found := digest(new)):
+        if want not in (None, found := folder_md5(new)):
             raise _other(to, found, want)
         new.rename(to)
     return 'recorded'
@@ -357,10 +357,10 @@ def check(
     """Record the starter afresh, beside it, and compare with what `data.dvc` pins;
     EdgecarError when they differ."""
     to = Path(to or root()/'data').absolute()
-    if not (want := pinned(to)):
+    if not (want := pinned_md5(to)):
         raise EdgecarError('is not pinned', to, f'dvc add {to.name}')
     with fresh(to, recipe or starter_recipe(to.parent), workers, bar) as new:
-        if (found := digest(new)) == want:
+        if (found := folder_md5(new)) == want:
             return found
         same = lambda a, b: b.is_file() and a.read_bytes() == b.read_bytes()
         first = (next((p.relative_to(new) for p in sorted(new.rglob('*'))

@@ -320,9 +320,9 @@ def gallery(
     columns=4,
 ):               # a figure
     "Maps of tracks, all at one scale."
-    from edgecar.data.plot import Picture
+    from edgecar.data.plot import PngFigure
     rows = -(-len(tracks) // columns)
-    fig = Picture(figsize=(2.4 * columns, 2.1 * rows), dpi=100, layout='constrained')
+    fig = PngFigure(figsize=(2.4 * columns, 2.1 * rows), dpi=100, layout='constrained')
     for ax, t in zip(fig.subplots(rows, columns, squeeze=False).flat, tracks):
         edges = [np.vstack([e, e[:1]]) for e in (t.beside(-t.width_m / 2), t.beside(t.width_m / 2))]
         ax.fill(*np.vstack([edges[0], edges[1][::-1]]).T, color='#4d5156', lw=0)
