@@ -21,7 +21,7 @@ import numpy as np
 from edgecar.core import root
 from edgecar.data.frames import load_recording
 from edgecar.data.public import install_tub
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import TubWriter, find_tubs
 
 PAIRS, RECORDS = 7, 500

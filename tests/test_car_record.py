@@ -20,7 +20,7 @@ from edgecar.car.record import number
 from edgecar.car.upload import uploaded
 from edgecar.data.check import find_faults
 from edgecar.data.public import folder_md5, pinned_md5
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub, find_tubs
 
 DRIVE = '''

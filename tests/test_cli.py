@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgecar.data.public import folder_md5, pinned_md5
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.sim.record import Recipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 
 # A full disk. Every program makes what it is going to write; from its
 # `full()` on there is no room, and nothing in `folder` may change.

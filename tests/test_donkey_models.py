@@ -15,7 +15,7 @@ import yaml
 from edgecar.core import EdgecarError, read_json
 from edgecar.data.frames import load_recording
 from edgecar.data.split import split_by_time
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.pilot.rollout import Drive, drive_all, rollout
 from edgecar.pilot.runtime import Pilot, note_of, with_note
 

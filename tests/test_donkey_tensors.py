@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgecar.core import EdgecarError
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.pilot.runtime import Pilot, command
 from test_donkey_models import BESIDE, H, IMU, W, donkey
 

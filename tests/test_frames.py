@@ -17,7 +17,7 @@ from PIL import Image
 from edgecar.core import EdgecarError
 from edgecar.data.check import InvalidRecord, decode_image
 from edgecar.data.frames import TubSource, fit_frame, load_recording
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import TubWriter, delete_records
 
 
@@ -263,7 +263,8 @@ def test_the_environment_names_the_cache(tub, cache, monkeypatch):
 
 def test_two_processes_at_once(tub, cache):
     code = ('import sys; from edgecar.data.frames import load_recording; '
-            'r = load_recording(sys.argv[1], cache=sys.argv[2], bar=False); print(r.key, int(r.frames.sum()))')
+            'r = load_recording(sys.argv[1], cache=sys.argv[2], bar=False); '
+            'print(r.key, int(r.frames.sum()))')
     with ThreadPoolExecutor(4) as pool:
         command = [sys.executable, '-c', code, tub, cache]
         run = lambda _: subprocess.run(command, check=True, capture_output=True, text=True).stdout

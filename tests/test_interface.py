@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecar.core import EdgecarError
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.pilot.runtime import Pilot
 
 

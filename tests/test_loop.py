@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

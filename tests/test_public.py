@@ -592,7 +592,7 @@ def test_the_real_tub_or_one_that_stands_in(tmp_path, monkeypatch, register):
     if mirror := os.environ.get('EDGECAR_MIRROR'):
         mirror = mirror if '://' in mirror else root()/mirror
     else:
-        from edgecar.data.toy import synthetic_tub
+        from edgecar.data.synthetic import synthetic_tub
         synthetic_tub(tmp_path/'tub', n=1000)
         with tarfile.open(tmp_path/f'{REAL}.tar.gz', 'w:gz') as t:
             t.add(tmp_path/'tub', 'tub')

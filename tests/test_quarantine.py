@@ -10,7 +10,7 @@ import pytest
 from edgecar.core import root
 from edgecar.data.check import repair_tub, find_faults
 from edgecar.data.public import folder_md5, pinned_md5
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 
 ROOT = root(Path(__file__).parent)
 

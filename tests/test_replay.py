@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from edgecar.data.frames import fit_frame
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.pilot.replay import read_refs
 from edgecar.pilot.runtime import Pilot
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecar.core import EdgecarError
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, restore_records
 
 FIELDS = dict(inputs=['user/angle', 'user/throttle'], types=['float', 'float'])
@@ -230,7 +230,7 @@ def test_lines_that_are_no_records_are_counted_not_fatal(tmp_path):
 
 
 def test_toy_tubs_are_the_same_bytes_in_another_process(tmp_path):
-    code = ('import sys; from edgecar.data.toy import synthetic_tub; '
+    code = ('import sys; from edgecar.data.synthetic import synthetic_tub; '
             'synthetic_tub(sys.argv[1], n=12, seed=3, sessions=2, max_len=5)')
     subprocess.run([sys.executable, '-c', code, tmp_path/'a'], check=True)
     assert tree(tmp_path/'a') == tree(synthetic_tub(tmp_path/'b', n=12, seed=3, sessions=2, max_len=5))

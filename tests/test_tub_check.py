@@ -12,7 +12,7 @@ from PIL import Image
 from edgecar.core import EdgecarError
 from edgecar.data.check import FAULT_KINDS, RepairResult, repair_tub, find_faults
 from edgecar.data.frames import load_recording
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, lock_folder
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from edgecar.data.check import repair_tub, find_faults
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)

@@ -10,7 +10,7 @@ from PIL import Image
 from edgecar.core import EdgecarError
 from edgecar.data.check import repair_tub, find_faults
 from edgecar.data.frames import load_recording
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, restore_records
 
 donkeycar = pytest.importorskip('donkeycar.parts.tub_v2', reason='donkeycar is not installed')

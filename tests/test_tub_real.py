@@ -16,7 +16,7 @@ from edgecar.data.advice import steering_signs, tub_warnings
 from edgecar.data.check import RepairResult, repair_tub, inspect_tub, find_faults
 from edgecar.data.convert import convert_tub
 from edgecar.data.frames import load_recording
-from edgecar.data.toy import synthetic_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, find_tubs_in
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
@@ -521,7 +521,7 @@ def test_14_ls_counts_what_is_there(tub, edgecar):
 def old_tub(path, n=12, **changes):
     "A tub of DonkeyCar 3, written by donkeycar's own code of the time."
     from donkeycar.parts.datastore import Tub as OldTub
-    from edgecar.data.toy import draw_road
+    from edgecar.data.synthetic import draw_road
     fields = FIELDS | {'lap': 'int'}
     tub = OldTub(str(path), inputs=list(fields), types=list(fields.values()), user_meta=['driver:Ann'])
     for i in range(n):
