@@ -11,9 +11,9 @@ import numpy as np
 
 import edgecar.sim.env  # noqa: F401: registers edgecar/Twin-v0
 from edgecar.core import EdgecarError, rng
-from edgecar.sim.camera import Camera, Lens
+from edgecar.sim.camera import SimCamera, Lens
 from edgecar.sim.env import Twin, find_ground, find_track
-from edgecar.sim.look import Look
+from edgecar.sim.look import Appearance
 from edgecar.sim.vector import Twins
 
 DIGEST = '''
@@ -112,13 +112,13 @@ def test_any_camera_that_can_be_takes_a_picture():
         except EdgecarError as e:
             assert 'no field of view' in str(e)
         else:
-            camera = Camera(ground, lens, Look.random(int(width)), [[.5, .5]])
-            taken += camera.see(*(4*g.random(3) - 2), 3., .1, 2.).shape == (lens.height, lens.width, 3)
+            camera = SimCamera(ground, lens, Appearance.random(int(width)), [[.5, .5]])
+            taken += camera.render(*(4*g.random(3) - 2), 3., .1, 2.).shape == (lens.height, lens.width, 3)
     assert taken > 40
 
 
 def test_turning_all_the_way_round_changes_nothing():
-    camera = Camera(find_ground(find_track('club')), Lens(), Look(noise=0., shake=0.))
-    a, b = (camera.see(.3, -.2, yaw).astype(int) for yaw in (.5, .5 + 2*np.pi))
+    camera = SimCamera(find_ground(find_track('club')), Lens(), Appearance(noise=0., shake=0.))
+    a, b = (camera.render(.3, -.2, yaw).astype(int) for yaw in (.5, .5 + 2*np.pi))
     # texels whose edge lies on a point may fall to the other side
     assert (np.abs(a - b).max(2) > 8).mean() < .01

@@ -195,7 +195,8 @@ def test_another_version_of_numba(package):
 
 def test_edit_in_another_file_is_compiled(package):
     exact, late = package/'edgecar/sim/exact.py', package/'edgecar/sim/late.py'
-    late.write_text('from edgecar.sim.exact import kernel, sin\n@kernel\ndef f(x): return sin(x) + 1\n')
+    late.write_text('from edgecar.sim.exact import cached_njit, sin\n'
+                    '@cached_njit\ndef f(x): return sin(x) + 1\n')
     code = 'from edgecar.sim.late import f; print(f(.5), sum(f.stats.cache_hits.values()))'
     assert run(package, code) == ['1.479425538604203', '0']
     assert run(package, code) == ['1.479425538604203', '1']
@@ -212,8 +213,8 @@ def test_same_bits_on_a_plain_processor(package):
         from hashlib import sha256
         import numpy as np
         from edgecar.core import rng
-        from edgecar.sim.exact import atan2, cos, exp, kernel, sin
-        @kernel
+        from edgecar.sim.exact import atan2, cos, exp, cached_njit, sin
+        @cached_njit
         def fill(x, out):
             for i in range(len(x)):
                 out[i] = sin(x[i]) * cos(x[i]) + atan2(x[i], x[i - 1]) * exp(-abs(x[i]))

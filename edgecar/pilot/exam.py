@@ -15,10 +15,11 @@ import numpy as np
 
 from ..core import EdgecarError, progress, rng
 from .rollout import Drive, Drivers
-from ..sim.track import KEPT
+from ..sim.track import FIRST_HELD_OUT_SEED
 
 # %% ../../nbs/pilot/45_exam.ipynb #7e525628
-SEEDS = dict(select=KEPT, gate=2*KEPT, try_out=3*KEPT)   # the first seed of each use
+SEEDS = dict(select=FIRST_HELD_OUT_SEED, gate=2*FIRST_HELD_OUT_SEED,
+             try_out=3*FIRST_HELD_OUT_SEED)   # the first seed of each use
 LATENCIES_MS = 25, 75, 125, 150                          # from a frame to its command
 
 def exam(

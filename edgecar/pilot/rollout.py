@@ -23,7 +23,7 @@ from ..sim.camera import Lens
 from ..sim.env import Car, find_track
 from ..sim.exact import atan2
 from ..sim.expert import Expert, clip
-from ..sim.look import Look
+from ..sim.look import Appearance
 
 # %% ../../nbs/pilot/41_rollout.ipynb #2f4f4897
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Drive:
 _RANGES = dict(
     seed=(0, 2**31 - 1), steps=(2, 10**6), random=(0, 1), latency_s=(0, .2), jitter_s=(0, .05),
     noise=(0, 100), dropped=(0, 1), yaw_deg=(-20, 20))
-RATE_HZ, STEP = 20, v.RATE_HZ//20   # commands a second, and the simulator's sub-steps for each
+RATE_HZ, STEP = 20, v.PHYSICS_HZ//20   # commands a second, and the simulator's sub-steps for each
 
 # %% ../../nbs/pilot/41_rollout.ipynb #5a98311a
 def put_down(
@@ -58,7 +58,7 @@ def put_down(
 )->Car:
     "The car of a rollout, at its start."
     g = rng(8, d.seed)
-    lens, look = Lens.random(d.seed + 64, d.random), Look.random(d.seed + 64, d.random)
+    lens, look = Lens.random(d.seed + 64, d.random), Appearance.random(d.seed + 64, d.random)
     vehicle, noise, station = v.Vehicle.random(g, d.random), int(g.integers(2**31)), g.random()
     lens = replace(lens, yaw_deg=lens.yaw_deg + d.yaw_deg)
     track = find_track(d.track, d.backwards)

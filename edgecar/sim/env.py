@@ -15,11 +15,12 @@ from PIL import Image, ImageDraw
 
 from ..core import EdgecarError, rng
 from . import vehicle as v
-from .camera import Camera, Lens
-from .exact import PI, atan2, kernel
+from .camera import SimCamera, Lens
+from .exact import PI, atan2, cached_njit
 from .ground import Ground
-from .look import Look
-from .track import Track, generate, generate_long, generate_with_cones, locate, read
+from .look import Appearance
+from .track import (Track, generate_track, generate_long_track, generate_cone_track,
+                               locate_on_line, read_track)
 
 # %% ../../nbs/sim/26_env.ipynb #e29e435d
 class Course:
@@ -46,7 +47,7 @@ class Course:
         self.crossed = at
 
 # %% ../../nbs/sim/26_env.ipynb #77cb2e59
-GENERATED = dict(seed=generate, cones=generate_with_cones, long=generate_long)
+GENERATED = dict(seed=generate_track, cones=generate_cone_track, long=generate_long_track)
 
 @lru_cache(64)
 def find_track(name, backwards:bool=False)->Track:
@@ -60,7 +61,7 @@ def find_track(name, backwards:bool=False)->Track:
             raise EdgecarError(f'no track is called {name!r}', mend=f"write '{kind}:' and a whole number")
         track = GENERATED[kind](int(number))
     else:
-        track = read(name)
+        track = read_track(name)
     return track.reverse() if backwards else track
 
 # %% ../../nbs/sim/26_env.ipynb #a7d8225c
@@ -94,7 +95,7 @@ class DelayedCommands:
         late_s = self.latency_s
         if self.jitter_s:
             late_s += self.jitter_s*6**.5*(self.random.random() + self.random.random() - 1)
-        arrival = self.now + int(min(max(late_s, 0.), LATENCY_MAX_S)*v.RATE_HZ + .5)
+        arrival = self.now + int(min(max(late_s, 0.), LATENCY_MAX_S)*v.PHYSICS_HZ + .5)
         self.queue = [command for command in self.queue if command[0] < arrival]
         self.queue.append((arrival, steering, throttle))
 
@@ -136,8 +137,9 @@ def _chart(track):
     draw = ImageDraw.Draw(picture)
     draw.line(place(np.vstack([track.xy, track.xy[:2]])), (66, 70, 75), int(track.width_m*k), 'curve')
     for side in (-1, 1):
-        draw.line(place(np.vstack([(e := track.beside(side*track.width_m/2)), e[:1]])), (210, 214, 218), 1)
-    draw.line(place([track.beside(side*track.width_m/2)[0] for side in (-1, 1)]), (255, 255, 255), 3)
+        draw.line(place(np.vstack([(e := track.offset_line(side*track.width_m/2)), e[:1]])),
+                  (210, 214, 218), 1)
+    draw.line(place([track.offset_line(side*track.width_m/2)[0] for side in (-1, 1)]), (255, 255, 255), 3)
     for x, y in place(track.cones) if len(track.cones) else ():
         draw.ellipse((x - 3, y - 3, x + 3, y + 3), (232, 113, 10))
     return picture, place
@@ -159,12 +161,12 @@ def draw_map(
     return np.asarray(picture)
 
 # %% ../../nbs/sim/26_env.ipynb #51a762b5
-@kernel
+@cached_njit
 def _drive(row, param, steering, throttle, steps, xy, step_m, cones, seen):
     """Drive on; then `seen` holds s and cte, m, the station before,
     and the number of the cone that is touched, or -1."""
     v.advance(row, param, steering, throttle, steps)
-    seen[0], seen[1], seen[2] = locate(xy, step_m, row[0], row[1])
+    seen[0], seen[1], seen[2] = locate_on_line(xy, step_m, row[0], row[1])
     seen[3] = -1
     for i in range(len(cones)):
         dx, dy = cones[i, 0] - row[0], cones[i, 1] - row[1]
@@ -177,7 +179,7 @@ class Car:
     def __init__(self,
         track:Track,
         lens:Lens=Lens(),
-        look:Look=Look(),
+        look:Appearance=Appearance(),
         vehicle:v.Vehicle=v.Vehicle(),
         seed:int=0,             # of the camera's noise
         station:float=0.,       # where, 0..1 of the lap
@@ -187,21 +189,21 @@ class Car:
         jitter_s:float=0.,      # standard deviation of it
     ):
         self.track, self.vehicle = track, vehicle
-        self.camera = Camera(find_ground(track), lens, look, track.cones)
+        self.camera = SimCamera(find_ground(track), lens, look, track.cones)
         self.noise = seed
         self.row, self._param, self._seen, self.path = np.zeros(v.N_STATE), vehicle.array(), np.zeros(4), []
         at = int(station*len(track.xy)) % len(track.xy)
         (x, y), (tx, ty) = track.xy[at], track.tangent[at]
         self.row[:3] = x + right_m*ty, y - right_m*tx, atan2(ty, tx) + turned_rad
-        s, self.cte, self.station = locate(track.xy, track.step_m, self.row[v.X], self.row[v.Y])
+        s, self.cte, self.station = locate_on_line(track.xy, track.step_m, self.row[v.X], self.row[v.Y])
         self.course, self.hit = Course(track.length_m, s, s < track.step_m), 'none'
         self.state = self.row[:_SHOWN].tolist()
         self.commands = DelayedCommands(latency_s, jitter_s, seed)
 
     def see(self, out=None, others=()):
-        "The camera's frame: (height, width, 3) uint8; `others` as `Camera.see` takes them."
+        "The camera's frame: (height, width, 3) uint8; `others` as `SimCamera.see` takes them."
         self.noise += 1
-        return self.camera.see(*self.state[:6], self.noise, out, others)
+        return self.camera.render(*self.state[:6], self.noise, out, others)
 
     def drive(self, steering, throttle, steps, driven=0):
         """Drive `steps` of 1 / RATE_HZ s with these commands, each -1..1,
@@ -210,7 +212,7 @@ class Car:
                self.track.step_m, self.track.cones, self._seen)
         s, self.cte, self.station, cone = self._seen.tolist()
         self.state, self.hit = self.row[:_SHOWN].tolist(), 'none' if cone < 0 else f'cone {cone:.0f}'
-        self.course.update(s, (steps + driven)/v.RATE_HZ)
+        self.course.update(s, (steps + driven)/v.PHYSICS_HZ)
         self.path.append((self.state[v.X], self.state[v.Y]))
 
     def act(self, steering, throttle, steps):
@@ -249,8 +251,8 @@ def command(action):
 # %% ../../nbs/sim/26_env.ipynb #2eb1e97b
 def _sensible(rate_hz, random, direction, render_mode, modes):
     "EdgecarError naming the first setting that cannot be."
-    if not isinstance(rate_hz, int) or rate_hz < 1 or v.RATE_HZ % rate_hz:
-        raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.RATE_HZ}, such as 20')
+    if not isinstance(rate_hz, int) or rate_hz < 1 or v.PHYSICS_HZ % rate_hz:
+        raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.PHYSICS_HZ}, such as 20')
     if not 0 <= random <= 1:
         raise EdgecarError(f'random is {random!r}', mend='give a number from 0 to 1')
     if direction not in (-1, 0, 1):
@@ -271,7 +273,7 @@ def _draw(env, g, options):
     lens, look, vehicle = env.base
     if amount:
         lens, look = (_varied(kind, int(g.integers(env.variety)), amount, base)
-                      for kind, base in ((Lens, lens), (Look, look)))
+                      for kind, base in ((Lens, lens), (Appearance, look)))
         vehicle = v.Vehicle.random(g, amount, vehicle)
     new = dict(lens=lens, look=look, vehicle=vehicle,
                station=g.random() if amount else 0., seed=int(g.integers(2**31)))
@@ -302,7 +304,7 @@ class Twin(gym.Env):
         track='donkey',               # name, .toml file, 'seed:N', Track, or a list of these to draw from
         direction:int=1,              # -1: against it, 0: either, drawn at each reset
         random:float=0.,              # domain randomisation at each reset: of look, lens and vehicle, 0..1
-        lens:Lens=Lens(), look:Look=Look(), vehicle:v.Vehicle=v.Vehicle(),
+        lens:Lens=Lens(), look:Appearance=Appearance(), vehicle:v.Vehicle=v.Vehicle(),
         rate_hz:int=20,               # steps a second; must divide 400
         max_cte_m:float=None,         # off the road beyond this; the white lines if None
         variety:int=64,               # looks, and lenses, to draw from; above 64 a reset costs 10 ms more
@@ -338,7 +340,7 @@ class Twin(gym.Env):
         "Drive for 1 / rate_hz s: (observation, reward, terminated, truncated, info)."
         if self.car is None:
             raise EdgecarError('there is no car yet', mend='call reset first')
-        self.car.act(*command(action), v.RATE_HZ//self.rate_hz)
+        self.car.act(*command(action), v.PHYSICS_HZ//self.rate_hz)
         self.frame = self.car.see(out)
         return self.frame, *judge(self), info(self.car)
 

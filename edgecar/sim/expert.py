@@ -13,7 +13,7 @@ import numpy as np
 from ..core import EdgecarError
 from . import vehicle as v
 from .exact import atan2, cos, sin
-from .track import Track, locate
+from .track import Track, locate_on_line
 
 # %% ../../nbs/sim/27_expert.ipynb #79a6a3fa
 def speeds(
@@ -51,7 +51,7 @@ def predicted(
 ):             # (N_STATE,) float64
     "The car's state after the latency, as the commands under way drive it there."
     row = row.copy()
-    for steering, throttle, steps in commands.ahead(int(commands.latency_s*v.RATE_HZ + .5)):
+    for steering, throttle, steps in commands.ahead(int(commands.latency_s*v.PHYSICS_HZ + .5)):
         v.advance(row, param, steering, throttle, steps)
     return row
 
@@ -76,11 +76,11 @@ class Expert:
         "What to do now."
         if commands and commands.latency_s:
             row = predicted(row, self.param, commands)
-        track, lag_s, speed, rate = self.track, self.lag_s, row[v.VX], row[v.RATE]
+        track, lag_s, speed, rate = self.track, self.lag_s, row[v.VX], row[v.YAW_RATE]
         heading = row[v.YAW] + rate*lag_s/2
         x = row[v.X] + speed*cos(heading)*lag_s
         y = row[v.Y] + speed*sin(heading)*lag_s
-        _, _, here = locate(track.xy, track.step_m, x, y)
+        _, _, here = locate_on_line(track.xy, track.step_m, x, y)
         ahead_m, brake_m = AHEAD_M + AHEAD_S*max(speed, 0), .2*max(speed, 0)
         aim = track.xy[(here + int(ahead_m/track.step_m)) % len(track.xy)]
         goal = self.speeds[(here + int(brake_m/track.step_m)) % len(track.xy)]

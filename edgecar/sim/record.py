@@ -25,7 +25,7 @@ from ..data.public import folder_md5, pinned_md5, run_dvc, is_occupied
 from ..data.tub import Tub, TubWriter, find_tubs, lock_folder
 from .env import GENERATED, LATENCY_MAX_S, Twin, find_track
 from .expert import Expert, clip
-from .track import KEPT
+from .track import FIRST_HELD_OUT_SEED
 
 # %% ../../nbs/sim/28_record.ipynb #74828c43
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def _recordable(name):
     "EdgecarError when a track is none, or is kept for judging pilots."
     find_track(name)
     kind, _, seed = name.partition(':')
-    if kind in GENERATED and int(seed) >= KEPT:
+    if kind in GENERATED and int(seed) >= FIRST_HELD_OUT_SEED:
         raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it',
-                           mend=f'take a number below {KEPT}')
+                           mend=f'take a number below {FIRST_HELD_OUT_SEED}')
 
 # %% ../../nbs/sim/28_record.ipynb #159a1710
 _RANGES = dict(

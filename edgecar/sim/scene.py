@@ -12,15 +12,15 @@ import numpy as np
 
 from ..core import EdgecarError
 from . import vehicle as v
-from .camera import Camera
+from .camera import SimCamera
 from .env import Car, Course, find_ground, find_track, info
-from .exact import PI, kernel, sincos, waves
+from .exact import PI, cached_njit, sincos, sincos_array
 from .protocol import HALT, PER_M, Body, Eye, encode, heading, number, track_name, turn
 
 # %% ../../nbs/sim/36_scene.ipynb #ee867911
 DISCS, RADIUS = .10, .10   # m: from disc to disc, and their size
 
-@kernel
+@cached_njit
 def _deepest(a, b, n):
     "How deep, m, two cars overlap; `n` becomes the direction from `a` to `b` there."
     sa, ca = sincos(a[v.YAW])
@@ -38,7 +38,7 @@ def _deepest(a, b, n):
     return deep
 
 # %% ../../nbs/sim/36_scene.ipynb #cba58c70
-@kernel
+@cached_njit
 def _push(row, nx, ny, metres, speed):
     "Move a car by so much in a direction, and let it go faster there."
     s, c = sincos(row[v.YAW])
@@ -48,7 +48,7 @@ def _push(row, nx, ny, metres, speed):
     row[v.VY] += (ny*c - nx*s)*speed
 
 # %% ../../nbs/sim/36_scene.ipynb #06d8ada1
-@kernel
+@cached_njit
 def _touch(a, b, n):
     "Keep two cars from going through each other; whether they touch."
     dx, dy = b[v.X] - a[v.X], b[v.Y] - a[v.Y]
@@ -67,7 +67,7 @@ def _touch(a, b, n):
     return True
 
 # %% ../../nbs/sim/36_scene.ipynb #4458a27c
-@kernel
+@cached_njit
 def together(
     rows,      # (n, N_STATE) float64, changed in place
     params,    # (n, 16) float64
@@ -106,7 +106,7 @@ def cast(
 )->list:
     "What the rays meet, as the protocol tells it: `d` in the simulator's units, `rx` and `ry` in degrees."
     n = int(360/lidar.step_deg)
-    sine, cosine = waves(yaw - np.arange(n)*(lidar.step_deg*PI/180))
+    sine, cosine = sincos_array(yaw - np.arange(n)*(lidar.step_deg*PI/180))
     s, c = sincos(yaw)
     d = np.asarray(discs, np.float64).reshape(-1, 4).T[:, None]
     dx, dy = d[0] - x - lidar.ahead_m*c, d[1] - y - lidar.ahead_m*s
@@ -137,7 +137,7 @@ class Seat:
     def look(self, key, eye):
         "Change a camera, `image` or `image_b`."
         self.eyes[key] = eye
-        self.cameras[key] = Camera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
+        self.cameras[key] = SimCamera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
 
     def reset(self):
         "Back to the start, standing."
@@ -176,7 +176,8 @@ def see(seat, key)->np.ndarray:   # (h, w, 3) uint8
     "What a camera of a car shows, the other cars with it."
     others = np.array([[*s.car.state[:3], *s.body.rgb] for s in seat.scene.seats if s is not seat])
     seat.car.noise += 1
-    return seat.cameras[key].see(*seat.car.state[:6], seat.car.noise, None, others)[:, :seat.eyes[key].width]
+    return seat.cameras[key].render(*seat.car.state[:6], seat.car.noise, None,
+                                    others)[:, :seat.eyes[key].width]
 
 # %% ../../nbs/sim/36_scene.ipynb #6f867237
 def _judge(seat, round):
@@ -220,7 +221,7 @@ class Scene:
 
     @property
     def time(self):
-        return self.steps/v.RATE_HZ   # s
+        return self.steps/v.PHYSICS_HZ   # s
 
     def join(self):
         "A new car: its `Seat`."
@@ -236,7 +237,7 @@ class Scene:
 
     def step(self):
         "Drive all cars for 1 / rate_hz s."
-        self.due += v.RATE_HZ/self.rate_hz
+        self.due += v.PHYSICS_HZ/self.rate_hz
         steps = int(self.due + 1e-6)
         self.steps, self.due = self.steps + steps, self.due - steps
         hits = _drive(self.seats, steps)

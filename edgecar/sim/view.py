@@ -29,8 +29,8 @@ def road(track)->dict:
     "The edges of a track and its cones, each a list of [x, y] in m."
     half = track.width_m/2
     plain = lambda xy: np.round(xy, 2).tolist()
-    return dict(left=plain(track.beside(-half)[::3]),
-                right=plain(track.beside(half)[::3]), cones=plain(track.cones))
+    return dict(left=plain(track.offset_line(-half)[::3]),
+                right=plain(track.offset_line(half)[::3]), cones=plain(track.cones))
 
 # %% ../../nbs/sim/40_view.ipynb #a78c674a
 def car(seat, fps)->dict:
