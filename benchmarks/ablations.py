@@ -31,7 +31,7 @@ from edgecar.data.tub import find_tubs, find_tubs_in
 from edgecar.pilot.exam import LATENCIES_MS, exam, summary
 from edgecar.pilot.rollout import drive_all
 from edgecar.pilot.runtime import Pilot
-from edgecar.sim.record import Recipe, record
+from edgecar.sim.record import RecordingRecipe, record_tubs
 
 KEPT, TABLE = ROOT/'.cache/ablations', ROOT/'nbs/guides/ablations.csv'
 TRACKS, STEPS = 16, 600   # at each latency; commands on each
@@ -106,9 +106,9 @@ def recorded(row):
     "The tubs of a changed recording, made once; the starter if nothing is changed."
     if not row.data:
         return find_tubs_in([ROOT/'data'])
-    recipe = Recipe(**changed(row)['data'])
+    recipe = RecordingRecipe(**changed(row)['data'])
     to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
-    return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
+    return find_tubs(to if to.is_dir() else record_tubs(to, recipe, bar=False))
 
 
 def tried(row, seed):
@@ -123,7 +123,8 @@ def tried(row, seed):
         for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]:
             stack.enter_context(patch(name, stand_in))
         start = time.perf_counter()
-        correct = corrections(Recipe(**params['data']), seed, params['train']['round_frames'], bar=False)
+        correct = corrections(RecordingRecipe(**params['data']), seed,
+                              params['train']['round_frames'], bar=False)
         net, kind, _ = train(rec, split_of(rec, params), cfg, bar=False, correct=correct)
         with atomic(path) as f:
             f.write(tflite(kind.whole(net)))

@@ -58,13 +58,13 @@ def trained(rec, split, params, **more):
     from edgecar.pilot.correction import corrections
     from edgecar.pilot.rehearsal import rehearsal
     from edgecar.pilot.train import train
-    from edgecar.sim.record import Recipe
+    from edgecar.sim.record import RecordingRecipe
     cfg = replace(settings(params), **more)
     frames, margin = params['train']['round_frames'], params['train']['margin']
     with Drivers() as drivers:
         rounds = dict()
         if cfg.rounds:
-            rounds['correct'] = corrections(Recipe(**params['data']), cfg.seed, frames, bar=False)
+            rounds['correct'] = corrections(RecordingRecipe(**params['data']), cfg.seed, frames, bar=False)
             rounds['rehearse'] = rehearsal(params['gate'], drivers, margin=margin)
         return train(rec, split, cfg, bar=False, **rounds)
 

@@ -65,9 +65,9 @@ def data_get(
     """Put the starter recording into data/ (from DVC, or recorded again by the twin),
     or download a public tub, check it and unpack it."""
     from edgecar.data.public import install_tub, pin_tub
-    from edgecar.sim.record import starter
+    from edgecar.sim.record import ensure_starter
     if not name:
-        return typer.echo(f"{to or 'data'}: {starter(to)}")
+        return typer.echo(f"{to or 'data'}: {ensure_starter(to)}")
     typer.echo(path := install_tub(name, to, mirror))
     if not to:
         typer.echo(f'pinned by {pin_tub(path)}: git add it, and name {name} in params.yaml to use it')
@@ -79,8 +79,8 @@ def data_check(
                                         min=1)]=None,
 ):
     "Record the starter afresh and compare it with what data.dvc pins. Fails when one byte differs."
-    from edgecar.sim.record import check
-    typer.echo(f'{check(workers=workers)}: recorded afresh, the same as data.dvc')
+    from edgecar.sim.record import check_starter
+    typer.echo(f'{check_starter(workers=workers)}: recorded afresh, the same as data.dvc')
 
 # %% ../nbs/81_cli.ipynb #16d39795
 @app.command(epilog='Example: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`')
@@ -113,10 +113,11 @@ def record(
 
     from edgecar.core import root
     from edgecar.data.tub import Tub, find_tubs
-    from edgecar.sim.record import Recipe, record, starter_recipe
-    recipe, to = starter_recipe() if (root()/'params.yaml').is_file() else Recipe(), to or root()/'tubs/twin'
-    record(to, replace(recipe, **{k: x for k, x in ctx.params.items()
-                                  if k not in ('to', 'workers') and x is not None}), workers)
+    from edgecar.sim.record import RecordingRecipe, record_tubs, starter_recipe
+    recipe = starter_recipe() if (root()/'params.yaml').is_file() else RecordingRecipe()
+    to = to or root()/'tubs/twin'
+    record_tubs(to, replace(recipe, **{k: x for k, x in ctx.params.items()
+                                       if k not in ('to', 'workers') and x is not None}), workers)
     typer.echo(table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
 
 # %% ../nbs/81_cli.ipynb #7bb0752b

@@ -13,7 +13,7 @@ import pytest
 
 from edgecar.data.public import folder_md5, pinned_md5
 from edgecar.data.synthetic import synthetic_tub
-from edgecar.sim.record import Recipe
+from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record drive params data tub sim release',
@@ -142,7 +142,7 @@ def test_recording(edgecar, tmp_path):
 
 def test_every_ingredient_of_a_recipe_is_an_option(edgecar):
     out = edgecar('record', '--help')[1]
-    assert all(f'--{f.name.replace("_", "-")} ' in out for f in fields(Recipe))
+    assert all(f'--{f.name.replace("_", "-")} ' in out for f in fields(RecordingRecipe))
 
 
 def test_score(edgecar, tmp_path, tf):

@@ -18,7 +18,7 @@ from edgecar.pilot.gate import judge
 from edgecar.pilot.rehearsal import rehearsal, verdict_of
 from edgecar.pilot.rollout import Drivers, drive_all, rollout
 from edgecar.pilot.runtime import Pilot
-from edgecar.sim.record import Recipe, record
+from edgecar.sim.record import RecordingRecipe, record_tubs
 
 BOUNDS = dict(   # a small exam cannot prove as much as that of params.yaml
     off_track_per_km=20., clean=.75, speed_ratio=.8, cte_p95_m=.2, worst_latency_per_km=150.,
@@ -31,8 +31,9 @@ def trained(tmp_path_factory):
     "A recording, what was trained on it, and the same after a moment."
     from edgecar.pilot.train import Training, train
     folder = tmp_path_factory.mktemp('gate')
-    recipe = Recipe('donkey,club,seed:1,seed:2', frames=1000, episode=200)
-    rec = load_recording(find_tubs(record(folder/'tubs', recipe, bar=False)), cache=folder/'cache', bar=False)
+    recipe = RecordingRecipe('donkey,club,seed:1,seed:2', frames=1000, episode=200)
+    rec = load_recording(find_tubs(record_tubs(folder/'tubs', recipe, bar=False)),
+                         cache=folder/'cache', bar=False)
     split = split_by_time(rec.session, val=.08)
     cfg = Training(epochs=6, rounds=2, round_epochs=4, dropout=.1)
     correct = corrections(recipe, 1, 1500, bar=False)
@@ -116,7 +117,7 @@ def test_a_training_that_misses_its_budget_says_by_how_much(trained):
     with Drivers(2) as drivers:
         rehearse = rehearsal(impossible, drivers, tracks=8, trouble=2, steps=200)
         few = replace(split, train=split.train[:256])
-        correct = corrections(Recipe('donkey'), 1, 100, bar=False)
+        correct = corrections(RecordingRecipe('donkey'), 1, 100, bar=False)
         _, _, history = train(rec, few, cfg, bar=False, correct=correct, rehearse=rehearse)
     assert len(history) == 1 + 3 and [h['epoch'] for h in history if 'cost' in h] == [1, 2, 3]
     best = best_epoch(history)

@@ -57,23 +57,23 @@ def run(*args, **env):
 
 
 SINE = 'from edgecar.sim.exact import sin; print(sin(1.), sum(sin.stats.cache_hits.values()))'
-WARM = 'from edgecar.sim.kernels import warm; warm()'
+WARM = 'from edgecar.sim.kernels import compile_kernels; compile_kernels()'
 FRAME = """if True:
     from hashlib import sha256
-    from edgecar.sim.env import Twin
+    from edgecar.sim.env import TwinEnv
     from edgecar.sim.expert import Expert
-    from edgecar.sim.kernels import compiled
-    env = Twin('club', random=1.)
+    from edgecar.sim.kernels import kernel_counts
+    env = TwinEnv('club', random=1.)
     env.reset(seed=0)
     frame = env.step(Expert(env.car.track, env.car.vehicle)(env.car.row))[0]
-    print(sha256(frame).hexdigest(), *compiled().values())"""
+    print(sha256(frame).hexdigest(), *kernel_counts().values())"""
 USE = FRAME + """
     from itertools import islice
     from edgecar.core import rng
     from edgecar.sim.protocol import Lidar
-    from edgecar.sim.record import Recipe, frames
+    from edgecar.sim.record import RecordingRecipe, generate_records
     from edgecar.sim.scene import Scene, node, telemetry
-    for _ in islice(frames(Recipe(), 'seed:3', rng(1)), 5): pass
+    for _ in islice(generate_records(RecordingRecipe(), 'seed:3', rng(1)), 5): pass
     plain = Twin('oval', direction=-1, render_mode='rgb_array')
     plain.reset(seed=1)
     plain.step((0, 1))

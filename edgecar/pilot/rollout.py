@@ -20,9 +20,9 @@ from ..core import EdgecarError, progress, rng
 from .runtime import Pilot
 from ..sim import vehicle as v
 from ..sim.camera import Lens
-from ..sim.env import Car, find_track
+from ..sim.env import SimCar, find_track
 from ..sim.exact import atan2
-from ..sim.expert import Expert, clip
+from ..sim.expert import Expert, clip_command
 from ..sim.look import Appearance
 
 # %% ../../nbs/pilot/41_rollout.ipynb #2f4f4897
@@ -55,14 +55,14 @@ RATE_HZ, STEP = 20, v.PHYSICS_HZ//20   # commands a second, and the simulator's 
 # %% ../../nbs/pilot/41_rollout.ipynb #5a98311a
 def put_down(
     d:Drive,
-)->Car:
+)->SimCar:
     "The car of a rollout, at its start."
     g = rng(8, d.seed)
     lens, look = Lens.random(d.seed + 64, d.random), Appearance.random(d.seed + 64, d.random)
     vehicle, noise, station = v.Vehicle.random(g, d.random), int(g.integers(2**31)), g.random()
     lens = replace(lens, yaw_deg=lens.yaw_deg + d.yaw_deg)
     track = find_track(d.track, d.backwards)
-    return Car(track, lens, look, vehicle, noise, station, latency_s=d.latency_s, jitter_s=d.jitter_s)
+    return SimCar(track, lens, look, vehicle, noise, station, latency_s=d.latency_s, jitter_s=d.jitter_s)
 
 # %% ../../nbs/pilot/41_rollout.ipynb #ff7f4e59
 class Run:
@@ -73,9 +73,9 @@ class Run:
         self.cte_m, self.steering, self.laps_s = [], [], []
         self.events = dict(off_track=0, hit=0, stuck=0)
 
-    def see(self):
+    def observe(self):
         "What the pilot gets: (h, w, 3) uint8, or None when the frame is lost."
-        frame, d = self.car.see(), self.d
+        frame, d = self.car.observe(), self.d
         if d.dropped and self.g.random() < d.dropped:
             return None
         return (np.clip(frame + self.g.normal(0, d.noise, frame.shape), 0, 255).astype(np.uint8)
@@ -84,8 +84,8 @@ class Run:
     def step(self, steering, throttle):
         "Drive on for a step; this command comes into force late. The event, if there was one."
         car, laps = self.car, self.car.course.lap_count
-        steering = clip(steering)
-        car.act(steering, clip(throttle), STEP)
+        steering = clip_command(steering)
+        car.act(steering, clip_command(throttle), STEP)
         self.cte_m.append(car.cte)
         self.steering.append(steering)
         if car.course.lap_count > laps:
@@ -133,7 +133,7 @@ def rollout(
     expert = None if pilot else Expert(run.car.track, run.car.vehicle)
     start_afresh(pilot, d.latency_s)
     for _ in range(d.steps):
-        frame = run.see() if pilot else None
+        frame = run.observe() if pilot else None
         if expert:
             command = expert(run.car.row, run.car.commands)
         elif frame is not None:

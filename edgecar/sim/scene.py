@@ -13,7 +13,7 @@ import numpy as np
 from ..core import EdgecarError
 from . import vehicle as v
 from .camera import SimCamera
-from .env import Car, Course, find_ground, find_track, info
+from .env import SimCar, LapCounter, find_ground, find_track, car_info
 from .exact import PI, cached_njit, sincos, sincos_array
 from .protocol import HALT, PER_M, Body, Eye, encode, heading, number, track_name, turn
 
@@ -143,8 +143,8 @@ class Seat:
         "Back to the start, standing."
         track, behind = self.scene.track, .5 + .6*self.number
         seed = self.car.noise if self.car else 1000*self.number
-        self.car = Car(track, seed=seed, station=1 - behind/track.length_m % 1,
-                       right_m=(0, .15, -.15)[self.number % 3])
+        self.car = SimCar(track, seed=seed, station=1 - behind/track.length_m % 1,
+                          right_m=(0, .15, -.15)[self.number % 3])
         # crossed: when it last did, s of its course
         self.control, self.hit, self.out, self.passed, self.crossed = HALT, 'none', False, set(), -1.
 
@@ -153,7 +153,7 @@ class Seat:
         self.car.row[:] = 0
         self.car.row[:3] = x, y, yaw
         self.car.drive(0., 0., 0)
-        self.car.course = Course(self.scene.track.length_m, self.car.course.s)
+        self.car.course = LapCounter(self.scene.track.length_m, self.car.course.s)
         self.control, self.passed, self.crossed = HALT, set(), -1.
 
 # %% ../../nbs/sim/36_scene.ipynb #d0e2f23c
@@ -251,7 +251,7 @@ class Scene:
 # %% ../../nbs/sim/36_scene.ipynb #422f8162
 def telemetry(seat)->dict:
     "What a client is told after a step, as `pack` takes it; takes the pictures."
-    car, told, track = seat.car, info(seat.car), seat.scene.track
+    car, told, track = seat.car, car_info(seat.car), seat.scene.track
     message = dict(steering_angle=seat.control.steering, throttle=seat.control.throttle, speed=told['speed'],
                    hit=seat.hit, time=seat.scene.time, activeNode=int(car.station), totalNodes=len(track.xy),
                    cte=told['cte']*PER_M, gyro_w=0., pictures={})
