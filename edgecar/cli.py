@@ -140,10 +140,11 @@ def sim_serve(
     "Serve the twin as a Donkey simulator, with a page to watch it, until ctrl-C."
     import asyncio
 
-    from edgecar.sim.server import Server
-    from edgecar.sim.view import View, serve
-    server = Server(host, port, paced, rate_hz, scene, laps, token, anyone)
-    asyncio.run(serve(server, View(server, host, page_port, token, anyone) if page else None, typer.echo))
+    from edgecar.sim.server import SimServer
+    from edgecar.sim.view import ViewServer, serve_simulator
+    server = SimServer(host, port, paced, rate_hz, scene, laps, token, anyone)
+    asyncio.run(serve_simulator(server, ViewServer(server, host, page_port, token, anyone) if page
+                                else None, typer.echo))
 
 # %% ../nbs/81_cli.ipynb #c6cb9f4f
 @sim.command(name='view', epilog='Example: `edgecar sim view`')
@@ -407,8 +408,8 @@ def drive(
                 **(dict(port=page_port) if page_port is not None else {}))
     base = replace(base, models=tuple(map(str, model)), page=page, record=record, **said)
     if serve:
-        from edgecar.sim.server import Server, running
-        simulator = running(Server('127.0.0.1', 0, scene=base.scene, token=base.sim_token))
+        from edgecar.sim.server import SimServer, serve_in_thread
+        simulator = serve_in_thread(SimServer('127.0.0.1', 0, scene=base.scene, token=base.sim_token))
     else:
         simulator = nullcontext(base)
     with simulator as sim:

@@ -70,9 +70,9 @@ FRAME = """if True:
 USE = FRAME + """
     from itertools import islice
     from edgecar.core import rng
-    from edgecar.sim.protocol import Lidar
+    from edgecar.sim.protocol import LidarConfig
     from edgecar.sim.record import RecordingRecipe, generate_records
-    from edgecar.sim.scene import Scene, node, telemetry
+    from edgecar.sim.scene import Scene, road_node, telemetry_message
     for _ in islice(generate_records(RecordingRecipe(), 'seed:3', rng(1)), 5): pass
     plain = Twin('oval', direction=-1, render_mode='rgb_array')
     plain.reset(seed=1)
@@ -80,11 +80,11 @@ USE = FRAME + """
     plain.render()
     for cars in 1, 2, 3:
         scene = Scene('donkey', laps=2)
-        seats = [scene.join() for _ in range(cars)]
-        seats[0].lidar = Lidar()
+        slots = [scene.join() for _ in range(cars)]
+        slots[0].lidar = LidarConfig()
         scene.step()
-        for seat in seats: telemetry(seat)
-        node(scene, 3)
+        for slot in slots: telemetry_message(slot)
+        road_node(scene, 3)
     print(*compiled().values())"""
 
 

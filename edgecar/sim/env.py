@@ -201,7 +201,7 @@ class SimCar:
         self.commands = DelayedCommands(latency_s, jitter_s, seed)
 
     def observe(self, out=None, others=()):
-        "The camera's frame: (height, width, 3) uint8; `others` as `SimCamera.see` takes them."
+        "The camera's frame: (height, width, 3) uint8; `others` as `SimCamera.render` takes them."
         self.noise += 1
         return self.camera.render(*self.state[:6], self.noise, out, others)
 

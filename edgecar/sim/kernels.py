@@ -12,7 +12,7 @@ from numba.core.dispatcher import Dispatcher
 
 from .env import TwinEnv
 from .expert import Expert
-from .scene import Scene, telemetry
+from .scene import Scene, telemetry_message
 
 # %% ../../nbs/sim/39_kernels.ipynb #7c092373
 def compile_kernels():
@@ -21,10 +21,10 @@ def compile_kernels():
     env.reset(seed=0)
     env.step(Expert(env.car.track, env.car.vehicle)(env.car.row))
     scene = Scene('club')
-    seats = [scene.join(), scene.join()]
+    slots = [scene.join(), scene.join()]
     scene.step()
-    for seat in seats:
-        telemetry(seat)
+    for slot in slots:
+        telemetry_message(slot)
 
 # %% ../../nbs/sim/39_kernels.ipynb #3fd96a23
 def kernel_counts()->dict:
