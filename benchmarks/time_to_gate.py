@@ -33,15 +33,16 @@ LOOK = 80      # of the exam's tracks at first; only where they leave the verdic
 
 def ours(tubs, out):
     "Seconds, passed, seconds of the exam, what was found: our recipe of params.yaml."
-    from edgecar.pilot.export import choose, export, parity
+    from edgecar.pilot.export import choose_format, export_formats, parity
     params, start = parameters(), time.perf_counter()
     rec = load_recording(tubs, cache=f'{out}/frames',
                          bar=False)   # nothing is decoded before the clock starts
     split, e = split_of(rec, params), params['export']
     net, kind, history = trained(rec, split, params)
-    files = export(net, kind, rec.frames[split.train[::max(1, len(split.train)//e['calibrate'])]], out)
+    files = export_formats(net, kind,
+                           rec.frames[split.train[::max(1, len(split.train)//e['calibrate'])]], out)
     agree = parity(net, kind, files, rec.frames[split.test])
-    ships = choose(agree, e['prefer'].split(','), e['bound'])
+    ships = choose_format(agree, e['prefer'].split(','), e['bound'])
     verdict = examined(files[ships], params, agree[ships]['steering_mean'])
     return dict(seconds=time.perf_counter() - start, passed=verdict.passed, gate_s=verdict.seconds,
                 rounds=history[-1]['round'], rollouts=verdict.rollouts, found=verdict.found)

@@ -239,12 +239,12 @@ def evaluate(
     off-track events with intervals, distance from the line, speed beside the expert's."""
     from dataclasses import replace
 
-    from edgecar.pilot.exam import exam, score
+    from edgecar.pilot.exam import rollout_suite, score_driving
     latencies_ms = _numbers(latency_ms, '--latency-ms')
     like = dict(longest=True, steps=steps, random=random, latencies_ms=latencies_ms)
     drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed)
-              for d in exam('try_out', tracks, **like)]
-    found, _ = score(model, drives, min(trouble, tracks), workers=workers)
+              for d in rollout_suite('try_out', tracks, **like)]
+    found, _ = score_driving(model, drives, min(trouble, tracks), workers=workers)
     each, worst = found.pop('by_latency'), found.pop('worst_latency')
     typer.echo(table(flat(found), head=['closed loop', '']))
     head = ['latency, ms', 'carried back, 1/km', '95 % interval', 'p95 of |cte|, m', "of the expert's speed"]
@@ -258,8 +258,8 @@ def convert(
 ):
     """Make a Keras pilot one that drives here:
     linear, categorical, inferred, memory, imu, behavior, localizer, rnn."""
-    from edgecar.pilot.export import convert
-    pilot = convert(model, to)
+    from edgecar.pilot.export import convert_h5
+    pilot = convert_h5(model, to)
     typer.echo(f'{to}: frames of {pilot.size[1]} x {pilot.size[0]}'
                + ''.join(f', and {what} with each' for what in pilot.needs))
 
@@ -277,10 +277,10 @@ def movie(
                        typer.Option('--saliency', help='show in red what the steering depends on')]=False,
 ):
     "Film a pilot in the twin: what the camera saw, what was done, and where."
-    from edgecar.pilot.movie import film
-    from edgecar.pilot.rollout import Drive
+    from edgecar.pilot.movie import film_rollout
+    from edgecar.pilot.rollout import RolloutSpec
     from edgecar.pilot.runtime import Pilot
-    typer.echo(film(to, Drive(track, backwards, seed, steps), Pilot(model), where=saliency))
+    typer.echo(film_rollout(to, RolloutSpec(track, backwards, seed, steps), Pilot(model), where=saliency))
 
 # %% ../nbs/81_cli.ipynb #e2b794fc
 @app.command(epilog='Example: `edgecar replay tubs/monday --refs refs/monday.csv --update-refs`')
@@ -298,12 +298,13 @@ def replay(
     from edgecar.pilot import replay
     from edgecar.pilot.runtime import Pilot
     refs = refs or Path('refs')/f'{path.resolve().name}.csv'
-    was = None if update_refs else replay.read_refs(refs)   # a missing reference is said before the driving
-    now = replay.commands(Pilot(model), path, say=typer.echo)
+    # a missing reference is said before the driving
+    was = None if update_refs else replay.read_reference(refs)
+    now = replay.replay_commands(Pilot(model), path, say=typer.echo)
     if update_refs:
-        replay.write_refs(refs, now)
+        replay.write_reference(refs, now)
         return typer.echo(f'{refs}: {len(now)} frames')
-    found = replay.changes(was, now, tolerance)
+    found = replay.command_changes(was, now, tolerance)
     typer.echo(table([[c.frame, c.what, c.was, round(c.now, 4), round(c.by, 4)] for c in found[:20]],
                      head=['frame', '', 'was', 'now', 'by'])
                if found else f'{len(now)} frames, none changed by more than {tolerance}')
@@ -317,14 +318,14 @@ def gate():
     """Hold what `evaluate` recorded against the section `gate` of params.yaml.
     Fails when a rule is broken, and says by how much; else writes the model card."""
     from edgecar.core import atomic, root
-    from edgecar.pilot.card import card
-    from edgecar.pilot.gate import gate
-    verdicts = gate(root())
+    from edgecar.pilot.card import model_card
+    from edgecar.pilot.gate import run_gate
+    verdicts = run_gate(root())
     typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
     if not all(v.kept for v in verdicts):
         raise typer.Exit(1)
     with atomic(root()/'build/gate/card.md', 'w') as f:
-        f.write(card(root(), verdicts))
+        f.write(model_card(root(), verdicts))
 
 # %% ../nbs/81_cli.ipynb #3980dfd2
 @app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')

@@ -146,11 +146,11 @@ def test_every_ingredient_of_a_recipe_is_an_option(edgecar):
 
 
 def test_score(edgecar, tmp_path, tf):
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.export import convert_to_tflite
     from edgecar.pilot.model import Edge
     synthetic_tub(tmp_path/'tubs/toy', n=30)
     pilot = Edge()
-    (tmp_path/'pilot.tflite').write_bytes(tflite(pilot.whole(pilot.net())))
+    (tmp_path/'pilot.tflite').write_bytes(convert_to_tflite(pilot.whole(pilot.net())))
     code, out, err = edgecar('score', 'pilot.tflite', 'tubs')
     rows = dict(line.split() for line in out.splitlines()[1:])
     assert (code == 0 and rows['frames'] == '30' and 0 < float(rows['steering.mae']) < 2

@@ -47,23 +47,23 @@ train(rec, split_by_time(rec.session), Training(epochs=3), resume=folder,
       on_epoch=lambda h: h['epoch'] == 1 and full(), bar=False)
 '''
 SAVE = START + '''
-from edgecar.pilot.model import kind
-from edgecar.pilot.train import save
-k = kind('edge')
+from edgecar.pilot.model import make_kind
+from edgecar.pilot.train import save_model
+k = make_kind('edge')
 pilot = k.whole(k.net())
 (folder/'pilot.h5').write_text('the pilot of yesterday')
 full()
-save(folder/'pilot.h5', pilot)
+save_model(folder/'pilot.h5', pilot)
 '''
 EXPORT = START + '''
-from edgecar.pilot.export import FILES, export
-from edgecar.pilot.model import kind
-k = kind('edge')
+from edgecar.pilot.export import EXPORT_FILES, export_formats
+from edgecar.pilot.model import make_kind
+k = make_kind('edge')
 net = k.net()
-for name in FILES:
+for name in EXPORT_FILES:
     (folder/f'{name}.tflite').write_text('the pilot of yesterday')
 full()
-export(net, k, np.zeros((3, 120, 160, 3), np.uint8), folder)
+export_formats(net, k, np.zeros((3, 120, 160, 3), np.uint8), folder)
 '''
 MOUNT = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c',
          'mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"']

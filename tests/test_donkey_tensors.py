@@ -8,7 +8,7 @@ import pytest
 
 from edgecar.core import EdgecarError
 from edgecar.data.synthetic import synthetic_tub
-from edgecar.pilot.runtime import Pilot, command
+from edgecar.pilot.runtime import Pilot, decode_command
 from test_donkey_models import BESIDE, H, IMU, W, donkey
 
 pytestmark = pytest.mark.usefixtures('tf')
@@ -114,7 +114,7 @@ def peer(path, kind, frames, outputs):
         out = [net.get_tensor(outputs[layer])[0] for layer in OUTPUTS[kind]]
         if kind == 'memory':
             past = np.concatenate([past[2:], *out])
-        said.append((*command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
+        said.append((*decode_command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
     return said
 
 

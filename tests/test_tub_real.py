@@ -360,10 +360,10 @@ def test_9_a_tub_that_donkeycar_left_empty(tmp_path, edgecar, frames):
 
 @pytest.fixture
 def pilot(tmp_path, tf):
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.export import convert_to_tflite
     from edgecar.pilot.model import Edge
     net = Edge()
-    (tmp_path/'pilot.tflite').write_bytes(tflite(net.whole(net.net())))
+    (tmp_path/'pilot.tflite').write_bytes(convert_to_tflite(net.whole(net.net())))
 
 
 def test_10_and_11_a_folder_of_tubs_is_scored_tub_by_tub(tmp_path, edgecar, pilot):
