@@ -41,10 +41,10 @@ import websocket
 HZ, CAP_S, LATE_S = 60, 1., 'EDGECAR_BENCH_LATE_S'
 SERVE = '''
 import asyncio
-from edgecar.sim.server import Server, start
+from edgecar.sim.server import SimServer, start_server
 async def main():
-    server = Server(port=0, rate_hz=60)
-    await start(server)
+    server = SimServer(port=0, rate_hz=60)
+    await start_server(server)
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())

@@ -87,7 +87,8 @@ def starts(layout, d, times=3):
             took.append(time.perf_counter() - start)
             if podman('inspect', '--format={{.State.Running}}', f'twin{n}') != 'true':
                 sys.exit('something else answered: the twin has ended')
-            code = 'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])'
+            code = ('from edgecar.sim.kernels import compile_kernels, kernel_counts; '
+                    'compile_kernels(); print(kernel_counts()["compiled"])')
             compiled = int(podman('exec', f'twin{n}', '/usr/bin/python3.11', '-c', code))
             podman('rm', '--force', '--time=5', f'twin{n}')
     finally:

@@ -24,7 +24,7 @@ import yaml
 
 from edgecar.core import progress, read_json, root, sha256, write_json
 from edgecar.pilot.exam import LATENCIES_MS, per_km
-from edgecar.pilot.gate import judge
+from edgecar.pilot.gate import judge_metrics
 
 ROOT = root(Path(__file__).parent)
 KEPT = ROOT/'.cache/robust'
@@ -108,7 +108,7 @@ def run(number):
         if code and stage != 'gate':
             sys.exit(f'robust: {stage} of run {number} failed, see {KEPT/"log.txt"}')
     evaluated, trained = read_json(COPY/'metrics/evaluate.json'), read_json(COPY/'metrics/train.json')
-    verdicts = judge(evaluated, params['gate'])
+    verdicts = judge_metrics(evaluated, params['gate'])
     rows = list(csv.DictReader(open(COPY/'build/evaluate/rollouts.csv')))
     carried = [sum(int(r[k]) for k in ('off_track', 'hit', 'stuck')) for r in rows]
     rollouts = [[float(r['latency_ms']), n, float(r['metres'])] for r, n in zip(rows, carried)]

@@ -46,9 +46,10 @@ def doctor(
 def data_list():
     "List the public tubs: size, licence, and whether it is here."
     from edgecar.core import root
-    from edgecar.data.public import TUBS
+    from edgecar.data.public import PUBLIC_TUBS
     here = lambda name: 'here' if (root()/'tubs'/name).is_dir() else ''
-    typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence] for t in TUBS.values()],
+    typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence]
+                      for t in PUBLIC_TUBS.values()],
                      head=['name', 'MB', '', 'licence']))
 
 # %% ../nbs/81_cli.ipynb #51a31cdd
@@ -63,13 +64,13 @@ def data_get(
 ):
     """Put the starter recording into data/ (from DVC, or recorded again by the twin),
     or download a public tub, check it and unpack it."""
-    from edgecar.data.public import get, track
-    from edgecar.sim.record import starter
+    from edgecar.data.public import install_tub, pin_tub
+    from edgecar.sim.record import ensure_starter
     if not name:
-        return typer.echo(f"{to or 'data'}: {starter(to)}")
-    typer.echo(path := get(name, to, mirror))
+        return typer.echo(f"{to or 'data'}: {ensure_starter(to)}")
+    typer.echo(path := install_tub(name, to, mirror))
     if not to:
-        typer.echo(f'pinned by {track(path)}: git add it, and name {name} in params.yaml to use it')
+        typer.echo(f'pinned by {pin_tub(path)}: git add it, and name {name} in params.yaml to use it')
 
 # %% ../nbs/81_cli.ipynb #d3ba9acf
 @data.command('check', epilog='Example: `edgecar data check`')
@@ -78,8 +79,8 @@ def data_check(
                                         min=1)]=None,
 ):
     "Record the starter afresh and compare it with what data.dvc pins. Fails when one byte differs."
-    from edgecar.sim.record import check
-    typer.echo(f'{check(workers=workers)}: recorded afresh, the same as data.dvc')
+    from edgecar.sim.record import check_starter
+    typer.echo(f'{check_starter(workers=workers)}: recorded afresh, the same as data.dvc')
 
 # %% ../nbs/81_cli.ipynb #16d39795
 @app.command(epilog='Example: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`')
@@ -112,10 +113,11 @@ def record(
 
     from edgecar.core import root
     from edgecar.data.tub import Tub, find_tubs
-    from edgecar.sim.record import Recipe, record, starter_recipe
-    recipe, to = starter_recipe() if (root()/'params.yaml').is_file() else Recipe(), to or root()/'tubs/twin'
-    record(to, replace(recipe, **{k: x for k, x in ctx.params.items()
-                                  if k not in ('to', 'workers') and x is not None}), workers)
+    from edgecar.sim.record import RecordingRecipe, record_tubs, starter_recipe
+    recipe = starter_recipe() if (root()/'params.yaml').is_file() else RecordingRecipe()
+    to = to or root()/'tubs/twin'
+    record_tubs(to, replace(recipe, **{k: x for k, x in ctx.params.items()
+                                       if k not in ('to', 'workers') and x is not None}), workers)
     typer.echo(table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
 
 # %% ../nbs/81_cli.ipynb #7bb0752b
@@ -138,10 +140,11 @@ def sim_serve(
     "Serve the twin as a Donkey simulator, with a page to watch it, until ctrl-C."
     import asyncio
 
-    from edgecar.sim.server import Server
-    from edgecar.sim.view import View, serve
-    server = Server(host, port, paced, rate_hz, scene, laps, token, anyone)
-    asyncio.run(serve(server, View(server, host, page_port, token, anyone) if page else None, typer.echo))
+    from edgecar.sim.server import SimServer
+    from edgecar.sim.view import ViewServer, serve_simulator
+    server = SimServer(host, port, paced, rate_hz, scene, laps, token, anyone)
+    asyncio.run(serve_simulator(server, ViewServer(server, host, page_port, token, anyone) if page
+                                else None, typer.echo))
 
 # %% ../nbs/81_cli.ipynb #c6cb9f4f
 @sim.command(name='view', epilog='Example: `edgecar sim view`')
@@ -178,12 +181,12 @@ def flat(
 # %% ../nbs/81_cli.ipynb #a82fc224
 def _tub_lines(scores):
     "What `score` says about each tub, beside the numbers of all."
-    from edgecar.data.advice import WARNINGS, signs
+    from edgecar.data.advice import WARNINGS, steering_signs
     head = ['tub', 'frames', 'steering.mae', 'ratio_to_constant', 'correlation', '']
     if len(scores) > 1 or any(s.note for s in scores):
         yield table([s.row() for s in scores], head=head)
     for s in scores:
-        for _, odd in signs(s.seen).values() if s.seen else []:
+        for _, odd in steering_signs(s.seen).values() if s.seen else []:
             for kind, detail in odd:
                 yield f'{s.tub}: warning: {kind} ({detail}) -> {WARNINGS[kind]}'
 
@@ -193,11 +196,11 @@ def score(
     path:Folder,
 ):
     "Compare what a pilot would have done with what the driver did, beside two baselines."
-    from edgecar.data.tub import named_tubs
+    from edgecar.data.tub import find_tubs_in
     from edgecar.pilot.runtime import Pilot
     from edgecar.pilot.score import score_tubs
     pilot = Pilot(model)
-    scores, total = score_tubs(pilot, named_tubs([path]))
+    scores, total = score_tubs(pilot, find_tubs_in([path]))
     typer.echo(table(flat(total), head=['open loop', '']))
     for line in _tub_lines(scores):
         typer.echo(f'\n{line}')
@@ -236,12 +239,12 @@ def evaluate(
     off-track events with intervals, distance from the line, speed beside the expert's."""
     from dataclasses import replace
 
-    from edgecar.pilot.exam import exam, score
+    from edgecar.pilot.exam import rollout_suite, score_driving
     latencies_ms = _numbers(latency_ms, '--latency-ms')
     like = dict(longest=True, steps=steps, random=random, latencies_ms=latencies_ms)
     drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed)
-              for d in exam('try_out', tracks, **like)]
-    found, _ = score(model, drives, min(trouble, tracks), workers=workers)
+              for d in rollout_suite('try_out', tracks, **like)]
+    found, _ = score_driving(model, drives, min(trouble, tracks), workers=workers)
     each, worst = found.pop('by_latency'), found.pop('worst_latency')
     typer.echo(table(flat(found), head=['closed loop', '']))
     head = ['latency, ms', 'carried back, 1/km', '95 % interval', 'p95 of |cte|, m', "of the expert's speed"]
@@ -255,8 +258,8 @@ def convert(
 ):
     """Make a Keras pilot one that drives here:
     linear, categorical, inferred, memory, imu, behavior, localizer, rnn."""
-    from edgecar.pilot.export import convert
-    pilot = convert(model, to)
+    from edgecar.pilot.export import convert_h5
+    pilot = convert_h5(model, to)
     typer.echo(f'{to}: frames of {pilot.size[1]} x {pilot.size[0]}'
                + ''.join(f', and {what} with each' for what in pilot.needs))
 
@@ -274,10 +277,10 @@ def movie(
                        typer.Option('--saliency', help='show in red what the steering depends on')]=False,
 ):
     "Film a pilot in the twin: what the camera saw, what was done, and where."
-    from edgecar.pilot.movie import film
-    from edgecar.pilot.rollout import Drive
+    from edgecar.pilot.movie import film_rollout
+    from edgecar.pilot.rollout import RolloutSpec
     from edgecar.pilot.runtime import Pilot
-    typer.echo(film(to, Drive(track, backwards, seed, steps), Pilot(model), where=saliency))
+    typer.echo(film_rollout(to, RolloutSpec(track, backwards, seed, steps), Pilot(model), where=saliency))
 
 # %% ../nbs/81_cli.ipynb #e2b794fc
 @app.command(epilog='Example: `edgecar replay tubs/monday --refs refs/monday.csv --update-refs`')
@@ -295,12 +298,13 @@ def replay(
     from edgecar.pilot import replay
     from edgecar.pilot.runtime import Pilot
     refs = refs or Path('refs')/f'{path.resolve().name}.csv'
-    was = None if update_refs else replay.read_refs(refs)   # a missing reference is said before the driving
-    now = replay.commands(Pilot(model), path, say=typer.echo)
+    # a missing reference is said before the driving
+    was = None if update_refs else replay.read_reference(refs)
+    now = replay.replay_commands(Pilot(model), path, say=typer.echo)
     if update_refs:
-        replay.write_refs(refs, now)
+        replay.write_reference(refs, now)
         return typer.echo(f'{refs}: {len(now)} frames')
-    found = replay.changes(was, now, tolerance)
+    found = replay.command_changes(was, now, tolerance)
     typer.echo(table([[c.frame, c.what, c.was, round(c.now, 4), round(c.by, 4)] for c in found[:20]],
                      head=['frame', '', 'was', 'now', 'by'])
                if found else f'{len(now)} frames, none changed by more than {tolerance}')
@@ -314,14 +318,14 @@ def gate():
     """Hold what `evaluate` recorded against the section `gate` of params.yaml.
     Fails when a rule is broken, and says by how much; else writes the model card."""
     from edgecar.core import atomic, root
-    from edgecar.pilot.card import card
-    from edgecar.pilot.gate import gate
-    verdicts = gate(root())
+    from edgecar.pilot.card import model_card
+    from edgecar.pilot.gate import run_gate
+    verdicts = run_gate(root())
     typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
     if not all(v.kept for v in verdicts):
         raise typer.Exit(1)
     with atomic(root()/'build/gate/card.md', 'w') as f:
-        f.write(card(root(), verdicts))
+        f.write(model_card(root(), verdicts))
 
 # %% ../nbs/81_cli.ipynb #3980dfd2
 @app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')
@@ -405,8 +409,8 @@ def drive(
                 **(dict(port=page_port) if page_port is not None else {}))
     base = replace(base, models=tuple(map(str, model)), page=page, record=record, **said)
     if serve:
-        from edgecar.sim.server import Server, running
-        simulator = running(Server('127.0.0.1', 0, scene=base.scene, token=base.sim_token))
+        from edgecar.sim.server import SimServer, serve_in_thread
+        simulator = serve_in_thread(SimServer('127.0.0.1', 0, scene=base.scene, token=base.sim_token))
     else:
         simulator = nullcontext(base)
     with simulator as sim:

@@ -108,22 +108,22 @@ def tub_source(
     timeout_s:float=3,
 )->str:
     "Where public tubs can be had: the mirror, or the publisher if it answers."
-    from edgecar.data.public import TUBS
+    from edgecar.data.public import PUBLIC_TUBS
     mirror = os.environ.get('EDGECAR_MIRROR', '')
     if mirror and (Path(mirror).is_dir() or '://' in mirror):
         return f'mirror {mirror}'
-    return f"publisher {requests.head(next(iter(TUBS.values())).url, timeout=timeout_s).status_code}"
+    return f"publisher {requests.head(next(iter(PUBLIC_TUBS.values())).url, timeout=timeout_s).status_code}"
 
 # %% ../nbs/80_doctor.ipynb #84449796
 def starter()->str:
     "How it stands with `data/`; empty when it is not what `data.dvc` pins."
-    from edgecar.data.public import digest, pinned, taken
-    want = pinned(data := root()/'data')
-    if not taken(data):
+    from edgecar.data.public import folder_md5, pinned_md5, is_occupied
+    want = pinned_md5(data := root()/'data')
+    if not is_occupied(data):
         return 'not there yet: `make repro` or `edgecar data get` has the twin record it, in half a minute'
     if not want:
         return 'data/, which nothing pins'
-    return 'data/, as data.dvc pins it' if digest(data) == want else ''
+    return 'data/, as data.dvc pins it' if folder_md5(data) == want else ''
 
 # %% ../nbs/80_doctor.ipynb #cb179909
 def hooks()->str:

@@ -36,9 +36,9 @@ def indexes(
 # %% ../nbs/78_recordings.ipynb #dc12835d
 def _tubs(path):
     "The tubs at or below a folder; names links that are not followed on stderr. EdgecarError if none."
-    from edgecar.data.tub import links_below, named_tubs
-    found = named_tubs([path])
-    for link in links_below(path):
+    from edgecar.data.tub import find_linked_folders, find_tubs_in
+    found = find_tubs_in([path])
+    for link in find_linked_folders(path):
         typer.echo(f'{link}: a link, not followed -> name what it leads to: {link.resolve()}', err=True)
     return found
 
@@ -82,14 +82,14 @@ def tub_verify(
     each:Annotated[bool, typer.Option('--each', help='a line for each fault, not for each kind')]=False,
 ):
     "List faults, then what is worth a look. Exit code: 0 no fault (perhaps warnings), 1 faults, 2 wrong use."
-    from edgecar.data.advice import WARNINGS, warnings
-    from edgecar.data.check import survey
-    from edgecar.data.tub import summary
+    from edgecar.data.advice import WARNINGS, tub_warnings
+    from edgecar.data.check import inspect_tub
+    from edgecar.data.tub import summarise_faults
     faults = warned = 0
     for t in _tubs(path):
-        seen = survey(t)
-        said = warnings(seen)
-        for line in map(str, seen.faults) if each else summary(seen.faults):
+        seen = inspect_tub(t)
+        said = tub_warnings(seen)
+        for line in map(str, seen.faults) if each else summarise_faults(seen.faults):
             typer.echo(f'{t}: {line}')
         for w in said:
             typer.echo(f'{t}: warning: {w} -> {WARNINGS[w.kind]}')
@@ -112,14 +112,14 @@ def _renames(words):
 # %% ../nbs/78_recordings.ipynb #01e2a6af
 def _said(path, done):
     "What a repair did, in lines."
-    from edgecar.data.check import KINDS
+    from edgecar.data.check import FAULT_KINDS
     kinds = dict.fromkeys(f.kind for f in done.faults)
     line = f'{path}: {len(done.faults)} faults, {len(done.dropped)} records dropped'
     if done.folder:
         line += f' into {done.folder}'
     if done.changed:
         line += f'; {done.changed} records written anew'
-    return [line, *(f'  {kind}: {KINDS[kind]}' for kind in kinds)]
+    return [line, *(f'  {kind}: {FAULT_KINDS[kind]}' for kind in kinds)]
 
 # %% ../nbs/78_recordings.ipynb #15db3943
 @tub.command('repair', epilog='Examples: `edgecar tub repair data`; '
@@ -132,16 +132,16 @@ def tub_repair(
     flip_throttle:Annotated[bool, typer.Option('--flip-throttle', help='when forwards is negative')]=False,
 ):
     "Mend what can be mended. Nothing is deleted: dropped records and all old catalogs go to quarantine."
-    from edgecar.data.check import repair
+    from edgecar.data.check import repair_tub
     how = dict(yes=yes, rename=_renames(rename), flip_steering=flip_steering, flip_throttle=flip_throttle)
-    _each(path, lambda t: typer.echo('\n'.join(_said(t, repair(t, **how)))))
+    _each(path, lambda t: typer.echo('\n'.join(_said(t, repair_tub(t, **how)))))
 
 # %% ../nbs/78_recordings.ipynb #0dea5517
 @tub.command('delete', epilog='Example: `edgecar tub delete data 3 10-20`')
 def tub_delete(path:Folder, records:Indexes):
-    "Mark records as deleted; `restore` takes the mark off."
-    from edgecar.data.tub import Tub, delete
-    delete(path, indexes(records))
+    "Mark records as deleted; `restore_records` takes the mark off."
+    from edgecar.data.tub import Tub, delete_records
+    delete_records(path, indexes(records))
     typer.echo(Tub(path))
 
 # %% ../nbs/78_recordings.ipynb #d4da12e2
@@ -153,10 +153,10 @@ def tub_restore(
 ):
     "Bring deleted records back."
     from edgecar.core import EdgecarError
-    from edgecar.data.tub import Tub, restore
+    from edgecar.data.tub import Tub, restore_records
     if bool(records) == every:
         raise EdgecarError('which records?', path, 'write `3 10-20`, or --all')
-    restore(path, None if every else indexes(records))
+    restore_records(path, None if every else indexes(records))
     typer.echo(Tub(path))
 
 # %% ../nbs/78_recordings.ipynb #d22a32b6
@@ -167,16 +167,16 @@ def tub_convert(
 ):
     "Make a tub of today from one of DonkeyCar 3 or older, which stays as it is."
     from edgecar.core import EdgecarError
-    from edgecar.data.convert import convert, old_tubs
-    from edgecar.data.tub import summary
-    found = old_tubs(old)
+    from edgecar.data.convert import convert_tub, find_legacy_tubs
+    from edgecar.data.tub import summarise_faults
+    found = find_legacy_tubs(old)
     if not found:
         raise EdgecarError('holds no record_*.json', old, 'is it a tub of today? try `tub ls`')
     for t in found:
-        done = convert(t, new/t.relative_to(old) if len(found) > 1 else new, bar=True)
+        done = convert_tub(t, new/t.relative_to(old) if len(found) > 1 else new, bar=True)
         counts = f'{done.records} records, {done.deleted} deleted, {len(done.left_out)} left out'
         typer.echo(f'{done.tub}: {counts}')
-        for line in summary(done.left_out):
+        for line in summarise_faults(done.left_out):
             typer.echo(f'  {line}')
 
 # %% ../nbs/78_recordings.ipynb #e4755230

@@ -12,10 +12,10 @@ from test_car_record import children, outputs, sound
 BOUND_S = .3
 SERVE = '''
 import asyncio
-from edgecar.sim.server import Server, start
+from edgecar.sim.server import SimServer, start_server
 async def main():
-    server = Server(port=0, rate_hz=20)
-    await start(server)
+    server = SimServer(port=0, rate_hz=20)
+    await start_server(server)
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())

@@ -18,9 +18,9 @@ from test_car_page import wait
 
 from edgecar.car.record import number
 from edgecar.car.upload import uploaded
-from edgecar.data.check import verify
-from edgecar.data.public import digest, pinned
-from edgecar.data.toy import toy_tub
+from edgecar.data.check import find_faults
+from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub, find_tubs
 
 DRIVE = '''
@@ -87,7 +87,8 @@ class Drive:
 def sound(folder):
     "Records of all tubs, which have no fault but what a killed writer leaves."
     tubs = sorted(find_tubs(folder), key=number)
-    assert [f for t in tubs for f in verify(t) if f.kind not in ('unlisted catalog', 'leftover file')] == []
+    assert [f for t in tubs for f in find_faults(t)
+            if f.kind not in ('unlisted catalog', 'leftover file')] == []
     return sum(len(Tub(t)) for t in tubs)
 
 
@@ -113,7 +114,7 @@ def test_what_a_killed_drive_has_recorded_is_there(tmp_path):
         car.process.kill()
         wait(lambda: not Path(f'/proc/{recorder[0]}').exists())   # nobody asks any more
     assert sound(car.tubs) >= told
-    assert [f for t in find_tubs(car.tubs) for f in verify(t)] == []   # and it has finished its tub
+    assert [f for t in find_tubs(car.tubs) for f in find_faults(t)] == []   # and it has finished its tub
 
 
 @pytest.mark.parametrize('kills', [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timed])])
@@ -153,7 +154,7 @@ def same(a, b):
 
 def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_again(tmp_path):
     tub, remote, chance, kills = (
-        toy_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)
+        synthetic_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)
     remote.mkdir()
     while not uploaded(tub):
         process = subprocess.Popen(
@@ -173,7 +174,7 @@ def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_agai
     dvc(home, 'init', '--no-scm', '-q')
     dvc(home, 'remote', 'add', '-d', 'cars', str(remote))
     dvc(home, 'pull', '-q')
-    assert same(tub, home/tub.name) and pinned(tub) == digest(tub) and len(Tub(home/tub.name)) == 300
+    assert same(tub, home/tub.name) and pinned_md5(tub) == folder_md5(tub) and len(Tub(home/tub.name)) == 300
 
 
 def test_every_event_is_a_line_of_json(tmp_path):

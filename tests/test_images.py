@@ -235,8 +235,9 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
     health = json.loads(re.search(r'HEALTHCHECK .*CMD (\[.*\])', (ROOT/'Dockerfile.donkey').read_text())[1])
     assert podman('exec', 'twin', *health).returncode == 0
     done = podman('exec', 'twin', '/usr/bin/python3.11', '-c',
-                  'import os; from edgecar.sim.kernels import compiled, warm; warm(); '
-                  'print(os.getuid(), compiled()["compiled"])')
+                  'import os; from edgecar.sim.kernels import compile_kernels, kernel_counts; '
+                  'compile_kernels(); '
+                  'print(os.getuid(), kernel_counts()["compiled"])')
     assert done.stdout == '12345 0\n', done.stderr
     seen = json.loads(subprocess.run([sys.executable, '-c', WATCH, str(port), '2', 'of%20a%20test'],
                                      stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout)
@@ -278,10 +279,10 @@ def pi(images, tmp_path_factory):
 
 
 def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
-    from edgecar.data.frames import load
+    from edgecar.data.frames import load_recording
     from edgecar.pilot.runtime import Pilot
     home, python = pi
-    frames = load([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
+    frames = load_recording([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
     np.save(tmp_path/'frames.npy', frames)
     with ended(python('-c', 'import platform, sys, numpy as np; from edgecar.pilot.runtime import Pilot; '
                             'p = Pilot(sys.argv[1]); np.save(sys.argv[3], p.drive(np.load(sys.argv[2]))); '

@@ -9,7 +9,7 @@ import yaml
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, to_hydra_overrides
 
-from edgecar.data.public import TUBS
+from edgecar.data.public import PUBLIC_TUBS
 from edgecar.params import changes, sets, words
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def test_dvc_makes_of_the_words_what_the_set_says(name, tmp_path):
 def test_the_shipped_recipe_needs_no_real_tub_and_joint_adds_one():
     assert BASE['prepare']['tubs'] == 'data'
     starter, real = changes('joint', ROOT)['prepare.tubs'].split(',')
-    assert starter == 'data' and real.removeprefix('tubs/') in TUBS
+    assert starter == 'data' and real.removeprefix('tubs/') in PUBLIC_TUBS
     target = re.search(r'^joint:.*\n((?:\t.*\n)+)', (ROOT/'Makefile').read_text(), re.M)[1]
     assert (f'edgecar data get {real.removeprefix("tubs/")}\n' in target
             and '$$(edgecar params joint)' in target)

@@ -212,7 +212,8 @@ def test_interrupted_then_run_again(tmp_path):
     assert again.stdout + again.stderr == ''
     subprocess.run(['.venv/bin/edgecar', '--help'], cwd=repo, check=True)
     kernels = [repo/'.venv/bin/python', '-c',
-               'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])']
+               'from edgecar.sim.kernels import compile_kernels, kernel_counts; '
+               'compile_kernels(); print(kernel_counts()["compiled"])']
     assert subprocess.run(kernels, cwd=repo, check=True, capture_output=True, text=True).stdout == '0\n', (
         'set-up has compiled them')
     assert subprocess.run(['git', 'status', '--porcelain'], cwd=repo, capture_output=True).stdout == b''

@@ -78,18 +78,19 @@ class TwinCamera:
         self._connect()
 
     def _connect(self):
-        from edgecar.sim.client import connect
-        connect(self.sim)
+        from edgecar.sim.client import connect_car
+        connect_car(self.sim)
         self.owner.say(lines=[self.sim.line.socket.fileno()])
 
     def _read(self):
         import base64
 
-        from edgecar.sim.client import hear, understand
-        from edgecar.sim.protocol import decode
-        told = hear(self.sim.line, 'telemetry', 2)
+        from edgecar.sim.client import wait_for_message, parse_telemetry
+        from edgecar.sim.protocol import decode_sim_image
+        told = wait_for_message(self.sim.line, 'telemetry', 2)
         seen_s = time.monotonic()   # the simulator does not say when it drew the picture
-        self.seen = decode(base64.b64decode(told.get('image', ''))), seen_s, understand(told, self.sim.line)
+        frame = decode_sim_image(base64.b64decode(told.get('image', '')))
+        self.seen = frame, seen_s, parse_telemetry(told, self.sim.line)
 
     def update(self):
         while not self.over:
@@ -112,11 +113,11 @@ class TwinCamera:
 class ReplayCamera:
     "Pictures of a recording, over and over, in one size; of noise when there is none."
     def __init__(self, tub=None, rate_hz=20., size=(120, 160)):
-        from edgecar.data.frames import load
-        from edgecar.data.tub import named_tubs
+        from edgecar.data.frames import load_recording
+        from edgecar.data.tub import find_tubs_in
         self.rate_hz, self.began = rate_hz, time.monotonic()
         if tub:
-            recording = load(named_tubs([tub]), size, bar=False)
+            recording = load_recording(find_tubs_in([tub]), size, bar=False)
             self.frames = recording.frames
             for line in recording.fitted():
                 log.info('camera: %s', line)
@@ -170,9 +171,9 @@ def find_road(scene):
     "The road of a scene, or None when it is not one of ours."
     from edgecar.sim.env import find_track
     from edgecar.sim.protocol import track_name
-    from edgecar.sim.view import road
+    from edgecar.sim.view import road_outline
     try:
-        return road(find_track(track_name(scene)))
+        return road_outline(find_track(track_name(scene)))
     except EdgecarError:
         return None
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from .upload import pin, uploaded
 from ..core import EdgecarError
-from ..data.tub import Tub, TubWriter, delete, find_tubs
+from ..data.tub import Tub, TubWriter, delete_records, find_tubs
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Reel:
             if self.writer is not None and self.writer.path == path:
                 self.writer.delete_last(m)
             else:
-                delete(path, [i for i, _ in Tub(path).items()][-m:])
+                delete_records(path, [i for i, _ in Tub(path).items()][-m:])
             n, self.live[path] = n - m, self.live[path] - m
 
 # %% ../../nbs/car/54_record.ipynb #4694c9a8

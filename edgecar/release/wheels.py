@@ -122,8 +122,8 @@ from numba.core.annotations.type_annotations import TypeAnnotation
 from numba.core.cpu import CPUContext
 TypeAnnotation.__str__ = lambda self: ''
 CPUContext.__repr__ = lambda self: 'CPUContext'
-from edgecar.sim.kernels import warm
-warm()
+from edgecar.sim.kernels import compile_kernels
+compile_kernels()
 '''
 
 # %% ../../nbs/release/62_wheels.ipynb #f193d0a1
