@@ -21,12 +21,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgecar.core import read_json, root, sha256, write_json
+from edgecar.core import read_json, repo_root, sha256_file, write_json
 from edgecar.release import image
 from edgecar.release.base import base, kept
 from edgecar.release.bundle import TARGETS
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 def timed(target, to, **kw):
@@ -46,7 +46,7 @@ def other_pilot(d):
     to = shutil.copytree(ROOT/'build/bundle/car', d/'other')
     shutil.copyfile(ROOT/'build/export/donkey.tflite', to/'pilot.tflite')
     said = read_json(to/'manifest.json')
-    said['pilot'] |= dict(sha256=sha256(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
+    said['pilot'] |= dict(sha256=sha256_file(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
     write_json(to/'manifest.json', said)
     image.manifest = lambda repo, target: said
     return to

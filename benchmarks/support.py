@@ -11,7 +11,7 @@ from pathlib import Path
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import yaml
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.data.augment import Augment
 from edgecar.data.public import get
 from edgecar.data.split import tail
@@ -20,7 +20,7 @@ from edgecar.pilot.exam import exam, score
 from edgecar.pilot.gate import is_sure, judge
 from edgecar.pilot.rollout import Drivers
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 def parameters(name=None):

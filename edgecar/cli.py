@@ -45,9 +45,9 @@ def doctor(
 @data.command('list')
 def data_list():
     "List the public tubs: size, licence, and whether it is here."
-    from edgecar.core import root
+    from edgecar.core import repo_root
     from edgecar.data.public import TUBS
-    here = lambda name: 'here' if (root()/'tubs'/name).is_dir() else ''
+    here = lambda name: 'here' if (repo_root()/'tubs'/name).is_dir() else ''
     typer.echo(table([[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence] for t in TUBS.values()],
                      head=['name', 'MB', '', 'licence']))
 
@@ -110,10 +110,11 @@ def record(
     "Record tubs in the twin: an expert drives, is pushed off its line, and says how it would come back."
     from dataclasses import replace
 
-    from edgecar.core import root
+    from edgecar.core import repo_root
     from edgecar.data.tub import Tub, find_tubs
     from edgecar.sim.record import Recipe, record, starter_recipe
-    recipe, to = starter_recipe() if (root()/'params.yaml').is_file() else Recipe(), to or root()/'tubs/twin'
+    recipe = starter_recipe() if (repo_root()/'params.yaml').is_file() else Recipe()
+    to = to or repo_root()/'tubs/twin'
     record(to, replace(recipe, **{k: x for k, x in ctx.params.items()
                                   if k not in ('to', 'workers') and x is not None}), workers)
     typer.echo(table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
@@ -313,15 +314,15 @@ def replay(
 def gate():
     """Hold what `evaluate` recorded against the section `gate` of params.yaml.
     Fails when a rule is broken, and says by how much; else writes the model card."""
-    from edgecar.core import atomic, root
+    from edgecar.core import atomic_write, repo_root
     from edgecar.pilot.card import card
     from edgecar.pilot.gate import gate
-    verdicts = gate(root())
+    verdicts = gate(repo_root())
     typer.echo(table([v.row() for v in verdicts], head=['gate', '', 'bound', 'found', '']))
     if not all(v.kept for v in verdicts):
         raise typer.Exit(1)
-    with atomic(root()/'build/gate/card.md', 'w') as f:
-        f.write(card(root(), verdicts))
+    with atomic_write(repo_root()/'build/gate/card.md', 'w') as f:
+        f.write(card(repo_root(), verdicts))
 
 # %% ../nbs/81_cli.ipynb #3980dfd2
 @app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')
@@ -454,15 +455,15 @@ def calibrate(
 @app.command()
 def results():
     "Print the metrics of the last run, and where its pictures are."
-    from edgecar.core import EdgecarError, read_json, root
-    stages = (root()/'dvc.yaml').read_text() if (root()/'dvc.yaml').is_file() else ''
-    files = sorted((root()/'metrics').glob('*.json'),
+    from edgecar.core import EdgecarError, read_json, repo_root
+    stages = (repo_root()/'dvc.yaml').read_text() if (repo_root()/'dvc.yaml').is_file() else ''
+    files = sorted((repo_root()/'metrics').glob('*.json'),
                    key=lambda f: (stages.find(f'metrics/{f.name}'), f.name))
     if not files:
-        raise EdgecarError('no results yet', root()/'metrics', 'make repro')
+        raise EdgecarError('no results yet', repo_root()/'metrics', 'make repro')
     typer.echo(table(([f.stem, *pair] for f in files for pair in flat(read_json(f))),
                      head=['stage', 'metric', 'value']))
-    pictures = sorted(p.relative_to(root())
-                      for p in (root()/'build').rglob('*.*') if p.suffix in ('.png', '.webp'))
+    pictures = sorted(p.relative_to(repo_root())
+                      for p in (repo_root()/'build').rglob('*.*') if p.suffix in ('.png', '.webp'))
     typer.echo('\n'.join(['\npictures:', *(f'  {p}' for p in pictures)]) if pictures
                else '\nno pictures yet -> make repro')

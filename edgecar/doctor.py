@@ -19,7 +19,7 @@ from pathlib import Path
 
 import requests
 
-from .core import EdgecarError, root
+from .core import EdgecarError, repo_root
 from .release.push import tool
 
 # %% ../nbs/80_doctor.ipynb #4a4e8913
@@ -118,7 +118,7 @@ def tub_source(
 def starter()->str:
     "How it stands with `data/`; empty when it is not what `data.dvc` pins."
     from edgecar.data.public import digest, pinned, taken
-    want = pinned(data := root()/'data')
+    want = pinned(data := repo_root()/'data')
     if not taken(data):
         return 'not there yet: `make repro` or `edgecar data get` has the twin record it, in half a minute'
     if not want:
@@ -128,7 +128,8 @@ def starter()->str:
 # %% ../nbs/80_doctor.ipynb #cb179909
 def hooks()->str:
     "Whether commits here are checked."
-    done = subprocess.run(['git', 'config', 'core.hooksPath'], cwd=root(), capture_output=True, text=True)
+    done = subprocess.run(['git', 'config', 'core.hooksPath'], cwd=repo_root(),
+                          capture_output=True, text=True)
     return done.stdout.strip()
 
 def gpu()->str:
@@ -141,7 +142,7 @@ def gpu()->str:
 def bundles()->str:
     "The bundles that images are made of; empty when one is missing or not whole."
     from edgecar.release.bundle import TARGETS, agree
-    return ', '.join(f"{t} {agree(root()/'build/bundle'/t)['pilot']['sha256'][:12]}" for t in TARGETS)
+    return ', '.join(f"{t} {agree(repo_root()/'build/bundle'/t)['pilot']['sha256'][:12]}" for t in TARGETS)
 
 def bases()->str:
     "Where the packages of a base come from; empty when they, or the tools, are not there."
@@ -171,7 +172,7 @@ TASKS = {
              optional=True),
         Need('memory', lambda: at_least(memory_gb(), 4, 'GB'),
              'TensorFlow wants 4 GB: close something, or raise the container\'s limit'),
-        Need('free disk', lambda: at_least(shutil.disk_usage(root()).free / 1e9, 3, 'GB'),
+        Need('free disk', lambda: at_least(shutil.disk_usage(repo_root()).free / 1e9, 3, 'GB'),
              'free 3 GB; old experiments go with `dvc gc --workspace`'),
         Need('starter recording', starter,
              'data/ is not what data.dvc pins: `dvc add data` if that is meant; '

@@ -18,7 +18,7 @@ from nbdev.clean import clean_nb
 from nbdev.config import get_config
 from nbdev.export import nb_export
 
-from .core import EdgecarError, atomic, root
+from .core import EdgecarError, atomic_write, repo_root
 
 # %% ../nbs/05_hooks.ipynb #116c9f54
 def is_flow(path)->bool:
@@ -31,7 +31,7 @@ def clean(
     path,        # where it lies (or will): decides whether it is a flow and which `settings.ini` holds
 )->dict:         # the same notebook
     "Drop counts and noisy metadata, and a flow's outputs."
-    cfg = get_config(path=root(Path(path).parent))
+    cfg = get_config(path=repo_root(Path(path).parent))
     clean_nb(nb, allowed_metadata_keys=cfg.allowed_metadata_keys.split(),
              allowed_cell_metadata_keys=cfg.allowed_cell_metadata_keys.split(), clean_ids=cfg.clean_ids)
     if is_flow(path):
@@ -60,12 +60,12 @@ def clean_all(
 )->list[Path]:    # the files that changed
     "Clean every notebook below `folder` in place."
     changed = []
-    for path in sorted(Path(folder or root()/'nbs').rglob('*.ipynb')):
+    for path in sorted(Path(folder or repo_root()/'nbs').rglob('*.ipynb')):
         if '.ipynb_checkpoints' in path.parts:
             continue
         old = path.read_text(encoding='utf-8')
         if (new := clean_text(old, path)) != old:
-            with atomic(path, 'w') as f:
+            with atomic_write(path, 'w') as f:
                 f.write(new)
             changed.append(path)
     return changed
@@ -76,7 +76,7 @@ def clean_on_save(model, path, contents_manager, **_):
     if model['type'] != 'notebook':
         return
     file = Path(contents_manager.root_dir, path.strip('/')).resolve()
-    if file.is_relative_to(root(file.parent)/'nbs'):
+    if file.is_relative_to(repo_root(file.parent)/'nbs'):
         clean(model['content'], file)
 
 # %% ../nbs/05_hooks.ipynb #74c45494
@@ -112,7 +112,7 @@ def clean_staged(
             continue
         changed.append(name)
         if Path(name).is_file() and Path(name).read_text(encoding='utf-8') == old:
-            with atomic(name, 'w') as f:
+            with atomic_write(name, 'w') as f:
                 f.write(new)
         if not partial:
             _git('update-index', '--cacheinfo',

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import yaml
 
-from .core import EdgecarError, root
+from .core import EdgecarError, repo_root
 
 # %% ../nbs/06_params.ipynb #7523c24e
 def sets(
     repo=None,   # the repository if None
 )->dict:         # name -> file
     "The named sets of a repository."
-    return {f.stem: f for f in sorted((Path(repo or root())/'params').glob('*.yaml'))}
+    return {f.stem: f for f in sorted((Path(repo or repo_root())/'params').glob('*.yaml'))}
 
 # %% ../nbs/06_params.ipynb #604dac19
 def _leaves(x, name=''):
@@ -46,7 +46,7 @@ def changes(
 )->dict:         # dotted name -> value
     """What a named set changes in `params.yaml`;
     EdgecarError when there is no such set, or it changes what is not there."""
-    repo = Path(repo or root())
+    repo = Path(repo or repo_root())
     if not (file := (known := sets(repo)).get(name)):
         raise EdgecarError(f'no set of parameters is called {name!r}', repo/'params',
                            f"one of: {', '.join(known) or 'none yet'}")

@@ -190,9 +190,9 @@ def tub_upload(
 
     What is there already is not sent again. Fails when one could not be sent."""
     from edgecar.car.upload import find_remote, upload, waiting
-    from edgecar.core import EdgecarError, progress
+    from edgecar.core import EdgecarError, progress_bar
     remote, failed = find_remote(to), 0
-    for t in progress(waiting(path), 'uploading', unit='tub'):
+    for t in progress_bar(waiting(path), 'uploading', unit='tub'):
         try:
             typer.echo(f'{t}: {upload(t, remote)} files sent')
         except EdgecarError as e:

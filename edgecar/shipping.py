@@ -85,14 +85,14 @@ def release_sign(
 ):
     """Sign a version that was pushed, and attest its SBOM, its provenance and how its pilot drove.
     Passwords: COSIGN_PASSWORD, COSIGN_GATE_PASSWORD."""
-    from edgecar.core import EdgecarError, root
+    from edgecar.core import EdgecarError, repo_root
     from edgecar.release.sign import sign
     if image and not key:
         raise EdgecarError('no key to sign the image with',
                            mend='--key FILE or a key service; --no-image if somebody else signs it')
     if not gate_key:
         raise EdgecarError('no key to attest with', mend='--gate-key FILE, a key service or keyless')
-    sign(which, to, version, key if image else None, gate_key, root(), builder,
+    sign(which, to, version, key if image else None, gate_key, repo_root(), builder,
          sbom, auth_file, ca, timeout, typer.echo)
 
 # %% ../nbs/79_shipping.ipynb #a7b10005

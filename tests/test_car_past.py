@@ -12,10 +12,10 @@ from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
 from edgecar.car import drive
 from edgecar.car.drive import Profile, compose
 from edgecar.car.guard import Bounds
-from edgecar.core import root
+from edgecar.core import repo_root
 
 STEP_S, LENGTH = .05, 5
-PILOT = root(Path(__file__).parent)/'build/export/pilot.tflite'
+PILOT = repo_root(Path(__file__).parent)/'build/export/pilot.tflite'
 
 
 class Numbers:

@@ -13,10 +13,10 @@ import pytest
 import requests
 from nbclient import NotebookClient
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.hooks import clean_all, clean_text
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 FLOW = """rate = 20  # frames a second, Hz
 print(rate, 'to stdout')
 import sys; print('to stderr', file=sys.stderr)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecar.core import EdgecarError, read_json, root, sha256
+from edgecar.core import EdgecarError, read_json, repo_root, sha256_file
 from edgecar.release import image
 from edgecar.release.base import base
 from edgecar.release.bundle import TARGETS
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 TOOLS = dict(buildah='buildah', skopeo='skopeo', podman='podman', runc='runc',
              **{'docker-registry': 'docker-registry', 'qemu-aarch64-static': 'qemu-user-static',
@@ -290,7 +290,7 @@ def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
                       tmp_path/'drove.npy')) as process:
         out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert out.split() == ['aarch64', sha256(ROOT/'build/export/pilot.tflite')]
+    assert out.split() == ['aarch64', sha256_file(ROOT/'build/export/pilot.tflite')]
     here, there = Pilot(ROOT/'build/export/pilot.tflite').drive(frames), np.load(tmp_path/'drove.npy')
     assert len(frames) == 50 and np.ptp(here[:, 0]) > .1 and np.abs(here - there).max() <= BOUND
 
@@ -335,7 +335,7 @@ def test_a_manifest_and_a_pilot_that_disagree(images, tmp_path):
         f.write(b'x')
     refused('its manifest names', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
     said = read_json(tmp_path/'bundle/manifest.json')
-    said['pilot']['sha256'] = sha256(tmp_path/'bundle/pilot.tflite')
+    said['pilot']['sha256'] = sha256_file(tmp_path/'bundle/pilot.tflite')
     (tmp_path/'bundle/manifest.json').write_text(json.dumps(said))
     refused('is not what the locks say now', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
     assert not (tmp_path/'car').exists()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.data.check import repair, verify
 from edgecar.data.public import digest, pinned
 from edgecar.data.toy import toy_tub
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 @pytest.fixture

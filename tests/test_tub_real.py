@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.core import EdgecarError, root
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data.advice import signs, warnings
 from edgecar.data.check import Repair, repair, survey, verify
 from edgecar.data.convert import convert
@@ -20,7 +20,7 @@ from edgecar.data.toy import toy_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter, delete, find_tubs, named_tubs
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
-ROOT, EDGECAR = root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
+ROOT, EDGECAR = repo_root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
 IMAGE = 'cam/image_array'
 N = 40   # records, in catalogs of 8
 FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float'}

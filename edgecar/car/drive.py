@@ -25,7 +25,7 @@ from .owner import Owner
 from .page import Page
 from .record import Limits, Recorder
 from .upload import Uploader
-from ..core import EdgecarError, donkeycar
+from ..core import EdgecarError, import_donkeycar
 
 log = logging.getLogger(__name__)
 
@@ -307,7 +307,7 @@ IMU = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'g
 
 def vehicle():
     "DonkeyCar's vehicle."
-    donkeycar()
+    import_donkeycar()
     from donkeycar.vehicle import Vehicle
     logging.getLogger('donkeycar').setLevel(logging.WARNING)
     return Vehicle()

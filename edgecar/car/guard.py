@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EdgecarError, read_json, sha256
+from ..core import EdgecarError, read_json, sha256_file
 from ..data.frames import describe_fit, fit_frame
 from ..latency import Latency, LatencyWindow, examined_latency
 
@@ -338,7 +338,7 @@ def load(path, manifest=None, strict=False):
         raise EdgecarError('nothing says that it has passed the gate', path,
                            'give its manifest (--manifest), or take the model of a release')
     try:
-        found = sha256(path)
+        found = sha256_file(path)
     except OSError as e:
         raise EdgecarError(e.strerror, path) from None
     if wanted not in (None, found):

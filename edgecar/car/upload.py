@@ -21,7 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-from ..core import EdgecarError, atomic
+from ..core import EdgecarError, atomic_write
 from ..data.tub import TubWriter, find_tubs
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Folder:
             return False
 
     def put(self, key, data):
-        with atomic(self.path/key, sync=False) as f:
+        with atomic_write(self.path/key, sync=False) as f:
             f.write(data)
 
     def settle(self):
@@ -131,7 +131,7 @@ def upload(
                            'what is there already stays; run it again') from None
     if was != md5((tub/'manifest.json').read_bytes()):
         raise EdgecarError('has changed while it was sent', tub, 'run it again')
-    with atomic(pin(tub), 'w') as f:
+    with atomic_write(pin(tub), 'w') as f:
         f.write(f'outs:\n- md5: {md5(whole)}.dir\n  size: {size}\n  nfiles: {len(listing)}\n'
                 f'  hash: md5\n  path: {json.dumps(tub.name)}\nmeta:\n  manifest: {was}\n')
     return sent

@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 import requests
 import urllib3
 
-from ..core import EdgecarError, progress, read_json, root, write_json
+from ..core import EdgecarError, progress_bar, read_json, repo_root, write_json
 from .tub import find_tubs
 
 # %% ../../nbs/data/16_public.ipynb #e51e7a71
@@ -121,7 +121,7 @@ def sources(
     if '://' in mirror:
         found = [f'{mirror.rstrip("/")}/{name}' for name in names]
     else:
-        found = [root()/Path(mirror).expanduser()/name for name in names]
+        found = [repo_root()/Path(mirror).expanduser()/name for name in names]
     return list(dict.fromkeys(found)) + [tub.url]
 
 # %% ../../nbs/data/16_public.ipynb #a4973ceb
@@ -174,7 +174,7 @@ def download(
     "Bring `part` up to `size` bytes; EdgecarError when `url` does not deliver them."
     have = most = _size(part)
     failed = 0
-    with progress(desc=part.stem, total=size, unit='B', unit_scale=True, initial=have) as bar:
+    with progress_bar(desc=part.stem, total=size, unit='B', unit_scale=True, initial=have) as bar:
         while have < size:
             try:
                 why = _ask(url, part, size, stall, bar) or 'the connection closed early'
@@ -369,7 +369,7 @@ def _install(tub, archive, to, part):
 
 # %% ../../nbs/data/16_public.ipynb #09b37e74
 def _cache(name, ending):
-    return root()/'.cache'/'tubs'/f'{name}{ending}'
+    return repo_root()/'.cache'/'tubs'/f'{name}{ending}'
 
 def _known(name, to):
     "The digest that the folder `to` must have, if a `.dvc` file or an earlier `get` tells."
@@ -382,7 +382,7 @@ def installed(
     to=None,   # folder; `tubs/NAME` of the repository if None
 )->bool:       # False as well when nothing tells what it should hold
     "Whether a tub is there and is what was installed, to the byte."
-    to = Path(to or root()/'tubs'/name).absolute()
+    to = Path(to or repo_root()/'tubs'/name).absolute()
     return to.is_dir() and digest(to) == _known(name, to)
 
 # %% ../../nbs/data/16_public.ipynb #08b66ee1
@@ -398,7 +398,7 @@ def get(
         near = difflib.get_close_matches(name, TUBS, 1)
         raise EdgecarError(f'no public tub is called {name!r}',
                            mend=f'did you mean {near[0]}?' if near else 'see `edgecar data list`')
-    to, part = Path(to or root()/'tubs'/name).absolute(), _cache(name, '.part')
+    to, part = Path(to or repo_root()/'tubs'/name).absolute(), _cache(name, '.part')
     try:
         with _alone(_cache(name, '.lock')):
             if installed(name, to):
@@ -427,7 +427,7 @@ def track(
 )->Path:     # its `.dvc` file, for `git add`
     "Pin a further tub with DVC; EdgecarError when DVC refuses."
     path = Path(path).absolute()
-    if path == root()/'data':
+    if path == repo_root()/'data':
         raise EdgecarError('is the starter recording, which data.dvc pins',
                            path, 'put further tubs under tubs/')
     done = run_dvc('add', path.name, folder=path.parent)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..core import EdgecarError, atomic
+from ..core import EdgecarError, atomic_write
 from .fields import BOM, LFS, as_picture, as_whole
 
 # %% ../../nbs/data/10_tub.ipynb #1796da21
@@ -118,7 +118,7 @@ class Manifest:
     def write(self, path, sync=False):
         "Replace the manifest of the tub in folder `path`."
         lines = self.inputs, self.types, self.metadata, self.about, self.catalogs
-        with atomic(Path(path)/'manifest.json', 'w', sync) as f:
+        with atomic_write(Path(path)/'manifest.json', 'w', sync) as f:
             f.writelines(json.dumps(x) + '\n' for x in lines)
 
 # %% ../../nbs/data/10_tub.ipynb #4b1d7be4

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core import EdgecarError, progress, rng
+from ..core import EdgecarError, progress_bar, rng
 from .rollout import Drive, Drivers
 from ..sim.track import KEPT
 
@@ -178,7 +178,7 @@ def score(
     runs, expert, hard = [], [], []
     share = lambda all_, i: all_[i*len(all_)//BLOCKS:(i + 1)*len(all_)//BLOCKS]
     with (drivers_or(drivers, workers) as crew,
-          progress(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
+          progress_bar(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
         for i in range(BLOCKS):
             block, again = share(drives, i), troubled(share(drives[:trouble], i))
             answers = crew.drive([*block, *again], str(pilot), shown.update)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EdgecarError, atomic, rng
+from ..core import EdgecarError, atomic_write, rng
 from .model import image_alone, keras, named, tf
 from .runtime import Pilot, with_note
 from .train import open_model
@@ -106,7 +106,7 @@ def export(
     out = {}
     for name in (name for name in FILES if name in blobs):
         out[name] = Path(folder)/f'{name}.tflite'
-        with atomic(out[name]) as f:
+        with atomic_write(out[name]) as f:
             f.write(blobs[name])
     return out
 
@@ -183,6 +183,6 @@ def convert(
     with tempfile.TemporaryDirectory() as d:
         (made := Path(d)/Path(path).with_suffix('.tflite').name).write_bytes(tflite(model))
         Pilot(made)   # before anything is replaced
-        with atomic(to) as f:
+        with atomic_write(to) as f:
             f.write(made.read_bytes())
     return Pilot(to)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..core import EdgecarError, atomic
+from ..core import EdgecarError, atomic_write
 from .rollout import RATE_HZ, Drive, rollout
 from ..sim.env import draw_map
 
@@ -108,7 +108,7 @@ def film(
     if not steps or not (shots := shoot(d, pilot, steps, where)):
         raise EdgecarError(f'has no step between {first} and {last}', path,
                            f'the rollout has {d.steps} steps')
-    with atomic(path) as f:
+    with atomic_write(path) as f:
         shots[0].save(f, path.suffix[1:].upper(), save_all=True, append_images=shots[1:],
                       duration=round(1000*every/RATE_HZ), loop=0, quality=60)
     return path

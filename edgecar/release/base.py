@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ..core import EdgecarError, atomic, root, sha256, write_json
+from ..core import EdgecarError, atomic_write, repo_root, sha256_file, write_json
 
 # %% ../../nbs/release/61_base.ipynb #f0913bda
 PACKAGES = '''base-files gcc-12-base libbz2-1.0 libc6 libcrypt1 libexpat1 libffi8 libgcc-s1
@@ -108,7 +108,7 @@ def lock(file, say=print):
         say(f'{arch}: {sum(r[0] == arch for r in rows)} packages')
     head = ('# Debian 12 packages of the base images: processor, package, version, sha256. '
             'Written by scripts/base --lock.\n')
-    with atomic(file, 'w') as f:
+    with atomic_write(file, 'w') as f:
         f.write(head + ''.join(' '.join(row) + '\n' for row in sorted(rows)))
 
 # %% ../../nbs/release/61_base.ipynb #08c1c1c1
@@ -128,10 +128,10 @@ def fetch(pinned:dict, arch:str)->list:
             apt(d, arch, 'apt-get', 'download', *(f'{n}={pinned[n][0]}' for n in lacking), cwd=f'{d}/got')
             for name in lacking:
                 deb = next(Path(d, 'got').glob(f'{name}_*.deb'))
-                with atomic(debs[name]) as f:
+                with atomic_write(debs[name]) as f:
                     f.write(deb.read_bytes())
     for name, deb in debs.items():
-        if sha256(deb) != pinned[name][1]:
+        if sha256_file(deb) != pinned[name][1]:
             deb.unlink()
             raise EdgecarError('is not the package that was pinned', deb,
                                'scripts/base again; if it stays so, scripts/base --lock '
@@ -261,7 +261,7 @@ def base(
 )->Path:           # an OCI layout, tag `base`
     """The base of a processor, from the cache if it was made before;
     EdgecarError when a package cannot be had."""
-    pinned = pins(Path(repo or root())/'deploy/base.txt', arch)
+    pinned = pins(Path(repo or repo_root())/'deploy/base.txt', arch)
     recipe = json.dumps([pinned, UNWANTED.pattern, ADDED, COMPILE, sys.version], sort_keys=True).encode()
     to = Path(to or kept()/'base'/f'{arch}-{hashlib.sha256(recipe).hexdigest()[:16]}')
     if (to/'index.json').is_file():
@@ -287,7 +287,7 @@ def main():
     words = sys.argv[1:] or list(TRIPLET)
     try:
         if words == ['--lock']:
-            lock(root()/'deploy/base.txt')
+            lock(repo_root()/'deploy/base.txt')
         else:
             for arch in words:
                 print(base(arch))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core import EdgecarError, read_json, sha256, write_json
+from ..core import EdgecarError, read_json, sha256_file, write_json
 from ..latency import examined_latency
 from ..pilot.runtime import Pilot
 
@@ -136,8 +136,8 @@ def passed(repo)->dict:
         raise EdgecarError('is not there: no pilot has passed the gate', file, 'dvc repro gate')
     found, metrics = read_json(file), read_json(repo/'metrics/evaluate.json')
     drove, bounds = metrics.get('pilot'), yaml.safe_load((repo/'params.yaml').read_text())['gate']
-    if not sha256(pilot) == drove == found.get('pilot'):
-        raise EdgecarError(f'is {sha256(pilot)[:12]}; {str(drove)[:12]} drove, '
+    if not sha256_file(pilot) == drove == found.get('pilot'):
+        raise EdgecarError(f'is {sha256_file(pilot)[:12]}; {str(drove)[:12]} drove, '
                            f'and {str(found.get("pilot"))[:12]} passed the gate',
                            pilot, 'dvc repro gate')
     kept = {r['rule']: r['bound'] for r in found['rules']
@@ -169,7 +169,8 @@ def manifest(repo, target:str)->dict:
     lock = hashlib.sha256(requirements(packages(repo, target)).encode()).hexdigest()
     examined = {k: v for k, v in gate.items() if k == 'examined_latency_ms'}   # where the evaluation says so
     return dict(schema=MANIFEST_SCHEMA,
-                pilot=dict(sha256=sha256(file), bytes=file.stat().st_size, interface=interface(Pilot(file))),
+                pilot=dict(sha256=sha256_file(file), bytes=file.stat().st_size,
+                           interface=interface(Pilot(file))),
                 packages=dict(lock=lock), data=learned_from(repo, params['prepare']['tubs'], stages),
                 params={s: params[s] for s in ('prepare', 'train', 'export', 'evaluate')},
                 gate=dict(passed=True, rules=gate['rules'], **examined))
@@ -202,7 +203,7 @@ def agree(folder)->dict:
     folder = Path(folder)
     if lacking := [n for n in FILES if not (folder/n).is_file()]:
         raise EdgecarError(f"lacks {', '.join(lacking)}", folder, 'dvc repro bundle')
-    said, found = read_json(folder/'manifest.json'), sha256(folder/'pilot.tflite')
+    said, found = read_json(folder/'manifest.json'), sha256_file(folder/'pilot.tflite')
     if (named := said.get('pilot', {}).get('sha256')) != found:
         raise EdgecarError(f'is {found[:12]}, and its manifest names {str(named)[:12]}',
                            folder/'pilot.tflite', 'dvc repro bundle')

@@ -16,7 +16,7 @@ import subprocess
 from email.parser import HeaderParser
 from pathlib import Path
 
-from ..core import EdgecarError, read_json, sha256
+from ..core import EdgecarError, read_json, sha256_file
 from .oci import at, layer_files, toy_image, untrusted_json
 
 # %% ../../nbs/release/65_evidence.ipynb #0abbb5e9
@@ -206,7 +206,7 @@ def provenance(
 )->dict:
     "The predicate of a provenance; EdgecarError outside a clone."
     repo, commit = Path(repo), _git(repo, 'rev-parse', 'HEAD')
-    pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256(repo/name)))
+    pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256_file(repo/name)))
             for name in ('dvc.lock', 'Pipfile.lock', 'deploy/Pipfile.lock') if (repo/name).is_file()]
     data = [dict(uri=f'dvc:{name}', digest=dict(md5=str(md5).removesuffix('.dir')))
             for name, md5 in sorted(manifest.get('data', {}).items())]
@@ -247,7 +247,7 @@ def evaluation(
         if found != pilot:
             raise EdgecarError(f'the image carries the pilot {pilot[:12]}, and this is of {str(found)[:12]}',
                                what, 'dvc repro, then edgecar release build')
-    runs = {f.name: dict(sha256=sha256(f)) for f in sorted((repo/'runs').glob('*.ipynb'))}
+    runs = {f.name: dict(sha256=sha256_file(f)) for f in sorted((repo/'runs').glob('*.ipynb'))}
     return dict(version=version, target=target, pilot=dict(sha256=pilot),
                 gate=dict(passed=True, rules=passed['rules']), metrics=metrics, data=manifest.get('data', {}),
                 params=dict(sha256=digest_of(manifest.get('params', {}))), notebooks=runs)
@@ -274,4 +274,4 @@ def notebooks(
         whole = f'<!doctype html><meta charset="utf-8"><title>{file.stem}</title>\n{text}'
         return base64.b64encode(gzip.compress(whole.encode(), mtime=0)).decode()
 
-    return {f.name: dict(sha256=sha256(f), html_gz=page(f)) for f in files}
+    return {f.name: dict(sha256=sha256_file(f), html_gz=page(f)) for f in files}

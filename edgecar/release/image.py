@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ..core import EdgecarError, read_json, root, sha256
+from ..core import EdgecarError, read_json, repo_root, sha256_file
 from .base import base
 from .bundle import TARGETS, agree, manifest
 from .wheels import app, filling, runtime
@@ -113,7 +113,7 @@ def link(source, to):
 def context(target:str, to, bundle, repo=None)->dict:
     """Lay out what the image of a target copies: the manifest of its pilot.
     EdgecarError when the bundle is not there, or is not what may be released."""
-    repo, to = Path(repo or root()), Path(to)
+    repo, to = Path(repo or repo_root()), Path(to)
     said = agree(bundle)
     if said != json.loads(json.dumps(manifest(repo, target))):
         raise EdgecarError('is not what the locks say now', bundle, f'dvc repro bundle@{target}')
@@ -131,7 +131,7 @@ def notes(target:str, said:dict, name:str, digest:str, repo=None)->dict:
     """What an image says about itself: of its Dockerfile's labels,
     its base (`name`, `digest`) and its manifest (`said`)."""
     labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"',
-                             (Path(repo or root())/FILE[target]).read_text()))
+                             (Path(repo or repo_root())/FILE[target]).read_text()))
     return labels | {'org.opencontainers.image.base.name': name,
                      'org.opencontainers.image.base.digest': digest,
                      'dev.edgecar.pilot.sha256': said['pilot']['sha256']}
@@ -149,7 +149,7 @@ def build(
     or a tool is missing."""
     if target not in TARGETS:
         raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
-    repo = Path(repo or root())
+    repo = Path(repo or repo_root())
     to = Path(to or repo/'build/images'/target)
     agree(bundle := Path(bundle or repo/'build/bundle'/target))
     with (filling(to) as new, storage(to.parent) as run,

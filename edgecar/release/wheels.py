@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..core import EdgecarError, root
+from ..core import EdgecarError, repo_root
 from .base import TRIPLET, compile_all, kept
 from .bundle import TARGETS, packages, requirements
 
@@ -80,7 +80,7 @@ def pip(*words):
 def runtime(target:str, repo=None)->Path:
     """The packages of a target, from the cache if they were laid out before;
     EdgecarError when one cannot be had."""
-    wanted, arch = requirements(packages(repo or root(), target)), TARGETS[target]
+    wanted, arch = requirements(packages(repo or repo_root(), target)), TARGETS[target]
     recipe = f'{wanted}{UNUSED}{BULKY}{PLACE}{sys.version}{arch}'.encode()
     to = kept()/'runtime'/f'{target}-{hashlib.sha256(recipe).hexdigest()[:16]}'
     if to.is_dir():
@@ -101,7 +101,7 @@ COMMAND = '#!/usr/bin/python3.11\nfrom edgecar.cli import app\napp()\n'
 def app(target:str, laid, repo=None):
     """Lay out this library in `laid`/app, compiled;
     for the twin, its kernels too, with the packages in `laid`/runtime."""
-    repo, to = Path(repo or root()), Path(laid)/'app'
+    repo, to = Path(repo or repo_root()), Path(laid)/'app'
     source = to/'source'
     shutil.copytree(repo/'edgecar', source/'edgecar', ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('setup.py', 'settings.ini'):

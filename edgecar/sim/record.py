@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core import EdgecarError, progress, rng, root
+from ..core import EdgecarError, progress_bar, repo_root, rng
 from ..data.public import digest, pinned, run_dvc, taken
 from ..data.tub import Tub, TubWriter, find_tubs, lock
 from .env import GENERATED, LATENCY_MAX_S, Twin, find_track
@@ -251,7 +251,8 @@ def fresh(
             held = lock(new)
             for old in new.iterdir():
                 shutil.rmtree(old)
-            with progress(desc='recording', total=recipe.frames*n, unit='frame', disable=not bar) as shown:
+            with progress_bar(desc='recording', total=recipe.frames*n, unit='frame',
+                              disable=not bar) as shown:
                 if workers == 1:
                     record_share(new/'all', recipe, range(n), shown.update)
                 else:
@@ -284,7 +285,7 @@ def record(
 # %% ../../nbs/sim/28_record.ipynb #b86fd455
 def starter_recipe(repo=None)->Recipe:
     "The section `data` of the repository's `params.yaml`."
-    file = Path(repo or root())/'params.yaml'
+    file = Path(repo or repo_root())/'params.yaml'
     try:
         return Recipe(**yaml.safe_load(file.read_text())['data'])
     except (OSError, KeyError, TypeError, yaml.YAMLError) as e:
@@ -329,7 +330,7 @@ def starter(
 )->str:                   # which way it was had: 'already there', 'from DVC', 'recorded'
     """Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it;
     EdgecarError when what is there, or what was made, is something else."""
-    to = Path(to or root()/'data').absolute()
+    to = Path(to or repo_root()/'data').absolute()
     want, recipe = pinned(to), recipe or starter_recipe(to.parent)
     if taken(to):
         other = unlike(to, recipe)
@@ -356,7 +357,7 @@ def check(
 )->str:                   # the digest
     """Record the starter afresh, beside it, and compare with what `data.dvc` pins;
     EdgecarError when they differ."""
-    to = Path(to or root()/'data').absolute()
+    to = Path(to or repo_root()/'data').absolute()
     if not (want := pinned(to)):
         raise EdgecarError('is not pinned', to, f'dvc add {to.name}')
     with fresh(to, recipe or starter_recipe(to.parent), workers, bar) as new:
