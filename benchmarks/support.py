@@ -15,7 +15,7 @@ from edgecar.core import repo_root
 from edgecar.data.augment import Augment
 from edgecar.data.public import get
 from edgecar.data.split import tail
-from edgecar.params import changes
+from edgecar.params import parameter_changes
 from edgecar.pilot.exam import exam, score
 from edgecar.pilot.gate import is_sure, judge
 from edgecar.pilot.rollout import Drivers
@@ -26,7 +26,7 @@ ROOT = repo_root(Path(__file__).parent)
 def parameters(name=None):
     "The sections of params.yaml, with what a named set of parameters changes."
     sections = yaml.safe_load((ROOT/'params.yaml').read_text())
-    for key, value in (changes(name, ROOT) if name else {}).items():
+    for key, value in (parameter_changes(name, ROOT) if name else {}).items():
         section, key = key.split('.')
         sections[section][key] = value
     return sections

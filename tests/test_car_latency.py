@@ -19,7 +19,7 @@ from test_car_page import wait
 
 from edgecar.car import drive, health
 from edgecar.car.drive import Profile, TwinCamera, compose
-from edgecar.latency import Latency
+from edgecar.latency import LatencyMonitor
 
 SAME_S = .004   # two clocks' readings beside one write, on a machine that does other things, too
 
@@ -146,7 +146,7 @@ def test_a_pilot_is_told_what_is_measured(examined_ms, simulator, tmp_path, monk
 
 def test_another_pilot_may_come_at_any_moment(caplog):
     caplog.set_level(logging.CRITICAL, 'edgecar.latency')
-    latency, ended, interval = Latency(), threading.Event(), sys.getswitchinterval()
+    latency, ended, interval = LatencyMonitor(), threading.Event(), sys.getswitchinterval()
     def exchange():
         while not ended.is_set():
             for examined_ms in None, [0, 1]:

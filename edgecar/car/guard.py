@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core import EdgecarError, read_json, sha256_file
 from ..data.frames import describe_fit, fit_frame
-from ..latency import Latency, LatencyWindow, examined_latency
+from ..latency import LatencyMonitor, LatencyWindow, examined_latency
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def brief(
     pilot,
     frame_s,           # when the frame was taken
     given,             # (s, steering, throttle): since when the car was given what
-    latency:Latency,
+    latency:LatencyMonitor,
 ):
     "Tell a pilot what it may want to know beside the frame."
     if hasattr(pilot, 'latency_s') and (measured_s := latency.pilot_s) is not None:
@@ -269,7 +269,7 @@ class Copilot:
         self.bounds, self.patience_s = bounds, patience_s
         self.news = threading.Condition()
         self.turn, self.pilot = 0, None
-        self.latency = Latency()        # from a frame to its command
+        self.latency = LatencyMonitor()  # from a frame to its command
         self.times = LatencyWindow()    # that answers take
         self.said_s = 0.   # when the newest answer was said
         self.given = ()    # since when the car was given what: replaced whole, read by the pilot's thread
