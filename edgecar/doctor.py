@@ -142,13 +142,14 @@ def gpu_name()->str:
 # %% ../nbs/80_doctor.ipynb #d7a00002
 def bundle_digests()->str:
     "The bundles that images are made of; empty when one is missing or not whole."
-    from edgecar.release.bundle import TARGETS, agree
-    return ', '.join(f"{t} {agree(repo_root()/'build/bundle'/t)['pilot']['sha256'][:12]}" for t in TARGETS)
+    from edgecar.release.bundle import TARGETS, check_bundle
+    return ', '.join(f"{t} {check_bundle(repo_root()/'build/bundle'/t)['pilot']['sha256'][:12]}"
+                     for t in TARGETS)
 
 def base_package_source()->str:
     "Where the packages of a base come from; empty when they, or the tools, are not there."
-    from edgecar.release.base import sources
-    return str(sources()) if shutil.which('apt-get') and shutil.which('dpkg-deb') else ''
+    from edgecar.release.base import apt_sources_file
+    return str(apt_sources_file()) if shutil.which('apt-get') and shutil.which('dpkg-deb') else ''
 
 # %% ../nbs/80_doctor.ipynb #b31117e5
 def _apt(what, *version, name=None, optional=False):

@@ -34,12 +34,12 @@ def release_build(
     prints what a device fetches, and digests."""
     from edgecar.core import EdgecarError
     from edgecar.release.bundle import TARGETS
-    from edgecar.release.image import build, size
+    from edgecar.release.image import build_image, digest_and_size
     if not target and (base or bundle or to):
         raise EdgecarError('--base, --bundle and --to are for one image',
                            mend=f"name it: {', '.join(TARGETS)}")
-    made = [(t, *size(layout), layout) for t in ([target] if target else TARGETS)
-            for layout in [build(t, None, to, base, bundle)]]
+    made = [(t, *digest_and_size(layout), layout) for t in ([target] if target else TARGETS)
+            for layout in [build_image(t, None, to, base, bundle)]]
     typer.echo(format_table([[t, round(n/1e6, 1), digest, layout] for t, digest, n, layout in made],
                             head=['image', 'MB', 'digest', 'layout']))
 
