@@ -21,7 +21,7 @@ from pathlib import Path
 import requests
 
 from .core import EdgecarError, repo_root
-from .release.push import tool
+from .release.push import find_tool
 
 # %% ../nbs/80_doctor.ipynb #4a4e8913
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ TASKS = {
                            optional=True),
                Requirement('arm64 emulation', lambda: program_version('qemu-aarch64-static'),
                            'apt-get install qemu-user-static', optional=True),
-               Requirement('cosign', lambda: program_version(tool('cosign'), 'version', least=(3,)),
+               Requirement('cosign', lambda: program_version(find_tool('cosign'), 'version', least=(3,)),
                            'scripts/cosign builds it, with Go 1.26')],
     'pipelines': [Requirement('Go 1.26', lambda: program_version('go', 'version', least=(1, 26)),
                               'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s '

@@ -62,8 +62,8 @@ def release_push(
     timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=900.,
 ):
     "Put images into a registry, whole or not at all. Fails when the version is there as something else."
-    from edgecar.release.push import push
-    push(which, to, version, images, auth_file, ca, timeout, typer.echo)
+    from edgecar.release.push import push_images
+    push_images(which, to, version, images, auth_file, ca, timeout, typer.echo)
 
 # %% ../nbs/79_shipping.ipynb #a7b10004
 @release_app.command(
@@ -87,14 +87,14 @@ def release_sign(
     """Sign a version that was pushed, and attest its SBOM, its provenance and how its pilot drove.
     Passwords: COSIGN_PASSWORD, COSIGN_GATE_PASSWORD."""
     from edgecar.core import EdgecarError, repo_root
-    from edgecar.release.sign import sign
+    from edgecar.release.sign import sign_images
     if image and not key:
         raise EdgecarError('no key to sign the image with',
                            mend='--key FILE or a key service; --no-image if somebody else signs it')
     if not gate_key:
         raise EdgecarError('no key to attest with', mend='--gate-key FILE, a key service or keyless')
-    sign(which, to, version, key if image else None, gate_key, repo_root(), builder,
-         sbom, auth_file, ca, timeout, typer.echo)
+    sign_images(which, to, version, key if image else None, gate_key, repo_root(), builder,
+                sbom, auth_file, ca, timeout, typer.echo)
 
 # %% ../nbs/79_shipping.ipynb #a7b10005
 @release_app.command(
@@ -118,11 +118,11 @@ def release_verify(
     """Prove, with public keys and no network but the registry's, that an image may start. Fails at the first
     thing that is not as it must be; the last line names what to start."""
     from edgecar.core import EdgecarError
-    from edgecar.release.push import VERSION
-    from edgecar.release.verify import prove, remember as note
-    if remember and (not running or VERSION.fullmatch(running)):
+    from edgecar.release.push import VERSION_PATTERN
+    from edgecar.release.verify import verify_image, write_running_release as note
+    if remember and (not running or VERSION_PATTERN.fullmatch(running)):
         raise EdgecarError('--remember needs a file', mend='--running FILE')
-    proof = prove(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)
+    proof = verify_image(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)
     if remember:
         note(running, proof.version, proof.digest)
     typer.echo(f'start       {proof.start}')
@@ -137,8 +137,8 @@ def release_diff(
 ):
     """Say what changed between two releases (pilot, data, params, metrics, packages, layers),
     and what a device fetches. Believes what it reads: `verify` first."""
-    from edgecar.release.diff import diff
-    parts, (size, layers, of) = diff(a, b, auth_file, ca)
+    from edgecar.release.diff import diff_releases
+    parts, (size, layers, of) = diff_releases(a, b, auth_file, ca)
     rows = [[part, *row] for part, changes in parts.items() for row in changes]
     typer.echo(format_table(rows, head=['', '', a.rpartition('/')[2][-40:], b.rpartition('/')[2][-40:]])
                if rows else 'nothing changed')
