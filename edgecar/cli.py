@@ -391,7 +391,7 @@ def drive(
     from contextlib import nullcontext
     from dataclasses import replace
 
-    from edgecar.car.drive import PROFILES, drive, heed
+    from edgecar.car.drive import PROFILES, apply_myconfig, drive_profile
     from edgecar.car.health import log_to
     from edgecar.core import EdgecarError
     if log not in ('text', 'json'):
@@ -399,7 +399,8 @@ def drive(
     log_to(log)
     if profile not in PROFILES:
         raise EdgecarError(f'no profile is called {profile!r}', mend=f"one of: {', '.join(PROFILES)}")
-    base = heed(profile, config, lambda line: typer.echo(line, err=True)) if config else PROFILES[profile]
+    base = apply_myconfig(profile, config,
+                          lambda line: typer.echo(line, err=True)) if config else PROFILES[profile]
     options = {k: v for k in ('manifest', 'camera', 'actuator', 'gamepad', 'tub', 'mode', 'arm', 'limit',
                               'rate_hz', 'host', 'port', 'scene', 'sim_token', 'remote')
                if (v := ctx.params[k]) is not None}
@@ -414,7 +415,7 @@ def drive(
     else:
         simulator = nullcontext(base)
     with simulator as sim:
-        drive(replace(base, port=sim.port), typer.echo, turns)
+        drive_profile(replace(base, port=sim.port), typer.echo, turns)
 
 # %% ../nbs/81_cli.ipynb #d3614879
 @app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')

@@ -25,7 +25,7 @@ from edgecar.data.tub import Tub, find_tubs
 
 DRIVE = '''
 import json, logging, resource, sys
-from edgecar.car.drive import Profile, compose, go
+from edgecar.car.drive import Profile, compose, run_vehicle
 most, remote, wheels, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 V = compose(Profile(actuator='mock:' + wheels, mode='local', arm=True, page=dict(port=0), \
 record=dict(folder=folder, reserve_mb=0, frames=20 if not most else 5000), remote=remote or None))
@@ -33,7 +33,7 @@ V.copilot.take(lambda frame: (.1, .5))
 V.page.wheel.asked['recording'] = True
 if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))   \
 # the owner of the actuator runs already, and has no such limit
-go(V, lambda text: print(V.page.port, flush=True))
+run_vehicle(V, lambda text: print(V.page.port, flush=True))
 '''
 
 

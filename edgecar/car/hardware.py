@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['log', 'RETRIES', 'TIMEOUT', 'SLAVE', 'MODE1', 'MODE2', 'LED0', 'PRESCALE', 'AUTO', 'SLEEP', 'TOTEM', 'SET_FORMAT',
            'REQUEST', 'QUERY', 'QUEUE', 'TAKE', 'START', 'SET_RATE', 'CAPTURE', 'MMAP', 'DAMAGED', 'MONOTONIC', 'EVENT',
-           'AXES', 'BUTTONS', 'STEER', 'GAS', 'XPAD', 'LAYOUTS', 'take_apart', 'I2C', 'PCA9685', 'Car', 'actuator',
-           'calibrate', 'buffer', 'Video', 'colours', 'shape', 'Camera', 'camera', 'numbering', 'Pad', 'listen',
-           'Gamepad', 'gamepad', 'IMU', 'imu']
+           'AXES', 'BUTTONS', 'STEER', 'GAS', 'XPAD', 'LAYOUTS', 'take_apart', 'I2C', 'PCA9685', 'Car',
+           'open_hardware_actuator', 'calibrate', 'buffer', 'Video', 'colours', 'shape', 'Camera', 'camera',
+           'numbering', 'Pad', 'listen', 'Gamepad', 'gamepad', 'IMU', 'imu']
 
 # %% ../../nbs/car/52_hardware.ipynb #68f9d292
 import contextlib
@@ -143,7 +143,7 @@ class Car:
         self.chip.bus.close()
 
 # %% ../../nbs/car/52_hardware.ipynb #e7910beb
-def actuator(
+def open_hardware_actuator(
     # pca9685:[/dev/i2c-1][?address=0x40&steering=1&throttle=0&left=460&right=290
     # &forward=500&stopped=370&reverse=220&hz=60]
     spec:str,
