@@ -192,12 +192,12 @@ def tub_upload(
     """Bring finished tubs into a DVC remote and leave a .dvc file beside each, for `dvc pull`.
 
     What is there already is not sent again. Fails when one could not be sent."""
-    from edgecar.car.upload import find_remote, upload, waiting
+    from edgecar.car.upload import find_remote, tubs_to_upload, upload_tub
     from edgecar.core import EdgecarError, progress_bar
     remote, failed = find_remote(to), 0
-    for t in progress_bar(waiting(path), 'uploading', unit='tub'):
+    for t in progress_bar(tubs_to_upload(path), 'uploading', unit='tub'):
         try:
-            typer.echo(f'{t}: {upload(t, remote)} files sent')
+            typer.echo(f'{t}: {upload_tub(t, remote)} files sent')
         except EdgecarError as e:
             typer.echo(f'edgecar: {e}', err=True)
             failed += 1

@@ -77,7 +77,7 @@ class Loop:
         "Be at the wheel for so long, saying so 20 times a second."
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            self.V.page.wheel.say(self, words, plain=True)
+            self.V.page.wheel.handle_message(self, words, plain=True)
             time.sleep(.02)
 
 

@@ -17,7 +17,7 @@ import pytest
 from test_car_page import wait
 
 from edgecar.car.record import number
-from edgecar.car.upload import uploaded
+from edgecar.car.upload import is_uploaded
 from edgecar.data.check import verify
 from edgecar.data.public import digest, pinned
 from edgecar.data.toy import toy_tub
@@ -129,7 +129,7 @@ def test_a_killed_recorder_and_a_killed_uploader_are_replaced_and_the_car_drives
                 os.kill(pid, signal.SIGKILL)
         before = car.number('recorded_records')
         wait(lambda: car.number('recorded_records') > before + 40, 40)
-        wait(lambda: any(map(uploaded, find_tubs(car.tubs))), 60)
+        wait(lambda: any(map(is_uploaded, find_tubs(car.tubs))), 60)
         driven = outputs(car.wheels)
         began = next(i for i, out in enumerate(driven) if out[1:] == (.1, .5))
         assert len(driven) - began > 60 and {out[1:] for out in driven[began + 1:]} <= {(.1, .5), (0., 0.)}
@@ -155,7 +155,7 @@ def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_agai
     tub, remote, chance, kills = (
         toy_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)
     remote.mkdir()
-    while not uploaded(tub):
+    while not is_uploaded(tub):
         process = subprocess.Popen(
             [sys.executable, '-c', 'from edgecar.cli import app; app()', 'tub', 'upload', str(tmp_path/'car'),
              '--to', str(remote)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from . import hardware, health
-from .config import changes
+from .config import myconfig_changes
 from edgecar.car.guard import (
     FAULT_CAUSES, DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
     StopRequests
@@ -284,7 +284,7 @@ def apply_myconfig(
 )->Profile:
     """A profile as an owner has it;
     EdgecarError when the file cannot be read, or describes another kind of car."""
-    settings, over = changes(path, car=name == 'car')
+    settings, over = myconfig_changes(path, car=name == 'car')
     for line in over:
         say(f'{path}: {line}')
     return replace(PROFILES[name], **settings)

@@ -163,7 +163,7 @@ def calibrate(
     say=print,
 )->dict:              # ticks by DonkeyCar's names
     "Make pulses on a channel, line by line; it is off at the end. OSError when the bus fails."
-    from edgecar.car.config import PULSES
+    from edgecar.car.config import PULSE_SETTINGS
     low, high = (round(ms*25e3/(chip.prescale + 1)) for ms in (.5, 2.5))
     ticks, named = None, {}
     chip.wake()
@@ -171,8 +171,8 @@ def calibrate(
         for line in map(str.strip, lines):
             if line in ('q', 'quit'):
                 break
-            if line in PULSES and ticks:
-                named[PULSES[line]] = ticks
+            if line in PULSE_SETTINGS and ticks:
+                named[PULSE_SETTINGS[line]] = ticks
             elif not line:
                 ticks = chip.off(channel)
             elif line in ('+', '-') and ticks or line.isdecimal():
@@ -182,7 +182,7 @@ def calibrate(
                 else:
                     say(f'{wanted} is not in {low}..{high}')
             else:
-                say(f'a number in {low}..{high}, + or -, {", ".join(PULSES)} for what it is; '
+                say(f'a number in {low}..{high}, + or -, {", ".join(PULSE_SETTINGS)} for what it is; '
                     'Enter: off, q: end')
             say(f'channel {channel}: {ticks or "off"}')
     finally:

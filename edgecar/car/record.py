@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from .upload import pin, uploaded
+from .upload import dvc_file, is_uploaded
 from ..core import EdgecarError
 from ..data.tub import Tub, TubWriter, delete, find_tubs
 
@@ -93,7 +93,7 @@ class Shelf:
         """Remove the oldest tubs that are in the remote until there is room;
         gives what is left, MB, nothing or less if there is none."""
         while (left := self.left_mb(current, current_bytes)) <= 0:
-            gone = next((t for t in self.tubs() if t != current and uploaded(t)), None)
+            gone = next((t for t in self.tubs() if t != current and is_uploaded(t)), None)
             if gone is None:
                 break
             shutil.rmtree(gone)
