@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from test_car_page import wait
 
-from edgecar.car.record import number
+from edgecar.car.record import tub_number
 from edgecar.car.upload import is_uploaded
 from edgecar.data.check import verify
 from edgecar.data.public import digest, pinned
@@ -86,7 +86,7 @@ class Drive:
 
 def sound(folder):
     "Records of all tubs, which have no fault but what a killed writer leaves."
-    tubs = sorted(find_tubs(folder), key=number)
+    tubs = sorted(find_tubs(folder), key=tub_number)
     assert [f for t in tubs for f in verify(t) if f.kind not in ('unlisted catalog', 'leftover file')] == []
     return sum(len(Tub(t)) for t in tubs)
 

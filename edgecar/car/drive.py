@@ -27,7 +27,7 @@ from edgecar.car.guard import (
 )
 from .owner import ActuatorProcess
 from .page import Page
-from .record import Limits, Recorder
+from .record import Recorder, RecordingLimits
 from .upload import Uploader
 from ..core import EdgecarError, import_donkeycar
 
@@ -243,7 +243,7 @@ class Profile:
     sim_token:str=None
     tub:str=None               # to replay
     page:dict=field(default_factory=dict)   # arguments of `Page`
-    record:dict=field(default_factory=dict) # arguments of `Limits`
+    record:dict=field(default_factory=dict) # arguments of `RecordingLimits`
     remote:str=None            # where finished tubs are uploaded to, see edgecar.car.upload
     bounds:GuardBounds=GuardBounds()
 
@@ -332,7 +332,7 @@ def compose(p:Profile):
     V, clock = new_vehicle(), LoopClock(p.rate_hz)
     book, stops, copilot = FaultLog(), StopRequests(), InferenceWorker(bounds=p.bounds)
     V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
-    limits = Limits(**p.record)
+    limits = RecordingLimits(**p.record)
     notes = lambda: {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''),
                      'camera': p.camera}
     V.recorder = recorder = Recorder(limits, notes)
