@@ -25,7 +25,7 @@ import numpy as np
 
 from support import ROOT, parameters, settings, split_of
 
-from edgecar.core import EdgecarError, atomic, progress, read_json, write_json
+from edgecar.core import EdgecarError, atomic_write, progress_bar, read_json, write_json
 from edgecar.data.frames import load_recording
 from edgecar.data.tub import find_tubs, find_tubs_in
 from edgecar.pilot.exam import LATENCIES_MS, rollout_suite, driving_summary
@@ -126,7 +126,7 @@ def tried(row, seed):
         correct = record_corrections(RecordingRecipe(**params['data']), seed,
                                      params['train']['round_frames'], bar=False)
         net, kind, _ = train(rec, split_of(rec, params), cfg, bar=False, correct=correct)
-        with atomic(path) as f:
+        with atomic_write(path) as f:
             f.write(convert_to_tflite(kind.whole(net)))
     return path, time.perf_counter() - start
 
@@ -182,7 +182,7 @@ def table(expert):
 
 
 def write(lines):
-    with atomic(TABLE, 'w') as f:
+    with atomic_write(TABLE, 'w') as f:
         (w := csv.DictWriter(f, lines[0], lineterminator='\n')).writeheader()
         w.writerows(lines)
 
@@ -197,7 +197,7 @@ def main(groups, seeds, kept_only):
     test = split_of(starter, parameters()).test
     rows = [r for r in ROWS if r.group in (*groups, 'recipe') or not groups]
     todo = [(r, s) for s in seeds for r in rows if not kept_only and not file_of(r, s).is_file()]
-    for row, seed in progress(todo, 'trainings'):
+    for row, seed in progress_bar(todo, 'trainings'):
         measure(row, seed, starter, test)
         print(line(row, seed, [read_json(file_of(row, seed))], expert), file=sys.stderr, flush=True)
     if lines := table(expert):

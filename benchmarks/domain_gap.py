@@ -18,7 +18,7 @@ import numpy as np
 
 from support import ROOT, parameters, real_tub, small_tub, split_of, trained
 
-from edgecar.core import atomic, progress, write_json
+from edgecar.core import atomic_write, progress_bar, write_json
 from edgecar.data.frames import load_recording
 from edgecar.data.tub import find_tubs_in
 from edgecar.pilot import score
@@ -38,7 +38,7 @@ def made(name, tubs, params, seed):
     if not path.is_file():
         rec = load_recording(tubs, bar=False)
         net, kind, _ = trained(rec, split_of(rec, params), params, seed=seed)
-        with atomic(path) as f:
+        with atomic_write(path) as f:
             f.write(convert_to_tflite(kind.whole(net)))
     return path
 
@@ -64,7 +64,7 @@ def main(seeds, tracks):
     drives = rollout_suite('try_out', tracks)
     expert, found = run_rollouts(drives, bar=False), []
     for seed in seeds:
-        for name, (tubs, recipe) in progress(trainings.items(), f'seed {seed}'):
+        for name, (tubs, recipe) in progress_bar(trainings.items(), f'seed {seed}'):
             path = made(name, tubs, recipe, seed)
             errors = {k: on_frames(path, rec, split_of(rec, params)) for k, rec in recs.items()}
             found.append(dict(trained_on=name, seed=seed, frames=errors,

@@ -24,7 +24,7 @@ import numpy as np
 
 from support import ROOT, alone, examined, parameters, real_tub, small_tub, split_of, trained
 
-from edgecar.core import EdgecarError, progress
+from edgecar.core import EdgecarError, progress_bar
 from edgecar.data.frames import load_recording
 from edgecar.data.split import blocked_folds
 from edgecar.data.tub import Tub, TubWriter, find_tubs_in
@@ -151,7 +151,7 @@ def latencies(files, frames, rounds=9, calls=100):
     "name -> ms from a raw uint8 frame to the outputs: medians over alternating rounds, LiteRT, one thread."
     nets = {name: ready_net(path, name.startswith('ours')) for name, path in files.items()}
     times = {name: [] for name in files}
-    for _ in progress(range(rounds), 'latency'):
+    for _ in progress_bar(range(rounds), 'latency'):
         for name, call in nets.items():
             for n in range(calls):
                 start = time.perf_counter()
@@ -163,7 +163,7 @@ def latencies(files, frames, rounds=9, calls=100):
 def blocked(tub, seeds):
     "Our MAE over a constant's, in each of five blocks of time."
     ratios = []
-    for fold in progress(range(5), 'folds'):
+    for fold in progress_bar(range(5), 'folds'):
         runs = [job('ours', tub=tub, seed=seed, fold=fold) for seed in seeds]
         ratios.append(statistics.median(r['mae'] for r in runs)/runs[0]['constant'])
     return ratios
@@ -180,7 +180,7 @@ def main(quick):
     split = part(rec, None)
     with tempfile.TemporaryDirectory() as d:
         runs = dict(ours=[], theirs=[])
-        for seed in progress(seeds, 'ours and theirs, end to end'):
+        for seed in progress_bar(seeds, 'ours and theirs, end to end'):
             for what in runs:
                 (out := Path(d)/f'{what}{seed}').mkdir()
                 runs[what].append(job(what, tub, seed=seed, out=str(out)))

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import yaml
 
-from edgecar.core import progress, read_json, root, sha256, write_json
+from edgecar.core import progress_bar, read_json, repo_root, sha256_file, write_json
 from edgecar.pilot.exam import LATENCIES_MS, per_km
 from edgecar.pilot.gate import judge_metrics
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 KEPT = ROOT/'.cache/robust'
 COPY = KEPT/'copy'
 BIN = Path(sys.executable).parent
@@ -59,7 +59,7 @@ def digest_of_code():
     deps = {d for stage in ('prepare', *STAGES) for d in stages[stage]['deps']}
     code = {d for d in deps if d.endswith(('.py', '.ipynb'))}
     parts = sorted(code | {'params.yaml', 'dvc.yaml', 'data.dvc', 'Pipfile.lock'})
-    return hashlib.sha256(json.dumps([[n, sha256(ROOT/n)] for n in parts]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([[n, sha256_file(ROOT/n)] for n in parts]).encode()).hexdigest()[:16]
 
 
 def make_copy():
@@ -182,7 +182,7 @@ def main(count):
     KEPT.mkdir(parents=True, exist_ok=True)
     make_copy()
     dvc('repro', 'prepare')
-    for number in progress(range(count), 'loops'):
+    for number in progress_bar(range(count), 'loops'):
         kept = KEPT/f'{code}-{number}.json'
         which = number % len(MACHINES)
         if not kept.is_file():

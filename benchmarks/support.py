@@ -11,22 +11,22 @@ from pathlib import Path
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import yaml
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.data.augment import Augment
 from edgecar.data.public import install_tub
 from edgecar.data.split import split_by_time
-from edgecar.params import changes
+from edgecar.params import parameter_changes
 from edgecar.pilot.exam import rollout_suite, score_driving
 from edgecar.pilot.gate import is_sure, judge_metrics
 from edgecar.pilot.rollout import RolloutWorkers
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 def parameters(name=None):
     "The sections of params.yaml, with what a named set of parameters changes."
     sections = yaml.safe_load((ROOT/'params.yaml').read_text())
-    for key, value in (changes(name, ROOT) if name else {}).items():
+    for key, value in (parameter_changes(name, ROOT) if name else {}).items():
         section, key = key.split('.')
         sections[section][key] = value
     return sections

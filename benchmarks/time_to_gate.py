@@ -8,8 +8,8 @@ corrections, rehearse the gate, export every format, sit the gate's exam. Theirs
 its best checkpoint so far, converted by DonkeyCar, sits the same exam through the same runtime, on the same
 tracks and at the same latencies. An exam ends when its verdict is sure, ours as theirs; a look at its first
 tracks ends most of theirs in seconds. Their clock stands still meanwhile, but for the one exam that is
-passed. It may take six times as long as ours, or end by itself. If it has not passed by then, the ratio is the
-least that it can be, and `peer_epochs` says at which epoch it was stopped.
+passed. It may take six times as long as ours, or end by itself. If it has not passed by then, the ratio is
+the least that it can be, and `peer_epochs` says at which epoch it was stopped.
 """
 import argparse
 import json

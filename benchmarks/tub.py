@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.data.frames import load_recording
 from edgecar.data.public import install_tub
 from edgecar.data.synthetic import synthetic_tub
@@ -91,7 +91,7 @@ def writing(frames):
 def main():
     logging.disable()
     with tempfile.TemporaryDirectory() as d:
-        there = lambda name: find_tubs(root()/name) if (root()/name).is_dir() else []
+        there = lambda name: find_tubs(repo_root()/name) if (repo_root()/name).is_dir() else []
         if found := there('tubs/donkeycar-test-tub'):
             tub = found[0]
         elif os.environ.get('EDGECAR_MIRROR'):

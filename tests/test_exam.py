@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
-from edgecar.core import EdgecarError, root
+from edgecar.core import EdgecarError, repo_root
 from edgecar.pilot.exam import rollout_suite, score_driving
 from edgecar.pilot.gate import RULES, is_sure, judge_metrics, read_bounds
 
-ROOT = root()
+ROOT = repo_root()
 PARAMS = yaml.safe_load((ROOT/'params.yaml').read_text())
 BOUNDS = read_bounds(ROOT)
 KM = .09       # of a rollout of 1,000 commands

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import EdgecarError, root
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data import public
 from edgecar.data.public import (PUBLIC_TUBS, PublicTub, folder_md5, install_tub, is_installed, pinned_md5,
                                  pin_tub, unpack_archive)
@@ -590,7 +590,7 @@ def test_further_tub_leaves_the_first_pin_alone(repository, register):
 def test_the_real_tub_or_one_that_stands_in(tmp_path, monkeypatch, register):
     "Through EDGECAR_MIRROR when it is set; else through a mirror made here."
     if mirror := os.environ.get('EDGECAR_MIRROR'):
-        mirror = mirror if '://' in mirror else root()/mirror
+        mirror = mirror if '://' in mirror else repo_root()/mirror
     else:
         from edgecar.data.synthetic import synthetic_tub
         synthetic_tub(tmp_path/'tub', n=1000)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.data.check import repair_tub, find_faults
 from edgecar.data.public import folder_md5, pinned_md5
 from edgecar.data.synthetic import synthetic_tub
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import EdgecarError, root
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data.public import folder_md5, pinned_md5
 from edgecar.data.tub import Tub, find_tubs
 from edgecar.sim.record import RecordingRecipe, check_starter, record_tubs, ensure_starter, starter_recipe
@@ -102,7 +102,7 @@ def test_dvc_alone_names_what_is_missing(repository):
     done = subprocess.run([sys.executable, '-m', 'dvc', 'repro'], capture_output=True, text=True)
     # its own words
     assert done.returncode and "failed to reproduce 'data.dvc': missing data 'source': data" in done.stderr
-    assert (root(Path(__file__).parent)/'data.dvc').read_text().startswith(
+    assert (repo_root(Path(__file__).parent)/'data.dvc').read_text().startswith(
         '# Missing? `edgecar data get` '), 'ours are in the file it names'
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from support.package_index import installed, serving, sha256, wheel
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 TOOLS = 'bash env dirname git tr cat df awk grep rm mkdir make touch tee'.split()
 UV = Path(sys.prefix)/'bin/uv'
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.core import EdgecarError, root
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data.advice import steering_signs, tub_warnings
 from edgecar.data.check import RepairResult, repair_tub, inspect_tub, find_faults
 from edgecar.data.convert import convert_tub
@@ -20,7 +20,7 @@ from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, find_tubs_in
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
-ROOT, EDGECAR = root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
+ROOT, EDGECAR = repo_root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
 IMAGE = 'cam/image_array'
 N = 40   # records, in catalogs of 8
 FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float'}

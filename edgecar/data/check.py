@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EdgecarError, atomic, progress, write_json
+from ..core import EdgecarError, atomic_write, progress_bar, write_json
 from .fields import (BOM, COMMAND_FIELDS, LFS_POINTER, InvalidRecord, as_command, as_number,
                                  as_image_name, as_whole,
                                  record_commands, normalise_record, nonstandard_values)
@@ -270,7 +270,7 @@ def _check_content(path, lines, inputs, types, size, bar):
     pictures = ImageFolder(path)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(lambda x: _check_frames(pictures, x, keys), lines)
-        for _ in progress(done, 'checking', len(lines), 'frame', disable=not bar):
+        for _ in progress_bar(done, 'checking', len(lines), 'frame', disable=not bar):
             pass
     for x in lines:
         if size and x.shape and x.shape != tuple(size):
@@ -416,9 +416,9 @@ def _write_catalog(path, name, lines, start, made):
         made = json.loads(about.read_text())['created_at']
     lengths = dict(created_at=made, line_lengths=[len(x) + 1 for x in lines])
     lengths |= dict(path=about.name, start_index=start)
-    with atomic(path/name, 'w') as f:
+    with atomic_write(path/name, 'w') as f:
         f.writelines(f'{x}\n' for x in lines)
-    with atomic(about, 'w') as f:
+    with atomic_write(about, 'w') as f:
         f.write(json.dumps(lengths, sort_keys=True) + '\n')
 
 def _write_tub(path, manifest, texts, total, letter=''):

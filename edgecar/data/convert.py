@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import EdgecarError, progress
+from ..core import EdgecarError, progress_bar
 from .fields import InvalidRecord, as_number, as_time_ms, as_whole, normalise_record
 from .picture import ImageFolder
 from .tub import Fault, TubWriter, delete_records
@@ -78,7 +78,7 @@ def _copy_records(old, new, bar):
     day = time.strftime('%y-%m-%d', time.gmtime(start_ms / 1000))
     how = dict(metadata=notes, session=f'{day}_0', created_at=start_ms / 1000, sync_s=None)
     with TubWriter(new, fields, fields.values(), **how) as w:
-        for number in progress(sorted(files), 'converting', unit='record', disable=not bar):
+        for number in progress_bar(sorted(files), 'converting', unit='record', disable=not bar):
             try:
                 index = w.write(_convert_record(files[number], pictures, fields, start_ms))
             except InvalidRecord as e:

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..core import EdgecarError, atomic, progress, root
+from ..core import EdgecarError, atomic_write, progress_bar, repo_root
 from .fields import InvalidRecord, as_image_name, as_time_ms, record_commands
 from .picture import ImageFolder, decode_image
 from .tub import Fault, Manifest, Tub, format_ranges, summarise_faults
@@ -265,8 +265,8 @@ def _decode(rows, held, size, file, pool, bar):
         if os.pwrite(f.fileno(), frames, numbers[0] * frames[0].size) < frames.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return len(numbers)
-    with atomic(file, 'w+b', sync=False) as f:
-        with progress(total=len(rows), desc='decoding', unit='frame', disable=not bar) as p:
+    with atomic_write(file, 'w+b', sync=False) as f:
+        with progress_bar(total=len(rows), desc='decoding', unit='frame', disable=not bar) as p:
             for n in pool.map(piece, _chunks(range(len(rows)))):
                 p.update(n)
         if not sizes:
@@ -285,7 +285,7 @@ def _byte_sum(x):
 # %% ../../nbs/data/13_frames.ipynb #4f8f075b
 def _save_json(file, x):
     "Write JSON whole or not at all; a cache need not survive a power cut."
-    with atomic(file, 'w', sync=False) as f:
+    with atomic_write(file, 'w', sync=False) as f:
         json.dump(x, f)
 
 # %% ../../nbs/data/13_frames.ipynb #0482d5a4
@@ -347,7 +347,7 @@ def load_recording(
         raise EdgecarError('no tub is named', mend='name one; `edgecar data get` makes data/')
     for p in paths:
         Manifest.read(p)   # says clearly what is not a tub
-    cache = Path(cache or os.environ.get('EDGECAR_CACHE') or root()/'.cache'/'frames')
+    cache = Path(cache or os.environ.get('EDGECAR_CACHE') or repo_root()/'.cache'/'frames')
     size = tuple(map(int, size))
     memo = cache/f'{_stat_digest(paths, size)}.json'
     try:

@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 import requests
 import urllib3
 
-from ..core import EdgecarError, progress, read_json, root, write_json
+from ..core import EdgecarError, progress_bar, read_json, repo_root, write_json
 from .tub import find_tubs
 
 # %% ../../nbs/data/16_public.ipynb #e51e7a71
@@ -121,7 +121,7 @@ def download_sources(
     if '://' in mirror:
         found = [f'{mirror.rstrip("/")}/{name}' for name in names]
     else:
-        found = [root()/Path(mirror).expanduser()/name for name in names]
+        found = [repo_root()/Path(mirror).expanduser()/name for name in names]
     return list(dict.fromkeys(found)) + [tub.url]
 
 # %% ../../nbs/data/16_public.ipynb #a4973ceb
@@ -174,7 +174,7 @@ def download_file(
     "Bring `part` up to `size` bytes; EdgecarError when `url` does not deliver them."
     have = most = _file_size(part)
     failed = 0
-    with progress(desc=part.stem, total=size, unit='B', unit_scale=True, initial=have) as bar:
+    with progress_bar(desc=part.stem, total=size, unit='B', unit_scale=True, initial=have) as bar:
         while have < size:
             try:
                 why = _request(url, part, size, stall, bar) or 'the connection closed early'
@@ -369,7 +369,7 @@ def _install(tub, archive, to, part):
 
 # %% ../../nbs/data/16_public.ipynb #09b37e74
 def _cache_path(name, ending):
-    return root()/'.cache'/'tubs'/f'{name}{ending}'
+    return repo_root()/'.cache'/'tubs'/f'{name}{ending}'
 
 def _expected_md5(name, to):
     "The digest that the folder `to` must have, if a `.dvc` file or an earlier `install_tub` tells."
@@ -382,7 +382,7 @@ def is_installed(
     to=None,   # folder; `tubs/NAME` of the repository if None
 )->bool:       # False as well when nothing tells what it should hold
     "Whether a tub is there and is what was installed, to the byte."
-    to = Path(to or root()/'tubs'/name).absolute()
+    to = Path(to or repo_root()/'tubs'/name).absolute()
     return to.is_dir() and folder_md5(to) == _expected_md5(name, to)
 
 # %% ../../nbs/data/16_public.ipynb #08b66ee1
@@ -398,7 +398,7 @@ def install_tub(
         near = difflib.get_close_matches(name, PUBLIC_TUBS, 1)
         raise EdgecarError(f'no public tub is called {name!r}',
                            mend=f'did you mean {near[0]}?' if near else 'see `edgecar data list`')
-    to, part = Path(to or root()/'tubs'/name).absolute(), _cache_path(name, '.part')
+    to, part = Path(to or repo_root()/'tubs'/name).absolute(), _cache_path(name, '.part')
     try:
         with _exclusive(_cache_path(name, '.lock')):
             if is_installed(name, to):
@@ -427,7 +427,7 @@ def pin_tub(
 )->Path:     # its `.dvc` file, for `git add`
     "Pin a further tub with DVC; EdgecarError when DVC refuses."
     path = Path(path).absolute()
-    if path == root()/'data':
+    if path == repo_root()/'data':
         raise EdgecarError('is the starter recording, which data.dvc pins',
                            path, 'put further tubs under tubs/')
     done = run_dvc('add', path.name, folder=path.parent)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EdgecarError, atomic, read_json, write_json
+from ..core import EdgecarError, atomic_write, read_json, write_json
 from .frames import Recording, TubSource
 from .tub import Fault
 
@@ -91,7 +91,7 @@ def save_prepared(
 ):
     "Write a recording and its split: frames.npy, one .npy per column, prepared.json."
     for name in ('frames', *RECORDING_COLUMNS):
-        with atomic(Path(folder)/f'{name}.npy') as f:
+        with atomic_write(Path(folder)/f'{name}.npy') as f:
             np.save(f, getattr(rec, name))
     parts = {k: np.asarray(v).tolist() for k, v in vars(split).items()}
     skipped = [{k: str(v) if isinstance(v, Path) else v for k, v in asdict(f).items()} for f in rec.skipped]

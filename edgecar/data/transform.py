@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 
-from ..core import EdgecarError, donkeycar
+from ..core import EdgecarError, import_donkeycar
 
 # %% ../../nbs/data/19_transform.ipynb #59d10586
 TRANSFORMS = {  # DonkeyCar's name -> its class in donkeycar.parts.cv, arguments and their defaults
@@ -65,7 +65,7 @@ def make_parts(steps)->list:
     "DonkeyCar's parts for steps; its module is read only when there are any."
     if not steps:
         return []
-    donkeycar()
+    import_donkeycar()
     from donkeycar.parts import cv
     return [getattr(cv, TRANSFORMS[name][0])(**args) for name, args in steps]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..core import EdgecarError, atomic
+from ..core import EdgecarError, atomic_write
 from .fields import BOM, LFS_POINTER, as_image_name, as_whole
 
 # %% ../../nbs/data/10_tub.ipynb #1796da21
@@ -120,7 +120,7 @@ class Manifest:
     def write(self, path, sync=False):
         "Replace the manifest of the tub in folder `path`."
         lines = self.inputs, self.types, self.metadata, self.manifest_metadata, self.catalogs
-        with atomic(Path(path)/'manifest.json', 'w', sync) as f:
+        with atomic_write(Path(path)/'manifest.json', 'w', sync) as f:
             f.writelines(json.dumps(x) + '\n' for x in lines)
 
 # %% ../../nbs/data/10_tub.ipynb #4b1d7be4
@@ -440,7 +440,8 @@ class _NewestCatalog(_CatalogPair):
     "The same with a beginning, an end, and a next catalog when this one is full."
     def __init__(self, path, now, commit_every=1):
         super().__init__(path, now)
-        self.commit_every, self.uncommitted = commit_every, None   # what the manifest shall say about sessions
+        self.commit_every = commit_every
+        self.uncommitted = None   # what the manifest shall say about sessions
         self.load()
 
     @property

@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..core import EdgecarError, atomic, progress
+from ..core import EdgecarError, atomic_write, progress_bar
 from ..data.frames import load_recording
 from ..data.tub import find_tubs
 from .runtime import Pilot
@@ -61,7 +61,7 @@ def record_round(
     workers = min(workers or os.cpu_count(), tracks)
     part = to.with_name(f'.{to.name}.part{os.getpid()}')
     shares = [(str(part), asdict(recipe), list(range(i, tracks, workers)), path) for i in range(workers)]
-    with progress(desc='correcting', total=recipe.frames*tracks, unit='frame', disable=not bar) as shown:
+    with progress_bar(desc='correcting', total=recipe.frames*tracks, unit='frame', disable=not bar) as shown:
         record_in_processes(shares, shown.update, 'edgecar.pilot.correction.correction_worker')
     part.rename(to)
     return to
@@ -83,7 +83,7 @@ def record_corrections(
             at = Path(folder or d)/f'round_{number}'
             if not at.is_dir():
                 at.parent.mkdir(parents=True, exist_ok=True)
-                with atomic(at.parent/'pilot.tflite') as f:
+                with atomic_write(at.parent/'pilot.tflite') as f:
                     f.write(convert_to_tflite(whole))
                 record_round(at, at.parent/'pilot.tflite', round_recipe(like, seed, number, frames),
                              workers, bar)

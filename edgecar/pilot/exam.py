@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core import EdgecarError, progress, rng
+from ..core import EdgecarError, progress_bar, rng
 from .rollout import RolloutSpec, RolloutWorkers
 from ..sim.track import FIRST_HELD_OUT_SEED
 
@@ -183,7 +183,7 @@ def score_driving(
     blocks = BLOCKS if sure else 1   # each waits for its last rollout
     share = lambda all_, i: all_[i*len(all_)//blocks:(i + 1)*len(all_)//blocks]
     with (open_or_new_drivers(drivers, workers) as crew,
-          progress(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
+          progress_bar(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
         for i in range(blocks):
             block, again = share(drives, i), with_disturbances(share(drives[:trouble], i))
             answers = crew.drive([*block, *again], str(pilot), shown.update)

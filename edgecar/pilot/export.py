@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EdgecarError, atomic, rng
+from ..core import EdgecarError, atomic_write, rng
 from .model import without_side_inputs, keras, rename_tensors, tf
 from .runtime import Pilot, with_note
 from .train import open_model
@@ -108,7 +108,7 @@ def export_formats(
     out = {}
     for name in (name for name in EXPORT_FILES if name in blobs):
         out[name] = Path(folder)/f'{name}.tflite'
-        with atomic(out[name]) as f:
+        with atomic_write(out[name]) as f:
             f.write(blobs[name])
     return out
 
@@ -186,6 +186,6 @@ def convert_h5(
     with tempfile.TemporaryDirectory() as d:
         (made := Path(d)/Path(path).with_suffix('.tflite').name).write_bytes(convert_to_tflite(model))
         Pilot(made)   # before anything is replaced
-        with atomic(to) as f:
+        with atomic_write(to) as f:
             f.write(made.read_bytes())
     return Pilot(to)

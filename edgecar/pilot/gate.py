@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core import EdgecarError, read_json, sha256, write_json
+from ..core import EdgecarError, read_json, sha256_file, write_json
 from ..latency import examined_latency
 
 # %% ../../nbs/pilot/42_gate.ipynb #554bd9c1
@@ -115,7 +115,7 @@ def run_gate(
                               repo/'build/export/pilot.tflite')
     passed.unlink(missing_ok=True)
     bounds = read_bounds(repo)
-    if not pilot.is_file() or sha256(pilot) != metrics.get('pilot'):
+    if not pilot.is_file() or sha256_file(pilot) != metrics.get('pilot'):
         raise EdgecarError(f'is not the pilot {str(metrics.get("pilot"))[:12]} that drove',
                            pilot, 'dvc repro evaluate')
     verdicts = judge_metrics(metrics, bounds)

@@ -17,12 +17,12 @@ os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 import numpy as np
 import tensorflow as tf
 
-from ..core import EdgecarError, donkeycar
+from ..core import EdgecarError, import_donkeycar
 from ..data.transform import Transform
 
 keras = tf.keras
 keras.backend.experimental.enable_tf_random_generator()  # dropout from generators that an epoch can reset
-donkeycar()
+import_donkeycar()
 from donkeycar.parts.keras import default_categorical, default_memory, default_n_linear
 from donkeycar.utils import throttle as inferred_throttle
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..core import EdgecarError, atomic
+from ..core import EdgecarError, atomic_write
 from .rollout import CONTROL_RATE_HZ, RolloutSpec, rollout
 from ..sim.env import draw_map
 
@@ -109,7 +109,7 @@ def film_rollout(
     if not steps or not (shots := render_rollout(d, pilot, steps, where)):
         raise EdgecarError(f'has no step between {first} and {last}', path,
                            f'the rollout has {d.steps} steps')
-    with atomic(path) as f:
+    with atomic_write(path) as f:
         shots[0].save(f, path.suffix[1:].upper(), save_all=True, append_images=shots[1:],
                       duration=round(1000*every/CONTROL_RATE_HZ), loop=0, quality=60)
     return path

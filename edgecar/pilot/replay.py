@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EdgecarError, atomic, progress
+from ..core import EdgecarError, atomic_write, progress_bar
 from ..data.frames import load_recording
 from ..data.tub import find_tubs_in
 from .runtime import Pilot
@@ -32,12 +32,12 @@ def replay_commands(
     for line in rec.fitted():
         say(line)
     return [(n, *pilot(frame)) for n, frame in enumerate(
-        progress(rec.frames, 'replaying', unit='frame', disable=not bar))]
+        progress_bar(rec.frames, 'replaying', unit='frame', disable=not bar))]
 
 # %% ../../nbs/pilot/44_replay.ipynb #ae87c63b
 def write_reference(path, rows):
     "Store commands as the reference, whole or not at all."
-    with atomic(path, 'w') as f:
+    with atomic_write(path, 'w') as f:
         csv.writer(f, lineterminator='\n').writerows(
             [REFERENCE_COLUMNS, *((n, f'{s:.4f}', f'{t:.4f}') for n, s, t in rows)])
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 
-from ..core import EdgecarError, progress, rng
+from ..core import EdgecarError, progress_bar, rng
 from .runtime import Pilot
 from ..sim import vehicle as v
 from ..sim.camera import Lens
@@ -260,6 +260,6 @@ def run_rollouts(
 )->list:               # what `rollout` gives, for each
     "Drive rollouts on all cores; EdgecarError when the file is no pilot, or a process ends."
     drives, pilot = list(drives), pilot and str(Pilot(pilot).path)
-    with (progress(None, 'driving', len(drives), 'rollout', disable=not bar) as shown,
+    with (progress_bar(None, 'driving', len(drives), 'rollout', disable=not bar) as shown,
           RolloutWorkers(workers) as drivers):
         return drivers.drive(drives, pilot, shown.update)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import EdgecarError, progress
+from ..core import EdgecarError, progress_bar
 from ..data.frames import Recording, load_recording
 
 # %% ../../nbs/pilot/34_score.ipynb #4e679de2
@@ -108,7 +108,7 @@ def score_tub(
         seen = load_recording([tub], pilot.size, **how)
     except EdgecarError as e:
         return TubScore(str(tub), None, None, e.what)
-    frames = progress(seen.frames, f'driving {tub}', unit='frame', disable=not how.get('bar', True))
+    frames = progress_bar(seen.frames, f'driving {tub}', unit='frame', disable=not how.get('bar', True))
     notes = seen.sources[0].fitted(pilot.size)
     if seen.skipped:
         notes.append(f'{len(seen.skipped)} records passed over')

@@ -24,7 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..core import EdgecarError, atomic, progress, rng, seed_all, sha256
+from ..core import EdgecarError, atomic_write, progress_bar, rng, seed_all, sha256_file
 from ..data.augment import Augment, augment
 from ..data.split import Split, session_runs
 from .model import keras, make_kind, net_and_kind, pin_threads, tf
@@ -192,7 +192,7 @@ def as_float_frames(x):
 class Checkpoint:
     "The state of one training on disk; nothing is kept when `folder` is None."
     def __init__(self, folder, cfg:Training, data_key:str, split:Split):
-        start = cfg.transfer != 'none' and sha256(cfg.transfer)
+        start = cfg.transfer != 'none' and sha256_file(cfg.transfer)
         words = json.dumps([asdict(cfg), data_key, tf.__version__,
                             [p.tolist() for p in (split.train, split.val)], start], sort_keys=True)
         self.path = (folder and
@@ -205,7 +205,7 @@ class Checkpoint:
         arrays = ({f's{i}': a for i, a in enumerate(learner.state())}
                   | {f'b{i}': a for i, a in enumerate(best)})
         np.savez(whole := io.BytesIO(), history=json.dumps(history), **arrays)
-        with atomic(self.path) as f:
+        with atomic_write(self.path) as f:
             f.write(whole.getbuffer())
 
     def load(self, learner):
@@ -381,8 +381,8 @@ def train(
         on_epoch and on_epoch(h)
     for number in range(1, round_of(len(history) - 1, cfg) + 1):
         lessons.add(correct(k.whole(learner.averaged()), number, kept.rounds))
-    epochs = progress(None, f'training {cfg.kind}', cfg.planned, 'epoch',
-                      disable=not bar, initial=len(history))
+    epochs = progress_bar(None, f'training {cfg.kind}', cfg.planned, 'epoch',
+                          disable=not bar, initial=len(history))
     while not is_over(history, cfg):
         e = len(history)
         if begins_round(e, cfg):
@@ -428,7 +428,7 @@ def save_model(
             h5.attrs['seen_through'] = seen
         h5.flush()
         whole = h5.id.get_file_image()
-    with atomic(path) as f:
+    with atomic_write(path) as f:
         f.write(whole)
 
 # %% ../../nbs/pilot/31_train.ipynb #cce60c6e

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from ..core import EdgecarError, progress, rng, root
+from ..core import EdgecarError, progress_bar, repo_root, rng
 from ..data.public import folder_md5, pinned_md5, run_dvc, is_occupied
 from ..data.tub import Tub, TubWriter, find_tubs, lock_folder
 from .env import TRACK_GENERATORS, MAX_LATENCY_S, TwinEnv, find_track
@@ -256,7 +256,8 @@ def temporary_recording(
             held = lock_folder(new)
             for old in new.iterdir():
                 shutil.rmtree(old)
-            with progress(desc='recording', total=recipe.frames*n, unit='frame', disable=not bar) as shown:
+            with progress_bar(desc='recording', total=recipe.frames*n, unit='frame',
+                              disable=not bar) as shown:
                 if workers == 1:
                     record_share(new/'all', recipe, range(n), shown.update)
                 else:
@@ -289,7 +290,7 @@ def record_tubs(
 # %% ../../nbs/sim/28_record.ipynb #b86fd455
 def starter_recipe(repo=None)->RecordingRecipe:
     "The section `data` of the repository's `params.yaml`."
-    file = Path(repo or root())/'params.yaml'
+    file = Path(repo or repo_root())/'params.yaml'
     try:
         return RecordingRecipe(**yaml.safe_load(file.read_text())['data'])
     except (OSError, KeyError, TypeError, yaml.YAMLError) as e:
@@ -334,7 +335,7 @@ def ensure_starter(
 )->str:                   # which way it was had: 'already there', 'from DVC', 'recorded'
     """Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it;
     EdgecarError when what is there, or what was made, is something else."""
-    to = Path(to or root()/'data').absolute()
+    to = Path(to or repo_root()/'data').absolute()
     want, recipe = pinned_md5(to), recipe or starter_recipe(to.parent)
     if is_occupied(to):
         other = recipe_differences(to, recipe)
@@ -361,7 +362,7 @@ def check_starter(
 )->str:                   # the digest
     """Record the starter afresh, beside it, and compare with what `data.dvc` pins;
     EdgecarError when they differ."""
-    to = Path(to or root()/'data').absolute()
+    to = Path(to or repo_root()/'data').absolute()
     if not (want := pinned_md5(to)):
         raise EdgecarError('is not pinned', to, f'dvc add {to.name}')
     with temporary_recording(to, recipe or starter_recipe(to.parent), workers, bar) as new:
