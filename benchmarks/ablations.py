@@ -25,37 +25,37 @@ import numpy as np
 
 from support import ROOT, parameters, settings, split_of
 
-from edgecar.core import EdgecarError, atomic, progress, read_json, write_json
-from edgecar.data.frames import load
-from edgecar.data.tub import find_tubs, named_tubs
-from edgecar.pilot.exam import LATENCIES_MS, exam, summary
-from edgecar.pilot.rollout import drive_all
+from edgecar.core import EdgecarError, atomic_write, progress_bar, read_json, write_json
+from edgecar.data.frames import load_recording
+from edgecar.data.tub import find_tubs, find_tubs_in
+from edgecar.pilot.exam import LATENCIES_MS, rollout_suite, driving_summary
+from edgecar.pilot.rollout import run_rollouts
 from edgecar.pilot.runtime import Pilot
-from edgecar.sim.record import Recipe, record
+from edgecar.sim.record import RecordingRecipe, record_tubs
 
 KEPT, TABLE = ROOT/'.cache/ablations', ROOT/'nbs/guides/ablations.csv'
 TRACKS, STEPS = 16, 600   # at each latency; commands on each
 
 
 def remembering(past_steering):
-    "What stands for `kind`: so many commands before this one, or none, and then the image alone."
-    from edgecar.pilot.model import kind
-    return lambda name, size, **options: kind(name, size, **options | dict(past_steering=past_steering))
+    "What stands for `make_kind`: so many commands before this one, or none, and then the image alone."
+    from edgecar.pilot.model import make_kind
+    return lambda name, size, **options: make_kind(name, size, **options | dict(past_steering=past_steering))
 
 
 def brain(times):
-    "What stands for `think`: more or fewer of everything."
-    from edgecar.pilot.model import keras, think
+    "What stands for `backbone`: more or fewer of everything."
+    from edgecar.pilot.model import keras, backbone
 
     def clone(layer):
         c = layer.get_config()
         return layer.from_config(
             c | {k: round(c[k]*times) for k in ('filters', 'units') if k in c and c[k] > 1})
-    return lambda *args, **more: keras.models.clone_model(think(*args, **more), clone_function=clone)
+    return lambda *args, **more: keras.models.clone_model(backbone(*args, **more), clone_function=clone)
 
 
 def narrow(width):
-    "What stands for `WIDTH`."
+    "What stands for `DENSE_WIDTH`."
     return width
 
 
@@ -85,8 +85,8 @@ class Row:
     instead:tuple = ()                         # (name, function that makes what stands for it, its arguments)
 
 
-KIND, THINK, ROUND, WIDTH = ('edgecar.pilot.train.kind', 'edgecar.pilot.model.think',
-                             'edgecar.pilot.correction.round_recipe', 'edgecar.pilot.model.WIDTH')
+KIND, BACKBONE, ROUND, DENSE = ('edgecar.pilot.train.make_kind', 'edgecar.pilot.model.backbone',
+                               'edgecar.pilot.correction.round_recipe', 'edgecar.pilot.model.DENSE_WIDTH')
 ROWS = [
     Row('recipe', 'as it is'),
     Row('rounds', 'none, as many epochs', train=dict(rounds=0)),
@@ -101,9 +101,9 @@ ROWS = [
     Row('past', 'hidden half of the time', train=dict(hide=.5)),
     Row('data', '25 ms only', data=dict(latency_low_s=.025, latency_high_s=.025)),
     Row('data', 'no pushes', data=dict(pushes=0.)),
-    Row('capacity', 'a head half as wide', instead=((WIDTH, narrow, dict(width=32)),)),
-    Row('capacity', 'half as wide', instead=((THINK, brain, dict(times=.5)),)),
-    Row('capacity', 'twice as wide', instead=((THINK, brain, dict(times=2)),)),
+    Row('capacity', 'a head half as wide', instead=((DENSE, narrow, dict(width=32)),)),
+    Row('capacity', 'half as wide', instead=((BACKBONE, brain, dict(times=.5)),)),
+    Row('capacity', 'twice as wide', instead=((BACKBONE, brain, dict(times=2)),)),
     Row('schedule', '18 epochs, not 13', train=dict(epochs=6, round_epochs=4)),
     Row('schedule', 'batches of 32', train=dict(batch=32)),
     Row('schedule', 'no averaged weights', train=dict(average=0.)),
@@ -123,34 +123,36 @@ def changed(row):
 def recorded(row):
     "The tubs of a changed recording, made once; the starter if nothing is changed."
     if not row.data:
-        return named_tubs([ROOT/'data'])
-    recipe = Recipe(**changed(row)['data'])
+        return find_tubs_in([ROOT/'data'])
+    recipe = RecordingRecipe(**changed(row)['data'])
     to = KEPT/('data-' + hashlib.sha256(repr(recipe).encode()).hexdigest()[:12])
-    return find_tubs(to if to.is_dir() else record(to, recipe, bar=False))
+    return find_tubs(to if to.is_dir() else record_tubs(to, recipe, bar=False))
 
 
 def tried(row, seed):
     "(path of the pilot, seconds of training) of one row and seed."
-    from edgecar.pilot.correction import corrections
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.correction import record_corrections
+    from edgecar.pilot.export import convert_to_tflite
     from edgecar.pilot.train import train
     params = changed(row)
-    rec, path = load(recorded(row), bar=False), KEPT/'driving.tflite'
+    rec, path = load_recording(recorded(row), bar=False), KEPT/'driving.tflite'
     cfg = replace(settings(params), seed=seed)
     with ExitStack() as stack:
         for name, stand_in in [(name, make(**how)) for name, make, how in row.instead]:
             stack.enter_context(patch(name, stand_in))
         start = time.perf_counter()
-        correct = corrections(Recipe(**params['data']), seed, params['train']['round_frames'], bar=False)
+        correct = record_corrections(RecordingRecipe(**params['data']), seed,
+                                     params['train']['round_frames'], bar=False)
         net, kind, _ = train(rec, split_of(rec, params), cfg, bar=False, correct=correct)
-        with atomic(path) as f:
-            f.write(tflite(kind.whole(net)))
+        with atomic_write(path) as f:
+            f.write(convert_to_tflite(kind.whole(net)))
     return path, time.perf_counter() - start
 
 
 def drives():
     "The same tracks at each latency."
-    return [d for ms in LATENCIES_MS for d in exam('select', TRACKS, latencies_ms=(ms,), steps=STEPS)]
+    return [d for ms in LATENCIES_MS for d in rollout_suite('select', TRACKS,
+                                                            latencies_ms=(ms,), steps=STEPS)]
 
 
 def file_of(row, seed):
@@ -167,13 +169,13 @@ def measure(row, seed, starter, test):
     path, seconds = tried(row, seed)
     pred = Pilot(path).drive(starter.frames[test], starter.latency_s[test], starter.session[test])[:, 0]
     mae = float(np.abs(pred - starter.steering[test]).mean())
-    runs = drive_all(drives(), path, bar=False)
+    runs = run_rollouts(drives(), path, bar=False)
     write_json(file_of(row, seed), dict(change=row.change, seed=seed, seconds=seconds, mae=mae, runs=runs))
 
 
 def line(row, name, some, expert):
     "A line of the table, pooled over the results that it is given."
-    s = summary([r for f in some for r in f['runs']], expert*len(some))
+    s = driving_summary([r for f in some for r in f['runs']], expert*len(some))
     ends = lambda key, x: {f'{key}{end and "_" + end}': round(x[end or 'value'], 4)
                            for end in ('', 'low', 'high')}
     spans = ends('off_track_per_km', s['off_track_per_km']) | ends('speed_ratio', s['speed_ratio'])
@@ -198,7 +200,7 @@ def table(expert):
 
 
 def write(lines):
-    with atomic(TABLE, 'w') as f:
+    with atomic_write(TABLE, 'w') as f:
         (w := csv.DictWriter(f, lines[0], lineterminator='\n')).writeheader()
         w.writerows(lines)
 
@@ -208,11 +210,12 @@ def main(groups, seeds, kept_only):
     if unknown := set(groups) - {r.group for r in ROWS}:
         raise EdgecarError(f'there is no group {min(unknown)!r}',
                            mend=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
-    starter, expert = load(named_tubs([ROOT/'data']), bar=False), drive_all(drives(), bar=False)
+    starter, expert = load_recording(find_tubs_in([ROOT/'data']),
+                                     bar=False), run_rollouts(drives(), bar=False)
     test = split_of(starter, parameters()).test
     rows = [r for r in ROWS if r.group in (*groups, 'recipe') or not groups]
     todo = [(r, s) for s in seeds for r in rows if not kept_only and not file_of(r, s).is_file()]
-    for row, seed in progress(todo, 'trainings'):
+    for row, seed in progress_bar(todo, 'trainings'):
         measure(row, seed, starter, test)
         print(line(row, seed, [read_json(file_of(row, seed))], expert), file=sys.stderr, flush=True)
     if lines := table(expert):

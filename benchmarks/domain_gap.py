@@ -18,12 +18,12 @@ import numpy as np
 
 from support import ROOT, parameters, real_tub, small_tub, split_of, trained
 
-from edgecar.core import atomic, progress, write_json
-from edgecar.data.frames import load
-from edgecar.data.tub import named_tubs
+from edgecar.core import atomic_write, progress_bar, write_json
+from edgecar.data.frames import load_recording
+from edgecar.data.tub import find_tubs_in
 from edgecar.pilot import score
-from edgecar.pilot.exam import exam, mean_of, summary
-from edgecar.pilot.rollout import drive_all
+from edgecar.pilot.exam import rollout_suite, mean_of, driving_summary
+from edgecar.pilot.rollout import run_rollouts
 from edgecar.pilot.runtime import Pilot
 
 KEPT, FOUND = ROOT/'.cache/domain_gap', ROOT/'nbs/guides/domain_gap.json'
@@ -33,13 +33,13 @@ SECOND = 20   # frames: neighbours err alike, so an interval is taken over secon
 
 def made(name, tubs, params, seed):
     "The .tflite of one training, made once."
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.export import convert_to_tflite
     path = KEPT/f'{name}-{seed}.tflite'
     if not path.is_file():
-        rec = load(tubs, bar=False)
+        rec = load_recording(tubs, bar=False)
         net, kind, _ = trained(rec, split_of(rec, params), params, seed=seed)
-        with atomic(path) as f:
-            f.write(tflite(kind.whole(net)))
+        with atomic_write(path) as f:
+            f.write(convert_to_tflite(kind.whole(net)))
     return path
 
 
@@ -51,24 +51,24 @@ def on_frames(path, rec, split):
     off, few = np.abs(pred - y), np.linspace(0, len(y) - 1, min(SHOWN, len(y))).astype(int)
     seconds = [off[i:i + SECOND].mean() for i in range(0, len(off), SECOND)]
     constant = float(np.abs(np.median(rec.steering[teach]) - y).mean())
-    return score.errors(y, pred) | dict(frames=len(y), mae=mean_of(seconds), constant=constant,
-                                        driver=y[few], pilot=pred[few])
+    return score.prediction_errors(y, pred) | dict(frames=len(y), mae=mean_of(seconds), constant=constant,
+                                                   driver=y[few], pilot=pred[few])
 
 
 def main(seeds, tracks):
-    twin, real = named_tubs([ROOT/'data']), [real_tub()]
+    twin, real = find_tubs_in([ROOT/'data']), [real_tub()]
     params = parameters()
-    recs = dict(twin=load(twin, bar=False), real=load(real, bar=False))
+    recs = dict(twin=load_recording(twin, bar=False), real=load_recording(real, bar=False))
     trainings = dict(twin=(twin, params), real=(real, small_tub(params)),
                      joint=([*twin, *real], parameters('joint')))
-    drives = exam('try_out', tracks)
-    expert, found = drive_all(drives, bar=False), []
+    drives = rollout_suite('try_out', tracks)
+    expert, found = run_rollouts(drives, bar=False), []
     for seed in seeds:
-        for name, (tubs, recipe) in progress(trainings.items(), f'seed {seed}'):
+        for name, (tubs, recipe) in progress_bar(trainings.items(), f'seed {seed}'):
             path = made(name, tubs, recipe, seed)
             errors = {k: on_frames(path, rec, split_of(rec, params)) for k, rec in recs.items()}
             found.append(dict(trained_on=name, seed=seed, frames=errors,
-                              driving=summary(drive_all(drives, path, bar=False), expert)))
+                              driving=driving_summary(run_rollouts(drives, path, bar=False), expert)))
             off_track = found[-1]['driving']['off_track_per_km']
             print(name, {k: round(x['mae']['value'], 3) for k, x in errors.items()}, off_track,
                   file=sys.stderr, flush=True)

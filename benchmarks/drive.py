@@ -41,10 +41,10 @@ import websocket
 HZ, CAP_S, LATE_S = 60, 1., 'EDGECAR_BENCH_LATE_S'
 SERVE = '''
 import asyncio
-from edgecar.sim.server import Server, start
+from edgecar.sim.server import SimServer, start_server
 async def main():
-    server = Server(port=0, rate_hz=60)
-    await start(server)
+    server = SimServer(port=0, rate_hz=60)
+    await start_server(server)
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())
@@ -124,7 +124,7 @@ class Camera:
 
 
 def ours(port, log, model, user):
-    from edgecar.car.drive import Profile, compose, go
+    from edgecar.car.drive import Profile, compose, run_vehicle
     from edgecar.pilot.runtime import Pilot
     V = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port,
                         mode='user' if user else 'local', page=dict(port=0)))
@@ -142,7 +142,7 @@ def ours(port, log, model, user):
     missed = [0]
     threading.Timer(2, lambda: missed.__setitem__(0, clock.missed)).start()
     threading.Thread(target=faults.listen, args=(report,), daemon=True).start()
-    go(V, lambda text: print(V.page.port, flush=True))
+    run_vehicle(V, lambda text: print(V.page.port, flush=True))
 
 
 def peer(port, log, model, user):
@@ -150,16 +150,16 @@ def peer(port, log, model, user):
     actuator."""
     import socket
 
-    from edgecar.car.drive import TwinCamera, vehicle
-    from edgecar.car.owner import Twin
+    from edgecar.car.drive import TwinCamera, new_vehicle
+    from edgecar.car.owner import TwinActuator
     from edgecar.pilot.runtime import Pilot
     with contextlib.redirect_stdout(io.StringIO()):
         from donkeycar.parts.actuator import PWMThrottle
         from donkeycar.parts.web_controller.web import LocalWebController
-    wheels, moments, works, faults, pilot = Twin(log), [], [], Faults(), Pilot(model)
+    wheels, moments, works, faults, pilot = TwinActuator(log), [], [], Faults(), Pilot(model)
 
     class Line:
-        def say(self, lines):
+        def send(self, lines):
             wheels.take(os.dup(lines[0]))
 
     class Frame(Camera):
@@ -198,7 +198,7 @@ def peer(port, log, model, user):
         def run(self, mode):
             return mode != 'user'
 
-    V, linear = vehicle(), Linear()
+    V, linear = new_vehicle(), Linear()
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         page_port = s.getsockname()[1]
@@ -476,8 +476,8 @@ def steady(rig, seconds):
 
 
 def bare(seconds):
-    from edgecar.car.drive import Clock
-    clock = Clock(HZ, 10**5)
+    from edgecar.car.drive import LoopClock
+    clock = LoopClock(HZ, 10**5)
     for _ in range(int(seconds*HZ)):
         clock.run()
     return round(float(np.percentile(np.abs(np.diff(clock.moments) - 1/HZ)*1e3, 99)), 3)

@@ -21,23 +21,23 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgecar.core import read_json, root, sha256, write_json
+from edgecar.core import read_json, repo_root, sha256_file, write_json
 from edgecar.release import image
-from edgecar.release.base import base, kept
+from edgecar.release.base import build_base, cache_folder
 from edgecar.release.bundle import TARGETS
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 def timed(target, to, **kw):
     start = time.perf_counter()
-    return image.build(target, ROOT, to, **kw), time.perf_counter() - start
+    return image.build_image(target, ROOT, to, **kw), time.perf_counter() - start
 
 
 def blobs(layout):
     "digest -> bytes of all that a device fetches."
     told = read_json(layout/'index.json')['manifests'][0]
-    said = image.blob(layout, told['digest'])
+    said = image.read_json_blob(layout, told['digest'])
     return {x['digest']: x['size'] for x in [told, said['config'], *said['layers']]}
 
 
@@ -46,9 +46,9 @@ def other_pilot(d):
     to = shutil.copytree(ROOT/'build/bundle/car', d/'other')
     shutil.copyfile(ROOT/'build/export/donkey.tflite', to/'pilot.tflite')
     said = read_json(to/'manifest.json')
-    said['pilot'] |= dict(sha256=sha256(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
+    said['pilot'] |= dict(sha256=sha256_file(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
     write_json(to/'manifest.json', said)
-    image.manifest = lambda repo, target: said
+    image.build_manifest = lambda repo, target: said
     return to
 
 
@@ -87,7 +87,8 @@ def starts(layout, d, times=3):
             took.append(time.perf_counter() - start)
             if podman('inspect', '--format={{.State.Running}}', f'twin{n}') != 'true':
                 sys.exit('something else answered: the twin has ended')
-            code = 'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])'
+            code = ('from edgecar.sim.kernels import compile_kernels, kernel_counts; '
+                    'compile_kernels(); print(kernel_counts()["compiled"])')
             compiled = int(podman('exec', f'twin{n}', '/usr/bin/python3.11', '-c', code))
             podman('rm', '--force', '--time=5', f'twin{n}')
     finally:
@@ -98,24 +99,25 @@ def starts(layout, d, times=3):
 def main():
     if lacking := [t for t in TARGETS if not (ROOT/'build/bundle'/t).is_dir()]:
         sys.exit(f"build/bundle/{lacking[0]}: is not there -> make repro")
-    bases = {arch: base(arch, ROOT) for arch in TARGETS.values()}
+    bases = {arch: build_base(arch, ROOT) for arch in TARGETS.values()}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as d:
         d = Path(d)
         os.environ['XDG_CACHE_HOME'] = str(d/'cache')
         for made in bases.values():
-            shutil.copytree(made, kept()/'base'/made.name)
+            shutil.copytree(made, cache_folder()/'base'/made.name)
         first = {t: timed(t, d/'first'/t) for t in TARGETS}
         TARGETS['car'] = 'amd64'   # the same image for this machine's processor
         _, native_s = timed('car', d/'native/car')
         TARGETS['car'] = 'arm64'
         again = {t: timed(t, d/'another'/'folder'/t)[0] for t in TARGETS}
-        same = all(image.size(again[t])[0] == image.size(first[t][0])[0] for t in TARGETS)
+        same = all(image.digest_and_size(again[t])[0] == image.digest_and_size(first[t][0])[0]
+                   for t in TARGETS)
         new, _ = timed('car', d/'new/car', bundle=other_pilot(d))
         update = sum(n for digest, n in blobs(new).items() if digest not in blobs(first['car'][0]))
         cold_s, compiled = starts(first['twin'][0], d)
-        mb = {t: image.size(layout)[1]/1e6 for t, (layout, _) in first.items()}
+        mb = {t: image.digest_and_size(layout)[1]/1e6 for t, (layout, _) in first.items()}
         for t, (layout, took) in first.items():
-            print(f'{t}: {image.size(layout)[0]}, {mb[t]:.1f} MB, built in {took:.0f} s')
+            print(f'{t}: {image.digest_and_size(layout)[0]}, {mb[t]:.1f} MB, built in {took:.0f} s')
         print(json.dumps(dict(
             car_mb=round(mb['car'], 1), twin_mb=round(mb['twin'], 1), update_mb=round(update/1e6, 3),
             arm64_build_ratio=round(first['car'][1]/native_s, 2), cold_start_s=round(cold_s, 2),

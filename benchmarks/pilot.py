@@ -24,15 +24,15 @@ import numpy as np
 
 from support import ROOT, alone, examined, parameters, real_tub, small_tub, split_of, trained
 
-from edgecar.core import EdgecarError, progress
-from edgecar.data.frames import load
-from edgecar.data.split import folds
-from edgecar.data.tub import Tub, TubWriter, named_tubs
+from edgecar.core import EdgecarError, progress_bar
+from edgecar.data.frames import load_recording
+from edgecar.data.split import blocked_folds
+from edgecar.data.tub import Tub, TubWriter, find_tubs_in
 
 
 def part(rec, fold):
     "One of five folds, or the split of params.yaml."
-    return split_of(rec, parameters()) if fold is None else folds(len(rec))[fold]
+    return split_of(rec, parameters()) if fold is None else blocked_folds(len(rec))[fold]
 
 
 def mae(pred, steering):
@@ -42,16 +42,17 @@ def mae(pred, steering):
 def train_ours(tub, seed, fold=None, out=None):
     """Seconds, test MAE, constant's MAE of one training of our recipe for a small tub;
     the clock stops with a file that ships, if there is `out`."""
-    from edgecar.pilot.export import tflite
-    from edgecar.pilot.train import as_float
+    from edgecar.pilot.export import convert_to_tflite
+    from edgecar.pilot.train import as_float_frames
     start = time.perf_counter()
-    rec = load([tub], bar=False)
+    rec = load_recording([tub], bar=False)
     split, y = part(rec, fold), rec.steering
     net, kind, _ = trained(rec, split, small_tub(parameters()), seed=seed)
     if out:
-        Path(out, 'shipped.tflite').write_bytes(tflite(kind.whole(net)))   # theirs converts one file as well
+        # theirs converts one file as well
+        Path(out, 'shipped.tflite').write_bytes(convert_to_tflite(kind.whole(net)))
     seconds = time.perf_counter() - start
-    pred = kind.decode([o.numpy() for o in net(as_float(kind.prepare(rec.frames[split.test])))])[:, 0]
+    pred = kind.decode([o.numpy() for o in net(as_float_frames(kind.prepare(rec.frames[split.test])))])[:, 0]
     return dict(seconds=seconds, mae=mae(pred, y[split.test]),
                 constant=mae(np.median(y[split.train]), y[split.test]))
 
@@ -59,14 +60,15 @@ def train_ours(tub, seed, fold=None, out=None):
 def train_joint(tub, seed, out):
     """MAE on the real tub's last fifth, and whether the gate is passed,
     of one file trained on the starter and the real tub together, by the set `joint`."""
-    from edgecar.pilot.export import export
+    from edgecar.pilot.export import export_formats
     from edgecar.pilot.runtime import Pilot
     params, start = parameters('joint'), time.perf_counter()
-    rec, real = load([*named_tubs([ROOT/'data']), tub], bar=False), load([tub], bar=False)
+    rec, real = load_recording([*find_tubs_in([ROOT/'data']), tub], bar=False), load_recording([tub],
+                                                                                               bar=False)
     split = split_of(rec, params)
     net, kind, _ = trained(rec, split, params, seed=seed)
     seconds = time.perf_counter() - start
-    files = export(net, kind, rec.frames[split.train[::40]], out)
+    files = export_formats(net, kind, rec.frames[split.train[::40]], out)
     test = split_of(real, params).test
     # what it said is what it gets as its past
     pred = Pilot(files['float32']).drive(real.frames[test], real.latency_s[test], real.session[test])[:, 0]
@@ -89,7 +91,7 @@ def train_theirs(tub, seed, out):
     import tensorflow as tf
     tf.random.set_seed(seed)
     from donkeycar.pipeline.training import train
-    rec, taught = load([tub], bar=False), Path(out)/'tub'
+    rec, taught = load_recording([tub], bar=False), Path(out)/'tub'
     split = part(rec, None)
     copy(tub, taught, np.concatenate([split.train, split.val]))
     start = time.perf_counter()
@@ -117,10 +119,10 @@ def copy(tub, to, keep):
 
 def linear_int8(h5, out, frames):
     "DonkeyCar's trained linear as full-integer int8, by our exporter, for the ratio at equal precision."
-    from edgecar.pilot.export import export
-    from edgecar.pilot.model import of
+    from edgecar.pilot.export import export_formats
+    from edgecar.pilot.model import net_and_kind
     from edgecar.pilot.train import open_model
-    return str(export(*of(open_model(h5)), frames, out)['int8'])
+    return str(export_formats(*net_and_kind(open_model(h5)), frames, out)['int8'])
 
 
 def ready_net(path, ours):
@@ -149,7 +151,7 @@ def latencies(files, frames, rounds=9, calls=100):
     "name -> ms from a raw uint8 frame to the outputs: medians over alternating rounds, LiteRT, one thread."
     nets = {name: ready_net(path, name.startswith('ours')) for name, path in files.items()}
     times = {name: [] for name in files}
-    for _ in progress(range(rounds), 'latency'):
+    for _ in progress_bar(range(rounds), 'latency'):
         for name, call in nets.items():
             for n in range(calls):
                 start = time.perf_counter()
@@ -161,7 +163,7 @@ def latencies(files, frames, rounds=9, calls=100):
 def blocked(tub, seeds):
     "Our MAE over a constant's, in each of five blocks of time."
     ratios = []
-    for fold in progress(range(5), 'folds'):
+    for fold in progress_bar(range(5), 'folds'):
         runs = [job('ours', tub=tub, seed=seed, fold=fold) for seed in seeds]
         ratios.append(statistics.median(r['mae'] for r in runs)/runs[0]['constant'])
     return ratios
@@ -172,13 +174,13 @@ def job(what, tub, **more):
 
 
 def main(quick):
-    named_tubs([ROOT/'data'])   # what is missing is said now, not after ten minutes
+    find_tubs_in([ROOT/'data'])   # what is missing is said now, not after ten minutes
     tub = real_tub()
-    rec, seeds = load([tub], bar=False), (1,) if quick else (1, 2, 3)
+    rec, seeds = load_recording([tub], bar=False), (1,) if quick else (1, 2, 3)
     split = part(rec, None)
     with tempfile.TemporaryDirectory() as d:
         runs = dict(ours=[], theirs=[])
-        for seed in progress(seeds, 'ours and theirs, end to end'):
+        for seed in progress_bar(seeds, 'ours and theirs, end to end'):
             for what in runs:
                 (out := Path(d)/f'{what}{seed}').mkdir()
                 runs[what].append(job(what, tub, seed=seed, out=str(out)))

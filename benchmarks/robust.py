@@ -22,11 +22,11 @@ from pathlib import Path
 
 import yaml
 
-from edgecar.core import progress, read_json, root, sha256, write_json
+from edgecar.core import progress_bar, read_json, repo_root, sha256_file, write_json
 from edgecar.pilot.exam import LATENCIES_MS, per_km
-from edgecar.pilot.gate import judge
+from edgecar.pilot.gate import judge_metrics
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 KEPT = ROOT/'.cache/robust'
 COPY = KEPT/'copy'
 BIN = Path(sys.executable).parent
@@ -59,7 +59,7 @@ def digest_of_code():
     deps = {d for stage in ('prepare', *STAGES) for d in stages[stage]['deps']}
     code = {d for d in deps if d.endswith(('.py', '.ipynb'))}
     parts = sorted(code | {'params.yaml', 'dvc.yaml', 'data.dvc', 'Pipfile.lock'})
-    return hashlib.sha256(json.dumps([[n, sha256(ROOT/n)] for n in parts]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([[n, sha256_file(ROOT/n)] for n in parts]).encode()).hexdigest()[:16]
 
 
 def make_copy():
@@ -108,7 +108,7 @@ def run(number):
         if code and stage != 'gate':
             sys.exit(f'robust: {stage} of run {number} failed, see {KEPT/"log.txt"}')
     evaluated, trained = read_json(COPY/'metrics/evaluate.json'), read_json(COPY/'metrics/train.json')
-    verdicts = judge(evaluated, params['gate'])
+    verdicts = judge_metrics(evaluated, params['gate'])
     rows = list(csv.DictReader(open(COPY/'build/evaluate/rollouts.csv')))
     carried = [sum(int(r[k]) for k in ('off_track', 'hit', 'stuck')) for r in rows]
     rollouts = [[float(r['latency_ms']), n, float(r['metres'])] for r, n in zip(rows, carried)]
@@ -182,7 +182,7 @@ def main(count):
     KEPT.mkdir(parents=True, exist_ok=True)
     make_copy()
     dvc('repro', 'prepare')
-    for number in progress(range(count), 'loops'):
+    for number in progress_bar(range(count), 'loops'):
         kept = KEPT/f'{code}-{number}.json'
         which = number % len(MACHINES)
         if not kept.is_file():

@@ -17,14 +17,14 @@ import time
 
 import numpy as np
 
-from edgecar.sim.protocol import pack
+from edgecar.sim.protocol import pack_message
 
 SERVE = '''
 import asyncio, sys
-from edgecar.sim.server import Server, start
+from edgecar.sim.server import SimServer, start_server
 async def main():
-    server = Server(port=0, paced=sys.argv[1] == 'paced')
-    await start(server)
+    server = SimServer(port=0, paced=sys.argv[1] == 'paced')
+    await start_server(server)
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())
@@ -40,7 +40,7 @@ class Driver:
         self.line = socket.create_connection(('127.0.0.1', int(self.process.stdout.readline())), timeout=30)
         self.line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.answers = self.line.makefile('rb', buffering=1 << 16)
-        self.line.sendall(pack('load_scene', scene_name='generated_track'))
+        self.line.sendall(pack_message('load_scene', scene_name='generated_track'))
         while not next(self.answers).startswith(b'{"msg_type": "telemetry"'):
             pass
 

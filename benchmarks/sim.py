@@ -21,10 +21,10 @@ import gymnasium as gym
 import numpy as np
 
 from edgecar.core import rng
-from edgecar.sim.env import Twin
+from edgecar.sim.env import TwinEnv
 from edgecar.sim.expert import Expert
 from edgecar.sim.record import starter_recipe
-from edgecar.sim.vector import Twins
+from edgecar.sim.vector import TwinVectorEnv
 
 ROUNDS = 7
 
@@ -99,7 +99,7 @@ def carracing(env, steps):
 
 recipe = starter_recipe()
 settings = dict(track=recipe.names, direction=0, random=recipe.random)
-env, peer = Twin(**settings), gym.make('CarRacing-v3')
+env, peer = TwinEnv(**settings), gym.make('CarRacing-v3')
 found = episodes(recipe, env)
 single, pairs = [], []
 for i in range(ROUNDS):
@@ -112,7 +112,7 @@ peer.close()
 
 scaling = {16: [], 32: []}
 for n, found in scaling.items():
-    one, two = (Twins(n, workers, **settings) for workers in (1, 2))
+    one, two = (TwinVectorEnv(n, workers, **settings) for workers in (1, 2))
     plan = together(recipe, env, n)
     for i in range(ROUNDS):
         a, b = vector(one, plan), vector(two, plan)

@@ -11,22 +11,22 @@ from pathlib import Path
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 import yaml
 
-from edgecar.core import root
+from edgecar.core import repo_root
 from edgecar.data.augment import Augment
-from edgecar.data.public import get
-from edgecar.data.split import tail
-from edgecar.params import changes
-from edgecar.pilot.exam import exam, score
-from edgecar.pilot.gate import is_sure, judge
-from edgecar.pilot.rollout import Drivers
+from edgecar.data.public import install_tub
+from edgecar.data.split import split_by_time
+from edgecar.params import parameter_changes
+from edgecar.pilot.exam import rollout_suite, score_driving
+from edgecar.pilot.gate import is_sure, judge_metrics
+from edgecar.pilot.rollout import RolloutWorkers
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 def parameters(name=None):
     "The sections of params.yaml, with what a named set of parameters changes."
     sections = yaml.safe_load((ROOT/'params.yaml').read_text())
-    for key, value in (changes(name, ROOT) if name else {}).items():
+    for key, value in (parameter_changes(name, ROOT) if name else {}).items():
         section, key = key.split('.')
         sections[section][key] = value
     return sections
@@ -49,22 +49,23 @@ def small_tub(params):
 def split_of(rec, params):
     "The parts of a recording, as the section `prepare` has them."
     p = params['prepare']
-    return tail(rec.session, p['test'], p['val'], p['gap'])
+    return split_by_time(rec.session, p['test'], p['val'], p['gap'])
 
 
 def trained(rec, split, params, **more):
     """(net, kind, history) of a training as the flow `train` does it, with its rounds and rehearsals;
     `more` are fields of Training."""
-    from edgecar.pilot.correction import corrections
+    from edgecar.pilot.correction import record_corrections
     from edgecar.pilot.rehearsal import rehearsal
     from edgecar.pilot.train import train
-    from edgecar.sim.record import Recipe
+    from edgecar.sim.record import RecordingRecipe
     cfg = replace(settings(params), **more)
     frames, margin = params['train']['round_frames'], params['train']['margin']
-    with Drivers() as drivers:
+    with RolloutWorkers() as drivers:
         rounds = dict()
         if cfg.rounds:
-            rounds['correct'] = corrections(Recipe(**params['data']), cfg.seed, frames, bar=False)
+            rounds['correct'] = record_corrections(RecordingRecipe(**params['data']), cfg.seed,
+                                                   frames, bar=False)
             rounds['rehearse'] = rehearsal(params['gate'], drivers, margin=margin)
         return train(rec, split, cfg, bar=False, **rounds)
 
@@ -82,10 +83,10 @@ class Examined:
 def examined(pilot, params, parity=0., tracks=None):
     "Hold the exam of the flow `evaluate`, which ends when the verdict is sure, and judge as the gate does."
     e, start = params['evaluate'], time.perf_counter()
-    drives = exam('gate', tracks or e['tracks'], steps=e['steps'], random=e['random'])
+    drives = rollout_suite('gate', tracks or e['tracks'], steps=e['steps'], random=e['random'])
     sure = partial(is_sure, bounds=params['gate'])
-    driving, _ = score(str(pilot), drives, min(e['trouble'], len(drives)), sure=sure, bar=False)
-    verdicts = judge(dict(driving=driving, parity=parity), params['gate'])
+    driving, _ = score_driving(str(pilot), drives, min(e['trouble'], len(drives)), sure=sure, bar=False)
+    verdicts = judge_metrics(dict(driving=driving, parity=parity), params['gate'])
     found = {v.rule: round(v.found, 3) for v in verdicts}
     seconds, rollouts = time.perf_counter() - start, driving['rollouts']
     return Examined(all(v.kept for v in verdicts), seconds, found, rollouts, rollouts < len(drives))
@@ -94,7 +95,7 @@ def examined(pilot, params, parity=0., tracks=None):
 def real_tub():
     "DonkeyCar's test tub, fetched once."
     kept = ROOT/'.cache/donkeycar-test-tub'
-    return kept if kept.is_dir() else get('donkeycar-test-tub', kept)
+    return kept if kept.is_dir() else install_tub('donkeycar-test-tub', kept)
 
 
 def alone(file, **job):

@@ -8,8 +8,8 @@ corrections, rehearse the gate, export every format, sit the gate's exam. Theirs
 its best checkpoint so far, converted by DonkeyCar, sits the same exam through the same runtime, on the same
 tracks and at the same latencies. An exam ends when its verdict is sure, ours as theirs; a look at its first
 tracks ends most of theirs in seconds. Their clock stands still meanwhile, but for the one exam that is
-passed. It may take six times as long as ours, or end by itself. If it has not passed by then, the ratio is the
-least that it can be, and `peer_epochs` says at which epoch it was stopped.
+passed. It may take six times as long as ours, or end by itself. If it has not passed by then, the ratio is
+the least that it can be, and `peer_epochs` says at which epoch it was stopped.
 """
 import argparse
 import json
@@ -24,8 +24,8 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 from support import ROOT, alone, examined, parameters, split_of, trained
 
 from edgecar.core import EdgecarError
-from edgecar.data.frames import load
-from edgecar.data.tub import named_tubs
+from edgecar.data.frames import load_recording
+from edgecar.data.tub import find_tubs_in
 
 CAP = 6        # times our seconds
 EVERY = 4      # of DonkeyCar's epochs between two exams
@@ -34,14 +34,16 @@ LOOK = 80      # of the exam's tracks at first; only where they leave the verdic
 
 def ours(tubs, out):
     "Seconds, passed, seconds of the exam, what was found: our recipe of params.yaml."
-    from edgecar.pilot.export import choose, export, parity
+    from edgecar.pilot.export import choose_format, export_formats, parity
     params, start = parameters(), time.perf_counter()
-    rec = load(tubs, cache=f'{out}/frames', bar=False)   # nothing is decoded before the clock starts
+    rec = load_recording(tubs, cache=f'{out}/frames',
+                         bar=False)   # nothing is decoded before the clock starts
     split, e = split_of(rec, params), params['export']
     net, kind, history = trained(rec, split, params)
-    files = export(net, kind, rec.frames[split.train[::max(1, len(split.train)//e['calibrate'])]], out)
+    files = export_formats(net, kind,
+                           rec.frames[split.train[::max(1, len(split.train)//e['calibrate'])]], out)
     agree = parity(net, kind, files, rec.frames[split.test])
-    ships = choose(agree, e['prefer'].split(','), e['bound'])
+    ships = choose_format(agree, e['prefer'].split(','), e['bound'])
     verdict = examined(files[ships], params, agree[ships]['steering_mean'])
     return dict(seconds=time.perf_counter() - start, passed=verdict.passed, gate_s=verdict.seconds,
                 rounds=history[-1]['round'], rollouts=verdict.rollouts, found=verdict.found)
@@ -105,7 +107,7 @@ def theirs(tubs, out, cap):
 
 
 def main(cap):
-    tubs = [str(t) for t in named_tubs([ROOT/'data'])]
+    tubs = [str(t) for t in find_tubs_in([ROOT/'data'])]
     with tempfile.TemporaryDirectory() as d:
         mine = alone(__file__, what='ours', tubs=tubs, out=d)
         print('ours', mine, file=sys.stderr)

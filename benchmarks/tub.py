@@ -18,10 +18,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from edgecar.core import root
-from edgecar.data.frames import load
-from edgecar.data.public import get
-from edgecar.data.toy import toy_tub
+from edgecar.core import repo_root
+from edgecar.data.frames import load_recording
+from edgecar.data.public import install_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import TubWriter, find_tubs
 
 PAIRS, RECORDS = 7, 500
@@ -49,7 +49,7 @@ def donkey(tub):
 
 
 def ours(tub, cache):
-    return touch(load(tub, cache=cache, bar=False).frames)
+    return touch(load_recording(tub, cache=cache, bar=False).frames)
 
 
 def reading(tub):
@@ -91,16 +91,16 @@ def writing(frames):
 def main():
     logging.disable()
     with tempfile.TemporaryDirectory() as d:
-        there = lambda name: find_tubs(root()/name) if (root()/name).is_dir() else []
+        there = lambda name: find_tubs(repo_root()/name) if (repo_root()/name).is_dir() else []
         if found := there('tubs/donkeycar-test-tub'):
             tub = found[0]
         elif os.environ.get('EDGECAR_MIRROR'):
-            tub = get('donkeycar-test-tub', to=Path(d)/'tub')
+            tub = install_tub('donkeycar-test-tub', to=Path(d)/'tub')
         elif found := there('data'):
             tub = found[0]
         else:
-            tub = toy_tub(Path(d)/'toy', n=1000)
-        recording = load(tub, cache=f'{d}/cache', bar=False)
+            tub = synthetic_tub(Path(d)/'toy', n=1000)
+        recording = load_recording(tub, cache=f'{d}/cache', bar=False)
         print(f'{len(recording)} frames of {tub.name}', file=sys.stderr)
         result = {**reading(tub), **writing(np.array(recording.frames[:100]))}
     print(json.dumps({'frames': len(recording),

@@ -3,11 +3,11 @@ import signal
 
 import pytest
 
-from edgecar.core import donkeycar
+from edgecar.core import import_donkeycar
 
 # A shell starts what runs in its background with ctrl-C ignored, and so would every process of a test be
 signal.signal(signal.SIGINT, signal.default_int_handler)
-donkeycar()   # before a test imports it: its recursion limit would let hostile JSON overflow the stack
+import_donkeycar()   # before a test imports it: its recursion limit would let hostile JSON overflow the stack
 
 
 @pytest.fixture(scope='session')

@@ -6,7 +6,7 @@ import donkeycar
 import pytest
 from donkeycar.config import Config
 
-from edgecar.car.config import changes, read
+from edgecar.car.config import myconfig_changes, read_myconfig
 from edgecar.car.hardware import take_apart
 from edgecar.core import EdgecarError
 
@@ -25,7 +25,7 @@ def myconfig(tmp_path):
 def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_path):
     theirs = Config()
     theirs.from_pyfile(str(template))
-    ours, unread = read(template)
+    ours, unread = read_myconfig(template)
     plain = (lambda x: list(map(plain, x)) if isinstance(x, (list, tuple))
              else {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else x)
     assert len(ours) > 10 and {k: v for k, v in ours.items() if plain(getattr(theirs, k)) != v} == {}
@@ -34,7 +34,7 @@ def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_pat
 
 
 def test_donkeycars_own_configuration_is_a_stock_car():
-    heeded, over = changes(TEMPLATES/'cfg_complete.py')
+    heeded, over = myconfig_changes(TEMPLATES/'cfg_complete.py')
     taken = take_apart(heeded['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0, forward=0,
                        stopped=0, reverse=0)
     assert taken == ('/dev/i2c-1', dict(address=0x40, steering=1, throttle=0, left=460, right=290,
@@ -66,7 +66,7 @@ def test_nothing_is_run(myconfig, tmp_path):
         f'J = 1 < open({str(touched)!r}, "w")',
     ]
     path = myconfig('\n'.join(lines) + '\nDRIVE_LOOP_HZ = 30\n')
-    heeded, over = changes(path)
+    heeded, over = myconfig_changes(path)
     assert heeded['rate_hz'] == 30 and len(over) >= len(lines) and not touched.exists()
 
 
@@ -80,7 +80,7 @@ def test_any_bytes_are_read_or_refused(tmp_path):
             text[chance.randrange(len(text))] = chance.randrange(256)
         path.write_bytes(text)
         try:
-            changes(path, car=bool(n % 2))
+            myconfig_changes(path, car=bool(n % 2))
         except EdgecarError:
             pass
 
@@ -100,6 +100,6 @@ def test_any_bytes_are_read_or_refused(tmp_path):
 def test_another_car_is_refused_and_does_not_matter_to_a_twin(myconfig, text):
     path = myconfig(text)
     with pytest.raises(EdgecarError, match='is not supported'):
-        changes(path)
+        myconfig_changes(path)
     if not text.startswith(('DRIVE_LOOP', 'WEB')):
-        changes(path, car=False)
+        myconfig_changes(path, car=False)

@@ -12,23 +12,23 @@ from test_car_record import children, outputs, sound
 BOUND_S = .3
 SERVE = '''
 import asyncio
-from edgecar.sim.server import Server, start
+from edgecar.sim.server import SimServer, start_server
 async def main():
-    server = Server(port=0, rate_hz=20)
-    await start(server)
+    server = SimServer(port=0, rate_hz=20)
+    await start_server(server)
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())
 '''
 DRIVE = '''
 import sys
-from edgecar.car.drive import Profile, compose, go
+from edgecar.car.drive import Profile, compose, run_vehicle
 port, wheels, folder, remote = int(sys.argv[1]), *sys.argv[2:]
 V = compose(Profile('twin', 'twin:' + wheels, port=port, mode='local', arm=True, page=dict(port=0),
                     record=dict(folder=folder, reserve_mb=0, frames=50), remote=remote))
 V.copilot.take(lambda frame: (.1, .3))
 V.page.wheel.asked['recording'] = True
-go(V)
+run_vehicle(V)
 '''
 
 

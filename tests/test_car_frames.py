@@ -65,7 +65,7 @@ def armed(folder):
 
 def driven(camera, profile, monkeypatch, caplog, turns):
     "Drive with a camera and a pilot that looks: its frames, the last status, and what was logged of frames."
-    monkeypatch.setattr(drive, 'find_camera', lambda p, owner, size: camera(owner))
+    monkeypatch.setattr(drive, 'open_camera', lambda p, owner, size: camera(owner))
     with caplog.at_level(logging.INFO, 'edgecar'):
         V = compose(profile)
         V.copilot.take(pilot := Seeing())

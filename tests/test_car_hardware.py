@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.car.owner import Owner
+from edgecar.car.owner import ActuatorProcess
 
 pytestmark = pytest.mark.skipif(not shutil.which('cc') and 'CI' not in os.environ,
                                 reason='no C compiler (Debian: apt-get install gcc libc6-dev)')
@@ -66,7 +66,7 @@ def board(tmp_path, kernel, monkeypatch):
 
 @pytest.fixture
 def owner(board):
-    owner = Owner(f'pca9685:{board.path}')
+    owner = ActuatorProcess(f'pca9685:{board.path}')
     yield owner
     owner.process.send_signal(signal.SIGCONT)
     owner.shutdown()
@@ -74,8 +74,8 @@ def owner(board):
 
 
 def rolls(owner, board):
-    owner.say('release')
-    until(lambda: (owner.say('arm'), owner.run(0., .5), board.ticks(0) == AHEAD)[-1])
+    owner.send('release')
+    until(lambda: (owner.send('arm'), owner.run(0., .5), board.ticks(0) == AHEAD)[-1])
 
 
 def test_an_owner_begins_in_neutral_at_60_hz(board, owner):
@@ -97,12 +97,12 @@ def test_commands_become_pulses_that_end_with_them(board, owner):
 
 
 def test_what_was_held_when_an_owner_was_killed_ends_with_the_next(board):
-    one = Owner(f'pca9685:{board.path}')
+    one = ActuatorProcess(f'pca9685:{board.path}')
     rolls(one, board)
     one.process.kill()
     one.process.wait()
     assert board.ticks(0) == AHEAD   # what software cannot do
-    other = Owner(f'pca9685:{board.path}')
+    other = ActuatorProcess(f'pca9685:{board.path}')
     assert board.ticks(0) == STOPPED
     other.shutdown()
 
@@ -119,7 +119,7 @@ def test_a_bus_that_fails_or_a_chip_that_was_reset_disarms(board, owner, fault):
     for _ in range(20):
         owner.run(0., .5)
     assert board.ticks(0) == STOPPED and board[0xfe] == 101
-    until(lambda: (owner.say(), owner.state)[-1]['causes'] == [])
+    until(lambda: (owner.send(), owner.state)[-1]['causes'] == [])
     assert not owner.state['armed']
     rolls(owner, board)
 
@@ -127,7 +127,7 @@ def test_a_bus_that_fails_or_a_chip_that_was_reset_disarms(board, owner, fault):
 def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
     from edgecar.core import EdgecarError
     board.set(1)
-    owner = Owner(f'pca9685:{board.path}')   # it may answer later
+    owner = ActuatorProcess(f'pca9685:{board.path}')  # it may answer later
     assert owner.state['causes'] == ['bus']
     board.set(2)
     until(lambda: board.ticks(0) == STOPPED)
@@ -135,7 +135,7 @@ def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
     for spec in (f'pca9685:{tmp_path}/no-bus', 'pca9685:?adress=1', 'pca9685:?steering=0',
                  f'pca9685:{board.path}?forward=300&reverse=300'):
         with pytest.raises(EdgecarError, match='cannot be had'):
-            Owner(spec)
+            ActuatorProcess(spec)
 
 
 LOOK = '''

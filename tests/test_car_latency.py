@@ -19,7 +19,7 @@ from test_car_page import wait
 
 from edgecar.car import drive, health
 from edgecar.car.drive import Profile, TwinCamera, compose
-from edgecar.latency import Latency
+from edgecar.latency import LatencyMonitor
 
 SAME_S = .004   # two clocks' readings beside one write, on a machine that does other things, too
 
@@ -68,7 +68,7 @@ class Counting:
 def driven(simulator, wheels, monkeypatch, late_s=0., slow_s=0., examined_ms=None, pilot=Counting, turns=300):
     "Drive the twin: the last status, the pilot, and what was measured: when a frame was taken -> latency, s."
     find = lambda p, owner, size: LateCamera(owner, p.host, p.port, p.scene, late_s=late_s)
-    monkeypatch.setattr(drive, 'find_camera', find)
+    monkeypatch.setattr(drive, 'open_camera', find)
     V = compose(Profile('twin', f'twin:{wheels}', port=simulator, mode='local', arm=True, page=dict(port=0)))
     camera = next(entry['part'] for entry in V.parts if isinstance(entry['part'], LateCamera))
     V.copilot.take(answers := pilot(camera, slow_s), examined_ms)
@@ -146,7 +146,7 @@ def test_a_pilot_is_told_what_is_measured(examined_ms, simulator, tmp_path, monk
 
 def test_another_pilot_may_come_at_any_moment(caplog):
     caplog.set_level(logging.CRITICAL, 'edgecar.latency')
-    latency, ended, interval = Latency(), threading.Event(), sys.getswitchinterval()
+    latency, ended, interval = LatencyMonitor(), threading.Event(), sys.getswitchinterval()
     def exchange():
         while not ended.is_set():
             for examined_ms in None, [0, 1]:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from edgecar.car.owner import Owner
+from edgecar.car.owner import ActuatorProcess
 from edgecar.core import EdgecarError
 
 HOLD_S = .1
@@ -36,22 +36,22 @@ def log(tmp_path):
 
 @pytest.fixture
 def owner(log):
-    owner = Owner(f'mock:{log}')
+    owner = ActuatorProcess(f'mock:{log}')
     yield owner
     owner.shutdown()
     assert owner.process.wait(5) is not None
 
 
 def rolls(owner, log):
-    owner.say('release')
-    owner.say('arm')
+    owner.send('release')
+    owner.send('arm')
     until(lambda: (owner.run(.1, .5), lines(log)[-1][2] == .5)[1])
 
 
 def test_it_starts_at_once_and_in_neutral(log):
     def seconds():
         began = time.monotonic()
-        Owner(f'mock:{log}').shutdown()
+        ActuatorProcess(f'mock:{log}').shutdown()
         return time.monotonic() - began
     assert min(seconds() for _ in range(5)) < .3
     assert {line[1:] for line in lines(log)} == {(0., 0.)}
@@ -76,14 +76,14 @@ def test_it_holds_no_longer_than_it_may(owner, log):
 def test_nothing_moves_before_it_is_armed_or_while_it_is_stopped(owner, log):
     for _ in range(20):
         owner.run(1., 1.)
-    owner.say('stop', cause='page')
-    owner.say('arm')
+    owner.send('stop', cause='page')
+    owner.send('arm')
     for _ in range(20):
         owner.run(1., 1.)
-    owner.say('release')
+    owner.send('release')
     for _ in range(20):
         owner.run(1., 1.)
-    until(lambda: (owner.say(), owner.state['counts'].get('page') == 1 and owner.state['stopped'] == [])[1])
+    until(lambda: (owner.send(), owner.state['counts'].get('page') == 1 and owner.state['stopped'] == [])[1])
     assert {line[1:] for line in lines(log)} == {(0., 0.)} and len(lines(log)) > 40
 
 
@@ -100,13 +100,13 @@ def test_a_stop_is_latched_while_commands_go_on(owner, log):
 
 def test_silence_disarms(owner, log):
     rolls(owner, log)
-    until(lambda: (owner.say(), not owner.state['armed'])[1])
+    until(lambda: (owner.send(), not owner.state['armed'])[1])
     assert lines(log)[-1][1:] == (0., 0.)
 
 
 @pytest.mark.parametrize('how', [signal.SIGTERM, None], ids=['SIGTERM', 'the line ends'])
 def test_its_end_leaves_neutral(log, how):
-    owner = Owner(f'mock:{log}')
+    owner = ActuatorProcess(f'mock:{log}')
     rolls(owner, log)
     owner.process.send_signal(how) if how else owner.channel.close()
     assert owner.process.wait(5) == 0 and lines(log)[-1][1:] == (0., 0.)
@@ -136,7 +136,7 @@ def test_nonsense_changes_nothing_and_does_not_end_it(owner, log):
         owner.channel.setblocking(True)
         owner.channel.send(raw)
         owner.channel.setblocking(False)
-        owner.hear()
+        owner.receive()
     assert {line[1:] for line in lines(log)} == {(0., 0.)} and owner.alive
     rolls(owner, log)
 
@@ -144,7 +144,7 @@ def test_nonsense_changes_nothing_and_does_not_end_it(owner, log):
 def test_lines_that_are_handed_over_are_not_kept(owner):
     r, w = os.pipe()
     for _ in range(50):
-        owner.say(lines=[r])
+        owner.send(lines=[r])
     until(lambda: len(os.listdir(f'/proc/{owner.process.pid}/fd')) < 12)
     os.close(r), os.close(w)
 
@@ -161,16 +161,16 @@ def test_many_threads_may_speak(owner, log):
 
 def test_what_does_not_exist_is_said(tmp_path):
     with pytest.raises(EdgecarError, match='steam'):
-        Owner('steam:1')
+        ActuatorProcess('steam:1')
     with pytest.raises(EdgecarError, match='No such file'):
-        Owner(f'mock:{tmp_path}/no/such/folder')
+        ActuatorProcess(f'mock:{tmp_path}/no/such/folder')
 
 
 LOOP = '''
 import sys, time
-from edgecar.car.owner import Owner
-owner = Owner('mock:' + sys.argv[1])
-owner.say('arm')
+from edgecar.car.owner import ActuatorProcess
+owner = ActuatorProcess('mock:' + sys.argv[1])
+owner.send('arm')
 print(owner.process.pid, flush=True)
 while True:
     owner.run(.1, .5)

@@ -15,9 +15,9 @@ import websocket
 from test_sim_view import BROWSER, Browser
 
 from edgecar.car.page import Page
-from edgecar.sim.protocol import Control
-from edgecar.sim.scene import Scene, telemetry
-from edgecar.sim.view import road
+from edgecar.sim.protocol import ControlMessage
+from edgecar.sim.scene import Scene, telemetry_message
+from edgecar.sim.view import road_outline
 
 
 def browsing(test):
@@ -34,14 +34,14 @@ class Car:
     def __init__(self, rate_hz=50, **page):
         self.page, self.rate_hz, self.log, self.ended = Page(port=0, **page), rate_hz, [], threading.Event()
         self.scene = Scene('club', rate_hz)
-        self.seat = self.scene.join()
-        telemetry(self.seat)
+        self.slot = self.scene.join()
+        telemetry_message(self.slot)
         self.out = 0., 0., 'user', False, {}
         self.status = dict(loop_hz=rate_hz, loop_p50_ms=4.21, loop_p99_ms=9.87, inference_ms=.52,
                            frame_age_ms=21., armed=False, stopped=[], faults={}, throttle_limit=.5,
                            disk_left_mb=12_345., laps=0, models=['pilot.tflite', 'int8.tflite'],
                            model=dict(name='pilot.tflite', digest='sha256:0123456789abcdef0123', gate=GATE))
-        self.map = dict(road=road(self.scene.track))
+        self.map = dict(road=road_outline(self.scene.track))
         self.records = 0
         self.threads = [threading.Thread(target=self.page.update), threading.Thread(target=self.loop)]
 
@@ -50,11 +50,11 @@ class Car:
             self.turn()
 
     def turn(self):
-        x, y, yaw, vx = self.seat.car.state[:4]
-        status = dict(self.status, cte_m=self.seat.car.cte, speed_m_s=vx, laps=self.seat.car.course.lap_count,
+        x, y, yaw, vx = self.slot.car.state[:4]
+        status = dict(self.status, cte_m=self.slot.car.cte, speed_m_s=vx, laps=self.slot.car.course.lap_count,
                       map=dict(self.map, x=round(x, 3), y=round(y, 3), yaw=round(yaw, 3)))
         self.out = angle, throttle, mode, recording, buttons = self.page.run_threaded(
-            self.seat.frame, self.records, self.out[2], self.out[3], status)
+            self.slot.frame, self.records, self.out[2], self.out[3], status)
         if asked := {k: v for k, v in buttons.items() if v is not False}:
             self.log.append(asked)
         if 'estop' in asked:
@@ -69,10 +69,11 @@ class Car:
                 self.status = dict(self.status, **{
                     what: dict(self.status['model'], name=asked[key]) if key == 'model' else asked[key]})
         self.records = max(self.records + recording - asked.get('erase', 0), 0)
-        self.seat.control = (Control(angle, throttle*self.status['throttle_limit'], 0. if throttle else 1.)
-                             if self.status['armed'] else Control(brake=1.))
+        self.slot.control = (ControlMessage(angle, throttle*self.status['throttle_limit'],
+                                            0. if throttle else 1.)
+                             if self.status['armed'] else ControlMessage(brake=1.))
         self.scene.step()
-        telemetry(self.seat)
+        telemetry_message(self.slot)
 
     def __enter__(self):
         for thread in self.threads:
@@ -214,7 +215,7 @@ def test_every_control(browser, tmp_path):
         x, y = at(browser, 'pad')                                                    # the mouse
         mouse(browser, 'Pressed', x, y)
         mouse(browser, 'Moved', x - 10, y - 40)
-        wait(lambda: car.out[0] < -.1 and car.out[1] > .5 and car.seat.car.state[3] > .2)
+        wait(lambda: car.out[0] < -.1 and car.out[1] > .5 and car.slot.car.state[3] > .2)
         assert time.monotonic() - car.page.seen_s < .15
         mouse(browser, 'Released', x - 10, y - 40, 0)
         wait(lambda: car.out[:2] == (0, 0))

@@ -11,11 +11,11 @@ from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
 
 from edgecar.car import drive
 from edgecar.car.drive import Profile, compose
-from edgecar.car.guard import Bounds
-from edgecar.core import root
+from edgecar.car.guard import GuardBounds
+from edgecar.core import repo_root
 
 STEP_S, LENGTH = .05, 5
-PILOT = root(Path(__file__).parent)/'build/export/pilot.tflite'
+PILOT = repo_root(Path(__file__).parent)/'build/export/pilot.tflite'
 
 
 class Numbers:
@@ -53,7 +53,7 @@ class Loop:
     "The real loop, in a thread, on the twin; its driver is the test."
     def __init__(self, port, wheels, monkeypatch, camera=LateCamera, late_s=0., pilot=Numbers, slow_s=0.,
                  examined_ms=None, **profile):
-        monkeypatch.setattr(drive, 'find_camera',
+        monkeypatch.setattr(drive, 'open_camera',
                             lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
         self.V = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0), **profile))
         self.camera = next(entry['part'] for entry in self.V.parts if isinstance(entry['part'], LateCamera))
@@ -77,7 +77,7 @@ class Loop:
         "Be at the wheel for so long, saying so 20 times a second."
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            self.V.page.wheel.say(self, words, plain=True)
+            self.V.page.wheel.handle_message(self, words, plain=True)
             time.sleep(.02)
 
 
@@ -110,7 +110,7 @@ RIGS = {   # camera, its delay, the pilot's time, the loop's rate
 @pytest.mark.parametrize('camera, late_s, slow_s, rate_hz', RIGS.values(), ids=RIGS)
 def test_a_pilot_is_told_its_own_answers(
         camera, late_s, slow_s, rate_hz, simulator, tmp_path, monkeypatch):   # noqa: F811
-    patient = Bounds(frame_s=.6, answer_s=.5)   # with neutral now and then there is less to compare
+    patient = GuardBounds(frame_s=.6, answer_s=.5)  # with neutral now and then there is less to compare
     rig = dict(camera=camera, late_s=late_s, slow_s=slow_s, rate_hz=rate_hz, mode='local', bounds=patient)
     with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
         time.sleep(6)
@@ -123,7 +123,7 @@ def test_a_pilot_is_told_its_own_answers(
 
 def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
         simulator, tmp_path, monkeypatch):   # noqa: F811
-    rig = dict(late_s=.05, mode='user', bounds=Bounds(frame_s=.6, answer_s=.5, link_s=.6))
+    rig = dict(late_s=.05, mode='user', bounds=GuardBounds(frame_s=.6, answer_s=.5, link_s=.6))
     with Loop(simulator, tmp_path/'wheels', monkeypatch, **rig) as loop:
         loop.hold(2, angle=-.4, throttle=.2, drive_mode='user')
         taken_over = len(loop.pilot.turns)
@@ -131,7 +131,7 @@ def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
         taken_back = len(loop.pilot.turns)
         loop.hold(1, angle=.3, throttle=.2, drive_mode='user')
         stopped = len(loop.pilot.turns)
-        loop.V.owner.say('stop', cause='page')
+        loop.V.owner.send('stop', cause='page')
         time.sleep(1.2)
     pasts = [tuple(past) for _, past, _ in loop.pilot.turns]
     assert pasts[:taken_over].count((-.4,)*LENGTH) > 5, 'the pilot watches'
@@ -146,11 +146,11 @@ def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
 
 def test_what_came_before_is_neutral_when_it_is_armed(simulator, tmp_path, monkeypatch):   # noqa: F811
     with Loop(simulator, tmp_path/'wheels', monkeypatch, mode='local',
-              bounds=Bounds(frame_s=.6, answer_s=.5)) as loop:
+              bounds=GuardBounds(frame_s=.6, answer_s=.5)) as loop:
         loop.V.page.wheel.buttons.pop('arm', None)
         time.sleep(1.5)
         disarmed = len(loop.pilot.turns)
-        loop.V.owner.say('disarm')
+        loop.V.owner.send('disarm')
         time.sleep(1.2)
         before = len(loop.pilot.turns)
         loop.V.page.wheel.buttons['arm'] = True

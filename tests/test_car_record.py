@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 from test_car_page import wait
 
-from edgecar.car.record import number
-from edgecar.car.upload import uploaded
-from edgecar.data.check import verify
-from edgecar.data.public import digest, pinned
-from edgecar.data.toy import toy_tub
+from edgecar.car.record import tub_number
+from edgecar.car.upload import is_uploaded
+from edgecar.data.check import find_faults
+from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub, find_tubs
 
 DRIVE = '''
 import json, logging, resource, sys
-from edgecar.car.drive import Profile, compose, go
+from edgecar.car.drive import Profile, compose, run_vehicle
 most, remote, wheels, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 V = compose(Profile(actuator='mock:' + wheels, mode='local', arm=True, page=dict(port=0), \
 record=dict(folder=folder, reserve_mb=0, frames=20 if not most else 5000), remote=remote or None))
@@ -33,7 +33,7 @@ V.copilot.take(lambda frame: (.1, .5))
 V.page.wheel.asked['recording'] = True
 if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))   \
 # the owner of the actuator runs already, and has no such limit
-go(V, lambda text: print(V.page.port, flush=True))
+run_vehicle(V, lambda text: print(V.page.port, flush=True))
 '''
 
 
@@ -86,8 +86,9 @@ class Drive:
 
 def sound(folder):
     "Records of all tubs, which have no fault but what a killed writer leaves."
-    tubs = sorted(find_tubs(folder), key=number)
-    assert [f for t in tubs for f in verify(t) if f.kind not in ('unlisted catalog', 'leftover file')] == []
+    tubs = sorted(find_tubs(folder), key=tub_number)
+    assert [f for t in tubs for f in find_faults(t)
+            if f.kind not in ('unlisted catalog', 'leftover file')] == []
     return sum(len(Tub(t)) for t in tubs)
 
 
@@ -113,7 +114,7 @@ def test_what_a_killed_drive_has_recorded_is_there(tmp_path):
         car.process.kill()
         wait(lambda: not Path(f'/proc/{recorder[0]}').exists())   # nobody asks any more
     assert sound(car.tubs) >= told
-    assert [f for t in find_tubs(car.tubs) for f in verify(t)] == []   # and it has finished its tub
+    assert [f for t in find_tubs(car.tubs) for f in find_faults(t)] == []   # and it has finished its tub
 
 
 @pytest.mark.parametrize('kills', [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timed])])
@@ -129,7 +130,7 @@ def test_a_killed_recorder_and_a_killed_uploader_are_replaced_and_the_car_drives
                 os.kill(pid, signal.SIGKILL)
         before = car.number('recorded_records')
         wait(lambda: car.number('recorded_records') > before + 40, 40)
-        wait(lambda: any(map(uploaded, find_tubs(car.tubs))), 60)
+        wait(lambda: any(map(is_uploaded, find_tubs(car.tubs))), 60)
         driven = outputs(car.wheels)
         began = next(i for i, out in enumerate(driven) if out[1:] == (.1, .5))
         assert len(driven) - began > 60 and {out[1:] for out in driven[began + 1:]} <= {(.1, .5), (0., 0.)}
@@ -153,9 +154,9 @@ def same(a, b):
 
 def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_again(tmp_path):
     tub, remote, chance, kills = (
-        toy_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)
+        synthetic_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)
     remote.mkdir()
-    while not uploaded(tub):
+    while not is_uploaded(tub):
         process = subprocess.Popen(
             [sys.executable, '-c', 'from edgecar.cli import app; app()', 'tub', 'upload', str(tmp_path/'car'),
              '--to', str(remote)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -173,7 +174,7 @@ def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_agai
     dvc(home, 'init', '--no-scm', '-q')
     dvc(home, 'remote', 'add', '-d', 'cars', str(remote))
     dvc(home, 'pull', '-q')
-    assert same(tub, home/tub.name) and pinned(tub) == digest(tub) and len(Tub(home/tub.name)) == 300
+    assert same(tub, home/tub.name) and pinned_md5(tub) == folder_md5(tub) and len(Tub(home/tub.name)) == 300
 
 
 def test_every_event_is_a_line_of_json(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from test_car_page import (   # noqa: F401 (a fixture)
     Line, at, browser, browsing, click, key, mouse, open_page, says, wait)
 
-from edgecar.data.check import verify
+from edgecar.data.check import find_faults
 from edgecar.data.tub import Tub, find_tubs
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
@@ -181,7 +181,7 @@ def test_every_control_drives_the_twin(browser, car, models, tmp_path):   # noqa
     says(browser, 'who', 'nobody drives')
     assert not browser.said, browser.said
     assert car.end() == 0 and car.wheels() == (0, 0)
-    assert [f for t in find_tubs(car.tubs) for f in verify(t)] == []
+    assert [f for t in find_tubs(car.tubs) for f in find_faults(t)] == []
 
 
 @browsing

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.data.public import digest, pinned
-from edgecar.data.toy import toy_tub
-from edgecar.sim.record import Recipe
+from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record drive params data tub sim release',
@@ -103,7 +103,7 @@ def test_usage_errors(edgecar):
 
 
 def test_a_tub_from_end_to_end(edgecar, tmp_path):
-    toy_tub(tmp_path/'tubs/toy', n=30)
+    synthetic_tub(tmp_path/'tubs/toy', n=30)
     code, out, _ = edgecar('tub', 'ls', 'tubs')
     assert code == 0 and out.splitlines()[1].split()[:3] == ['tubs/toy', '30', '0']
     done = edgecar('tub', 'delete', 'tubs/toy', 3, '10-12')
@@ -131,9 +131,9 @@ def test_recording(edgecar, tmp_path):
     assert (code == 0 and out.split()[-2:] == [str(tmp_path/'tubs/twin/00_club'), '12']
             and 'recording' in err), out + err
     assert 'there already' in edgecar('record')[2]
-    (tmp_path/'data.dvc').write_text(f'outs:\n- md5: {digest(tmp_path/"data")}\n  path: data\n')
+    (tmp_path/'data.dvc').write_text(f'outs:\n- md5: {folder_md5(tmp_path/"data")}\n  path: data\n')
     done = edgecar('data', 'check', '--workers', 1)
-    assert done[:2] == (0, f'{pinned(tmp_path/"data")}: recorded afresh, the same as data.dvc\n')
+    assert done[:2] == (0, f'{pinned_md5(tmp_path/"data")}: recorded afresh, the same as data.dvc\n')
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 13}')
     code, _, err = edgecar('data', 'check')
     assert code == 1 and 'the first file that differs is 00_oval/' in err
@@ -142,15 +142,15 @@ def test_recording(edgecar, tmp_path):
 
 def test_every_ingredient_of_a_recipe_is_an_option(edgecar):
     out = edgecar('record', '--help')[1]
-    assert all(f'--{f.name.replace("_", "-")} ' in out for f in fields(Recipe))
+    assert all(f'--{f.name.replace("_", "-")} ' in out for f in fields(RecordingRecipe))
 
 
 def test_score(edgecar, tmp_path, tf):
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.export import convert_to_tflite
     from edgecar.pilot.model import Edge
-    toy_tub(tmp_path/'tubs/toy', n=30)
+    synthetic_tub(tmp_path/'tubs/toy', n=30)
     pilot = Edge()
-    (tmp_path/'pilot.tflite').write_bytes(tflite(pilot.whole(pilot.net())))
+    (tmp_path/'pilot.tflite').write_bytes(convert_to_tflite(pilot.whole(pilot.net())))
     code, out, err = edgecar('score', 'pilot.tflite', 'tubs')
     rows = dict(line.split() for line in out.splitlines()[1:])
     assert (code == 0 and rows['frames'] == '30' and 0 < float(rows['steering.mae']) < 2

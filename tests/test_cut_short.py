@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgecar.data.toy import toy_tub
+from edgecar.data.synthetic import synthetic_tub
 
 # A full disk. Every program makes what it is going to write; from its
 # `full()` on there is no room, and nothing in `folder` may change.
@@ -39,31 +39,31 @@ def full():
             assert e.errno == 28
 '''
 TRAIN = START + '''
-from edgecar.data.frames import load
-from edgecar.data.split import tail
+from edgecar.data.frames import load_recording
+from edgecar.data.split import split_by_time
 from edgecar.pilot.train import Training, train
-rec = load([sys.argv[3]], size=(66, 80), cache=sys.argv[3] + '/.cache', bar=False)
-train(rec, tail(rec.session), Training(epochs=3), resume=folder,
+rec = load_recording([sys.argv[3]], size=(66, 80), cache=sys.argv[3] + '/.cache', bar=False)
+train(rec, split_by_time(rec.session), Training(epochs=3), resume=folder,
       on_epoch=lambda h: h['epoch'] == 1 and full(), bar=False)
 '''
 SAVE = START + '''
-from edgecar.pilot.model import kind
-from edgecar.pilot.train import save
-k = kind('edge')
+from edgecar.pilot.model import make_kind
+from edgecar.pilot.train import save_model
+k = make_kind('edge')
 pilot = k.whole(k.net())
 (folder/'pilot.h5').write_text('the pilot of yesterday')
 full()
-save(folder/'pilot.h5', pilot)
+save_model(folder/'pilot.h5', pilot)
 '''
 EXPORT = START + '''
-from edgecar.pilot.export import FILES, export
-from edgecar.pilot.model import kind
-k = kind('edge')
+from edgecar.pilot.export import EXPORT_FILES, export_formats
+from edgecar.pilot.model import make_kind
+k = make_kind('edge')
 net = k.net()
-for name in FILES:
+for name in EXPORT_FILES:
     (folder/f'{name}.tflite').write_text('the pilot of yesterday')
 full()
-export(net, k, np.zeros((3, 120, 160, 3), np.uint8), folder)
+export_formats(net, k, np.zeros((3, 120, 160, 3), np.uint8), folder)
 '''
 MOUNT = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c',
          'mount -t tmpfs -o size=4m tmpfs "$0" && exec "$@"']
@@ -73,7 +73,7 @@ MAY_MOUNT = (shutil.which('unshare')
 
 @pytest.fixture
 def tub(tmp_path):
-    return toy_tub(tmp_path/'tub', n=200, size=(66, 80), seed=3)
+    return synthetic_tub(tmp_path/'tub', n=200, size=(66, 80), seed=3)
 
 
 WRITES = {  # what: the program, the file that it cannot write, how many there are, ways to be full
@@ -107,13 +107,13 @@ def test_full_disk_while_writing_a_model(tmp_path, tub, what, how):
 EPOCHS = 6
 LAPS = '''
 import hashlib, json, signal, sys, threading
-from edgecar.data.frames import load
-from edgecar.data.split import tail
+from edgecar.data.frames import load_recording
+from edgecar.data.split import split_by_time
 from edgecar.pilot.train import Training, train
 # a parent in the background may have left it ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 tub, resume, epochs, interrupt = sys.argv[1], sys.argv[2], int(sys.argv[3]), len(sys.argv) > 4
-rec = load([tub], size=(66, 80), cache=tub + '/.cache', bar=False)
+rec = load_recording([tub], size=(66, 80), cache=tub + '/.cache', bar=False)
 
 def tell(h):
     print('epoch', h['epoch'], flush=True)
@@ -122,7 +122,8 @@ def tell(h):
     if interrupt and h['epoch'] == 4:
         signal.pause()
 
-net, _, history = train(rec, tail(rec.session), Training(epochs=epochs), resume=resume, on_epoch=tell)
+net, _, history = train(rec, split_by_time(rec.session), Training(epochs=epochs), resume=resume,
+                        on_epoch=tell)
 print(hashlib.sha256(b''.join(w.tobytes() for w in net.get_weights())).hexdigest(), json.dumps(history))
 '''
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from edgecar.core import EdgecarError, read_json
-from edgecar.data.frames import load
-from edgecar.data.split import tail
-from edgecar.data.toy import toy_tub
-from edgecar.pilot.rollout import Drive, drive_all, rollout
+from edgecar.data.frames import load_recording
+from edgecar.data.split import split_by_time
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.pilot.rollout import RolloutSpec, run_rollouts, rollout
 from edgecar.pilot.runtime import Pilot, note_of, with_note
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def clipped(commands):
 @pytest.fixture(scope='module')
 def rec(tmp_path_factory):
     folder = tmp_path_factory.mktemp('rec')
-    whole = load([toy_tub(folder/'tub', n=160, seed=2)], cache=folder/'cache', bar=False)
+    whole = load_recording([synthetic_tub(folder/'tub', n=160, seed=2)], cache=folder/'cache', bar=False)
     return replace(whole, frames=np.ascontiguousarray(whole.frames[:, 120 - H:, 32:32 + W]))
 
 
@@ -53,18 +53,18 @@ def rec(tmp_path_factory):
 def trained(rec, tmp_path_factory):
     """kind, transform -> a folder with pilot.h5 and the exported files, its net and its kind;
     each trained once."""
-    from edgecar.pilot.export import export
-    from edgecar.pilot.train import Training, save, train
+    from edgecar.pilot.export import export_formats
+    from edgecar.pilot.train import Training, save_model, train
     made = {}
 
     def get(kind, transform='none'):
         if (kind, transform) not in made:
             folder = tmp_path_factory.mktemp(kind)
             net, k, _ = train(
-                rec, tail(rec.session),
+                rec, split_by_time(rec.session),
                 Training(kind=kind, epochs=2, average=.5, lr=1e-3, transform=transform), bar=False)
-            save(folder/'pilot.h5', k.whole(net))
-            export(net, k, rec.frames[::20], folder)
+            save_model(folder/'pilot.h5', k.whole(net))
+            export_formats(net, k, rec.frames[::20], folder)
             made[kind, transform] = folder, net, k
         return made[kind, transform]
     return get
@@ -130,11 +130,11 @@ BESIDE = dict(imu=(IMU,), behavior=(np.float32([0, 1]),))
                          [(kind, form) for kind in (*KINDS, 'imu', 'behavior', 'localizer', 'rnn')
                           for form in ('h5', 'tflite') if (kind, form) != ('rnn', 'tflite')])
 def test_what_donkeycar_made_drives_here(kind, form, existing, rec, tmp_path):
-    from edgecar.pilot.export import convert
+    from edgecar.pilot.export import convert_h5
     h5, lite, theirs = existing(kind)
     more = dict(behavior=1) if kind == 'behavior' else {}
     pilot = (Pilot(lite, **more) if form == 'tflite'
-             else Pilot(convert(h5, tmp_path/'made.tflite').path, **more))
+             else Pilot(convert_h5(h5, tmp_path/'made.tflite').path, **more))
     fresh = donkey(kind)   # with nothing remembered
     fresh.load(str(h5))
     given = dict(imu=IMU) if kind == 'imu' else {}
@@ -157,10 +157,10 @@ def test_an_owner_converts_what_the_car_has(existing, tmp_path):
 @pytest.mark.parametrize('kind, form, ops', [('rnn', 'tflite', 'FlexTensorListReserve'),
                                              ('3d', 'tflite', 'FlexMaxPool3D'), ('3d', 'h5', 'MaxPooling3D')])
 def test_what_cannot_run_here_says_so(kind, form, ops, existing, tmp_path):
-    from edgecar.pilot.export import convert
+    from edgecar.pilot.export import convert_h5
     h5, lite, _ = existing(kind)
     with pytest.raises(EdgecarError) as e:
-        Pilot(lite) if form == 'tflite' else convert(h5, tmp_path/'made.tflite')
+        Pilot(lite) if form == 'tflite' else convert_h5(h5, tmp_path/'made.tflite')
     assert (str(e.value).startswith(f'{lite if form == "tflite" else h5}: '
                                     'needs operations of TensorFlow that LiteRT has not')
             and ops in str(e.value) and '-> drive it with DonkeyCar' in str(e.value))
@@ -181,8 +181,8 @@ def test_what_a_model_wants_beside_the_frame(existing, rec):
 
 @pytest.mark.parametrize('kind', ['memory', 'rnn'])
 def test_what_is_remembered_ends_with_the_episode(kind, existing, rec, tmp_path):
-    from edgecar.pilot.export import convert
-    pilot = Pilot(convert(existing(kind)[0], tmp_path/'made.tflite').path)
+    from edgecar.pilot.export import convert_h5
+    pilot = Pilot(convert_h5(existing(kind)[0], tmp_path/'made.tflite').path)
     first, second = pilot(rec.frames[0]), pilot(rec.frames[0] if kind == 'memory' else rec.frames[60])
     assert first != second and pilot.peek(rec.frames[0]) == pilot.peek(rec.frames[0]), (
         'peeking is not driving')
@@ -191,32 +191,34 @@ def test_what_is_remembered_ends_with_the_episode(kind, existing, rec, tmp_path)
 
 
 def test_a_memory_drives_the_twin_the_same_on_any_number_of_processes(tmp_path):
-    from edgecar.pilot.export import tflite
-    from edgecar.pilot.model import kind
-    k = kind('memory')
-    (path := tmp_path/'memory.tflite').write_bytes(tflite(k.whole(k.net())))
-    drives = [Drive('oval', seed=i, steps=90) for i in range(3)]   # with what it knows it is carried back
-    assert (drive_all(drives, path, workers=1, bar=False) == drive_all(drives, path, workers=2, bar=False)
+    from edgecar.pilot.export import convert_to_tflite
+    from edgecar.pilot.model import make_kind
+    k = make_kind('memory')
+    (path := tmp_path/'memory.tflite').write_bytes(convert_to_tflite(k.whole(k.net())))
+    drives = [RolloutSpec('oval', seed=i, steps=90)
+              for i in range(3)]   # with what it knows it is carried back
+    assert (run_rollouts(drives, path, workers=1, bar=False)
+            == run_rollouts(drives, path, workers=2, bar=False)
             == [rollout(d, Pilot(path)) for d in drives])
 
 
 @pytest.mark.parametrize('kind', ['edge', 'linear', 'memory'])
 def test_the_transformation_travels_with_the_model(kind, trained, rec, tmp_path):
     from edgecar.data.transform import Transform
-    from edgecar.pilot.export import parity, tflite
-    from edgecar.pilot.model import of
+    from edgecar.pilot.export import parity, convert_to_tflite
+    from edgecar.pilot.model import net_and_kind
     from edgecar.pilot.train import open_model
     folder, net, k = trained(kind, STEPS)
-    again, was = of(open_model(folder/'pilot.h5'))
+    again, was = net_and_kind(open_model(folder/'pilot.h5'))
     assert (was.eye.text == k.eye.text == Transform(STEPS, (H, W)).text
             and all((a == b).all() for a, b in zip(again.get_weights(), net.get_weights())) or kind == 'edge')
-    candidate = tflite(k.whole(net))   # what drives in the twin during the training
-    assert note_of(candidate) == k.eye.about()
+    candidate = convert_to_tflite(k.whole(net))   # what drives in the twin during the training
+    assert note_of(candidate) == k.eye.to_json()
     for path in sorted(folder.glob('*.tflite')):
-        assert note_of(path.read_bytes()) == k.eye.about(), path
-        plain = path.read_bytes()[:path.stat().st_size - len(with_note(b'', k.eye.about()))]
+        assert note_of(path.read_bytes()) == k.eye.to_json(), path
+        plain = path.read_bytes()[:path.stat().st_size - len(with_note(b'', k.eye.to_json()))]
         (bare := tmp_path/path.name).write_bytes(plain)
-        frames = Transform(STEPS, (H, W)).many(rec.frames[:10])
+        frames = Transform(STEPS, (H, W)).apply_all(rec.frames[:10])
         np.testing.assert_array_equal(Pilot(path).drive(rec.frames[:10]), Pilot(bare).drive(frames))
         assert np.abs(Pilot(path).drive(rec.frames[:10])
                       - Pilot(bare).drive(rec.frames[:10])).max() > 1e-3, 'the steps matter'
@@ -243,7 +245,7 @@ def test_another_size_of_the_camera_is_refused(trained, rec, tmp_path):
         Pilot(folder/'donkey.tflite')(np.zeros((120, 160, 3), np.uint8))
     data = (folder/'donkey.tflite').read_bytes()
     (odd := tmp_path/'odd.tflite').write_bytes(
-        with_note(data[:len(data) - len(with_note(b'', k.eye.about()))],
+        with_note(data[:len(data) - len(with_note(b'', k.eye.to_json()))],
                   '{"transform": "RESIZE(width=80, height=60)", "camera": [96, 96]}'))
     with pytest.raises(EdgecarError, match='wants frames of 96x96, and RESIZE'):
         Pilot(odd)
@@ -257,14 +259,14 @@ def test_transfer_begins_with_the_weights_of_a_donkeycar_file(kind, existing, re
     from edgecar.pilot.train import Training, train
     h5, _, theirs = existing(kind)
     cfg = Training(kind=kind, epochs=1, lr=1e-7, weight_decay=0., average=.5, transfer=str(h5))
-    net = train(rec, tail(rec.session), cfg, bar=False)[0]
+    net = train(rec, split_by_time(rec.session), cfg, bar=False)[0]
     assert max(np.abs(a - b).max()
                for a, b in zip(net.get_weights(), theirs.interpreter.model.get_weights())) < 1e-4
     with pytest.raises(EdgecarError, match=re.escape(f'{h5}: is {kind}, not categorical')):
-        train(rec, tail(rec.session), replace(cfg, kind='categorical'), bar=False)
+        train(rec, split_by_time(rec.session), replace(cfg, kind='categorical'), bar=False)
     wide = replace(rec, frames=np.zeros((len(rec), 120, 160, 3), np.uint8))
     with pytest.raises(EdgecarError, match='was trained on frames of 96x96 .* here it is 120x160'):
-        train(wide, tail(rec.session), cfg, bar=False)
+        train(wide, split_by_time(rec.session), cfg, bar=False)
 
 
 def test_transfer_of_what_is_no_pilot(rec, existing, tmp_path):
@@ -273,7 +275,8 @@ def test_transfer_of_what_is_no_pilot(rec, existing, tmp_path):
     for path, why in [(junk, 'is not a Keras model'), (tmp_path/'none.h5', 'cannot be learned on from'),
                       (existing('imu')[0], "there is no pilot kind 'imu'")]:
         with pytest.raises(EdgecarError, match=why) as e:
-            train(rec, tail(rec.session), Training(kind='linear', epochs=1, transfer=str(path)), bar=False)
+            train(rec, split_by_time(rec.session), Training(kind='linear', epochs=1, transfer=str(path)),
+                  bar=False)
         assert str(path) in str(e.value)
 
 
@@ -294,7 +297,7 @@ def flow(stage, folder, ok=True, **params):
 
 @pytest.mark.timeout(300)
 def test_the_flow_keeps_the_records_that_are_asked_for(tmp_path):
-    toy_tub(tmp_path/'data/tub', n=300, seed=1)
+    synthetic_tub(tmp_path/'data/tub', n=300, seed=1)
     kept = {}
     for keep in ('all', "mode == 'user' and abs(throttle) > .05 and steering < .9 and index >= 100",
                  "mode == 'pilot'"):
@@ -314,7 +317,7 @@ def test_the_flow_keeps_the_records_that_are_asked_for(tmp_path):
 @pytest.mark.parametrize('kind', ['edge', 'inferred', 'memory'])
 def test_the_flows_carry_a_transformation_through(kind, tmp_path):
     "prepare, train, export: what ships has the list of params.yaml in it."
-    toy_tub(tmp_path/'data/tub', n=200, seed=1)
+    synthetic_tub(tmp_path/'data/tub', n=200, seed=1)
     flow('prepare', tmp_path)
     flow('train', tmp_path, kind=kind, epochs=1, rounds=0,
          transform='CROP(top=30), RESIZE(width=128, height=96)', blur=.01)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgecar.core import EdgecarError
-from edgecar.data.toy import toy_tub
-from edgecar.pilot.runtime import Pilot, command
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.pilot.runtime import Pilot, decode_command
 from test_donkey_models import BESIDE, H, IMU, W, donkey
 
 pytestmark = pytest.mark.usefixtures('tf')
@@ -114,7 +114,7 @@ def peer(path, kind, frames, outputs):
         out = [net.get_tensor(outputs[layer])[0] for layer in OUTPUTS[kind]]
         if kind == 'memory':
             past = np.concatenate([past[2:], *out])
-        said.append((*command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
+        said.append((*decode_command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
     return said
 
 
@@ -174,7 +174,7 @@ def test_a_classifier_without_a_signature_is_no_pilot(tf, tmp_path):
 
 def test_the_command_line_takes_it(signed, tmp_path):
     path = of_2020(signed('linear'), tmp_path/'old.tflite', 'linear', 'tf2.4', swapped=True)
-    toy_tub(tmp_path/'tub', n=3, size=(H, W))
+    synthetic_tub(tmp_path/'tub', n=3, size=(H, W))
     edgecar = Path(sys.prefix)/'bin/edgecar'
     command = [edgecar, 'score', path, 'tub']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

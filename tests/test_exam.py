@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
-from edgecar.core import EdgecarError, root
-from edgecar.pilot.exam import exam, score
-from edgecar.pilot.gate import RULES, is_sure, judge, read_bounds
+from edgecar.core import EdgecarError, repo_root
+from edgecar.pilot.exam import rollout_suite, score_driving
+from edgecar.pilot.gate import RULES, is_sure, judge_metrics, read_bounds
 
-ROOT = root()
+ROOT = repo_root()
 PARAMS = yaml.safe_load((ROOT/'params.yaml').read_text())
 BOUNDS = read_bounds(ROOT)
 KM = .09       # of a rollout of 1,000 commands
@@ -44,10 +44,12 @@ class Luck:
 def examined(luck):
     "(rules that are broken, rollouts driven) of the gate's exam."
     e = PARAMS['evaluate']
-    drives = exam('gate', e['tracks'], steps=e['steps'], random=e['random'])
-    driving, _ = score('lucky', drives, e['trouble'], sure=lambda found: is_sure(found, BOUNDS), bar=False,
-                       drivers=luck)
-    return [v.rule for v in judge(dict(driving=driving, parity=0.), BOUNDS) if not v.kept], luck.driven
+    drives = rollout_suite('gate', e['tracks'], steps=e['steps'], random=e['random'])
+    driving, _ = score_driving('lucky', drives, e['trouble'],
+                               sure=lambda found: is_sure(found, BOUNDS), bar=False,
+                               drivers=luck)
+    return [v.rule for v in judge_metrics(dict(driving=driving, parity=0.), BOUNDS)
+            if not v.kept], luck.driven
 
 
 def pilot_at(rule, times, seed):
@@ -108,8 +110,8 @@ def test_a_sure_verdict_ends_the_exam_early():
 
 
 def test_all_is_driven_when_nobody_asks_for_less():
-    drives, luck = exam('select', 40), Luck(0)
-    found, runs = score('lucky', drives, trouble=10, bar=False, drivers=luck)
+    drives, luck = rollout_suite('select', 40), Luck(0)
+    found, runs = score_driving('lucky', drives, trouble=10, bar=False, drivers=luck)
     assert (len(runs), luck.driven, found['rollouts']) == (40, 70, 40)
     rollouts = {ms: x['rollouts'] for ms, x in found['by_latency'].items()}
     assert rollouts == {'25': 10, '75': 10, '125': 10, '150': 10}
@@ -118,4 +120,4 @@ def test_all_is_driven_when_nobody_asks_for_less():
 def test_what_is_no_pilot_is_said(tmp_path):
     (tmp_path/'text.tflite').write_text('hello')
     with pytest.raises(EdgecarError, match='not a TFLite file'):
-        score(tmp_path/'text.tflite', exam('select', 4, steps=10), bar=False)
+        score_driving(tmp_path/'text.tflite', rollout_suite('select', 4, steps=10), bar=False)

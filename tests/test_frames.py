@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from edgecar.core import EdgecarError
-from edgecar.data.check import Bad, pixels
-from edgecar.data.frames import Source, fit_frame, load
-from edgecar.data.toy import toy_tub
-from edgecar.data.tub import TubWriter, delete
+from edgecar.data.check import InvalidRecord, decode_image
+from edgecar.data.frames import TubSource, fit_frame, load_recording
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.data.tub import TubWriter, delete_records
 
 
 @pytest.fixture
 def tub(tmp_path):
-    return toy_tub(tmp_path/'tub', n=40)
+    return synthetic_tub(tmp_path/'tub', n=40)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def by_pil(data):
 @pytest.mark.parametrize('size', [(160, 120), (161, 117), (8, 8), (1, 1)], ids=str)
 def test_pixels_are_pils(mode, kw, size):
     data = encoded(mode, size=size, **kw)
-    assert (pixels(data) == by_pil(data)).all()
+    assert (decode_image(data) == by_pil(data)).all()
 
 
 def test_a_turned_picture_stays_as_it_lies():
@@ -60,37 +60,37 @@ def test_a_turned_picture_stays_as_it_lies():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(exif=exif)
-    assert (pixels(data) == by_pil(data)).all()
+    assert (decode_image(data) == by_pil(data)).all()
 
 
 def test_every_cut_of_a_jpeg_is_seen():
     data = encoded()
     for n in range(0, len(data) - 1, 97):
-        with pytest.raises(Bad):
-            pixels(data[:n])
+        with pytest.raises(InvalidRecord):
+            decode_image(data[:n])
 
 
 def test_any_bytes_are_bad_or_a_picture(capfd):
-    "Whatever a broken disk makes of a JPEG: an array or `Bad`, nothing else."
+    "Whatever a broken disk makes of a JPEG: an array or `InvalidRecord`, nothing else."
     data, chance = bytearray(encoded()), np.random.default_rng(0)
     for _ in range(200):
         broken = bytearray(data)
         for i in chance.integers(0, len(data), 20):
             broken[i] = chance.integers(256)
         try:
-            assert pixels(bytes(broken)).dtype == np.uint8
-        except Bad as e:
+            assert decode_image(bytes(broken)).dtype == np.uint8
+        except InvalidRecord as e:
             assert e.kind == 'broken image'
 
 
 def test_three_records_are_a_tub(tmp_path, cache):
-    r = load(toy_tub(tmp_path/'t', n=3), cache=cache, bar=False)
+    r = load_recording(synthetic_tub(tmp_path/'t', n=3), cache=cache, bar=False)
     assert (len(r) == 3 and r.frames.shape == (3, 120, 160, 3) and r.index.tolist() == [0, 1, 2]
             and r.skipped == ())
 
 
 def test_what_a_load_gives(tub, cache):
-    r = load(str(tub), cache=cache, bar=False)
+    r = load_recording(str(tub), cache=cache, bar=False)
     assert (r.frames == np.stack([by_pil(image(tub, i).read_bytes()) for i in range(40)])).all()
     assert ([x.dtype for x in (r.frames, r.steering, r.throttle, r.index, r.session, r.time_ms)]
             == [np.uint8, np.float32, np.float32, np.int64, np.int32, np.int64])
@@ -101,17 +101,18 @@ def test_what_a_load_gives(tub, cache):
 
 
 def test_several_tubs_in_a_row(tmp_path, cache):
-    a, b = toy_tub(tmp_path/'a', n=5, sessions=2), toy_tub(tmp_path/'b', n=4, seed=1)
-    r = load([a, b], cache=cache, bar=False)
+    a, b = synthetic_tub(tmp_path/'a', n=5, sessions=2), synthetic_tub(tmp_path/'b', n=4, seed=1)
+    r = load_recording([a, b], cache=cache, bar=False)
     assert (r.index.tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
             and r.session.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2])
-    assert r.key not in (load([b, a], cache=cache, bar=False).key, load(a, cache=cache, bar=False).key)
+    assert r.key not in (load_recording([b, a], cache=cache, bar=False).key,
+                         load_recording(a, cache=cache, bar=False).key)
 
 
 def test_deleted_records_are_left_out(tub, cache):
-    first = load(tub, cache=cache, bar=False)
-    delete(tub, [0, 7])
-    second = load(tub, cache=cache, bar=False)
+    first = load_recording(tub, cache=cache, bar=False)
+    delete_records(tub, [0, 7])
+    second = load_recording(tub, cache=cache, bar=False)
     assert (second.index.tolist() == [i for i in range(40) if i not in (0, 7)] and second.skipped == ()
             and second.key != first.key)
 
@@ -120,7 +121,7 @@ def test_grey_and_four_channels_become_three(tub, cache):
     for i, (mode, kind) in enumerate(
             [('L', 'JPEG'), ('CMYK', 'JPEG'), ('RGBA', 'PNG'), ('LA', 'PNG'), ('P', 'PNG')]):
         image(tub, i).write_bytes(encoded(mode, kind))
-    r = load(tub, cache=cache, bar=False)
+    r = load_recording(tub, cache=cache, bar=False)
     assert len(r) == 40 and all((r.frames[i] == by_pil(image(tub, i).read_bytes())).all() for i in range(5))
     assert (r.frames[0][..., 0] == r.frames[0][..., 2]).all()
 
@@ -130,14 +131,14 @@ def test_frames_of_another_size_are_fitted_counted_and_said(tub, cache):
         image(tub, i).write_bytes(encoded(size=(320, 240)))
     image(tub, 25).write_bytes(encoded(size=(224, 224)))
     for _ in range(2):   # fresh, then from the cache
-        r = load(tub, cache=cache, bar=False)
+        r = load_recording(tub, cache=cache, bar=False)
         assert len(r) == 40 and r.skipped == () and r.frames.shape == (40, 120, 160, 3)
         assert (r.frames[3] == fit_frame(by_pil(encoded(size=(320, 240))), (120, 160))).all()
         assert (r.frames[30] == by_pil(image(tub, 30).read_bytes())).all()
-        assert r.sources == (Source(str(tub), 40, 0, {'240x320': 25, '224x224': 1, '120x160': 14}),)
+        assert r.sources == (TubSource(str(tub), 40, 0, {'240x320': 25, '224x224': 1, '120x160': 14}),)
         cropped = '224x224 cropped to 168x224, resized to 120x160'
         assert r.fits() == {'240x320 resized to 120x160': 25, cropped: 1}
-    assert len(load(tub, size=(240, 320), cache=cache, bar=False).fitted()) == 2
+    assert len(load_recording(tub, size=(240, 320), cache=cache, bar=False).fitted()) == 2
 
 
 @pytest.mark.parametrize('found', [(224, 224), (720, 1280), (96, 160), (120, 161), (480, 640), (7, 300)])
@@ -155,9 +156,9 @@ def test_a_fitted_frame_keeps_what_is_in_the_middle_and_its_shape(found):
 
 
 def test_other_sizes_are_cached_apart(tmp_path, cache):
-    tub = toy_tub(tmp_path/'t', n=5, size=(61, 83))
+    tub = synthetic_tub(tmp_path/'t', n=5, size=(61, 83))
     for _ in range(2):
-        assert load(tub, size=(61, 83), cache=cache, bar=False).frames.shape == (5, 61, 83, 3)
+        assert load_recording(tub, size=(61, 83), cache=cache, bar=False).frames.shape == (5, 61, 83, 3)
 
 
 @pytest.mark.parametrize('harm, kind', [
@@ -171,7 +172,7 @@ def test_other_sizes_are_cached_apart(tmp_path, cache):
 def test_one_bad_record_never_stops_a_load(tub, cache, harm, kind):
     harm(image(tub, 11))
     for _ in range(2):   # fresh, then from the cache
-        r = load(tub, cache=cache, bar=False)
+        r = load_recording(tub, cache=cache, bar=False)
         assert [(f.kind, f.index) for f in r.skipped] in ([(kind, 11)], [('empty image', 11)])
         assert r.index.tolist() == [i for i in range(40) if i != 11]
         assert (r.frames[11] == by_pil(image(tub, 12).read_bytes())).all()
@@ -185,7 +186,7 @@ def test_odd_values_are_skipped_or_taken_never_fatal(tub, cache, changes):
     lines = file.read_text().splitlines()
     lines[5] = json.dumps({**json.loads(lines[5]), **changes})
     file.write_text('\n'.join(lines) + '\n')
-    r = load(tub, cache=cache, bar=False)
+    r = load_recording(tub, cache=cache, bar=False)
     assert (len(r), len(r.skipped)) in ((39, 1), (40, 0))
 
 
@@ -193,16 +194,16 @@ def test_nothing_usable_says_so(tub, tmp_path, cache):
     for i in range(40):
         image(tub, i).write_bytes(b'no')
     with pytest.raises(EdgecarError, match='no usable record, 40 are faulty'):
-        load(tub, cache=cache, bar=False)
+        load_recording(tub, cache=cache, bar=False)
     with TubWriter(tmp_path/'empty', ['user/angle'], ['float'], sync_s=None):
         pass
     with pytest.raises(EdgecarError, match='no usable record'):
-        load(tmp_path/'empty', cache=cache, bar=False)
+        load_recording(tmp_path/'empty', cache=cache, bar=False)
     with pytest.raises(EdgecarError, match='not a tub'):
-        load(tmp_path/'nowhere', cache=cache, bar=False)
+        load_recording(tmp_path/'nowhere', cache=cache, bar=False)
     shutil.rmtree(tub/'images')
     with pytest.raises(EdgecarError, match='no usable record'):
-        load(tub, cache=cache, bar=False)
+        load_recording(tub, cache=cache, bar=False)
 
 
 # The cache
@@ -217,22 +218,22 @@ def inode(cache):
 
 
 def test_the_second_load_decodes_nothing(tub, cache):
-    load(tub, cache=cache, bar=False)
+    load_recording(tub, cache=cache, bar=False)
     before = {p: p.stat().st_mtime_ns for p in cache.iterdir()}
-    load(tub, cache=cache, bar=False)
+    load_recording(tub, cache=cache, bar=False)
     assert {p: p.stat().st_mtime_ns for p in cache.iterdir()} == before
 
 
 def test_a_copy_of_a_tub_finds_the_pixels(tub, tmp_path, cache):
-    key, first = load(tub, cache=cache, bar=False).key, inode(cache)
+    key, first = load_recording(tub, cache=cache, bar=False).key, inode(cache)
     copy = shutil.copytree(tub, tmp_path/'elsewhere', copy_function=shutil.copy)   # with new dates
-    assert load(copy, cache=cache, bar=False).key == key and inode(cache) == first
+    assert load_recording(copy, cache=cache, bar=False).key == key and inode(cache) == first
 
 
 def test_a_changed_frame_is_noticed(tub, cache):
-    first = load(tub, cache=cache, bar=False)
+    first = load_recording(tub, cache=cache, bar=False)
     image(tub, 3).write_bytes(encoded())
-    second = load(tub, cache=cache, bar=False)
+    second = load_recording(tub, cache=cache, bar=False)
     assert second.key != first.key and (second.frames[3] == by_pil(encoded())).all()
 
 
@@ -248,21 +249,22 @@ def test_a_changed_frame_is_noticed(tub, cache):
     lambda p: [x.write_text('[]') for x in p.parent.glob('*.json')],
 ])
 def test_a_damaged_cache_is_made_again(tub, cache, harm):
-    expected = np.array(load(tub, cache=cache, bar=False).frames)
+    expected = np.array(load_recording(tub, cache=cache, bar=False).frames)
     harm(frames_file(cache))
     for _ in range(2):
-        assert (load(tub, cache=cache, bar=False).frames == expected).all()
+        assert (load_recording(tub, cache=cache, bar=False).frames == expected).all()
 
 
 def test_the_environment_names_the_cache(tub, cache, monkeypatch):
     monkeypatch.setenv('EDGECAR_CACHE', str(cache))
-    load(tub, bar=False)
+    load_recording(tub, bar=False)
     assert frames_file(cache)
 
 
 def test_two_processes_at_once(tub, cache):
-    code = ('import sys; from edgecar.data.frames import load; '
-            'r = load(sys.argv[1], cache=sys.argv[2], bar=False); print(r.key, int(r.frames.sum()))')
+    code = ('import sys; from edgecar.data.frames import load_recording; '
+            'r = load_recording(sys.argv[1], cache=sys.argv[2], bar=False); '
+            'print(r.key, int(r.frames.sum()))')
     with ThreadPoolExecutor(4) as pool:
         command = [sys.executable, '-c', code, tub, cache]
         run = lambda _: subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -271,18 +273,18 @@ def test_two_processes_at_once(tub, cache):
 
 
 def test_threads_do_not_matter(tub, tmp_path):
-    one, five = (load(tub, cache=tmp_path/str(n), workers=n, bar=False) for n in (1, 5))
+    one, five = (load_recording(tub, cache=tmp_path/str(n), workers=n, bar=False) for n in (1, 5))
     assert one.key == five.key and (one.frames == five.frames).all()
 
 
 def test_ctrl_c_leaves_no_piece(tmp_path, cache):
-    tub = toy_tub(tmp_path/'t', n=30)
+    tub = synthetic_tub(tmp_path/'t', n=30)
     with TubWriter(tub, sync_s=None) as w:
         data = image(tub, 0).read_bytes()
         for _ in range(600):
             w.write({'cam/image_array': data, 'user/angle': 0., 'user/throttle': 0.})
-    code = ('import sys; from edgecar.data.frames import load; '
-            'load(8 * [sys.argv[1]], cache=sys.argv[2], bar=False)')   # half a second of decoding
+    code = ('import sys; from edgecar.data.frames import load_recording; '
+            'load_recording(8 * [sys.argv[1]], cache=sys.argv[2], bar=False)')   # half a second of decoding
     with subprocess.Popen(['env', '--default-signal=INT', sys.executable, '-c', code, tub, cache],
                           stderr=subprocess.PIPE, text=True) as p:
         try:
@@ -294,16 +296,16 @@ def test_ctrl_c_leaves_no_piece(tmp_path, cache):
             p.kill()
     assert p.returncode != 0 and 'KeyboardInterrupt' in said
     assert list(cache.iterdir()) == []
-    assert len(load(tub, cache=cache, bar=False)) == 630
+    assert len(load_recording(tub, cache=cache, bar=False)) == 630
 
 
 FULL = '''
 import sys
 from pathlib import Path
 from edgecar.core import EdgecarError
-from edgecar.data.frames import Source, fit_frame, load
+from edgecar.data.frames import TubSource, fit_frame, load_recording
 try:
-    load(sys.argv[1], cache=sys.argv[2], bar=False)
+    load_recording(sys.argv[1], cache=sys.argv[2], bar=False)
 except EdgecarError as e:
     print(e)
 print(len(list(Path(sys.argv[2]).iterdir())))
@@ -327,7 +329,7 @@ def test_a_full_disk(tub, cache):
         mount = ['sh', '-c', 'ulimit -f 2048; exec "$0" -c "$3" "$1" "$2"']
     told_no_room(subprocess.run([*mount, sys.executable, tub, cache, FULL], capture_output=True, text=True,
                                 check=True))
-    assert len(load(tub, cache=cache, bar=False)) == 40
+    assert len(load_recording(tub, cache=cache, bar=False)) == 40
 
 
 def test_a_file_too_large(tub, cache):

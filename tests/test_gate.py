@@ -9,21 +9,21 @@ import numpy as np
 import psutil
 import pytest
 
-from edgecar.data.frames import load
-from edgecar.data.split import tail
+from edgecar.data.frames import load_recording
+from edgecar.data.split import split_by_time
 from edgecar.data.tub import find_tubs
-from edgecar.pilot.correction import corrections
-from edgecar.pilot.exam import exam, score
-from edgecar.pilot.gate import judge
+from edgecar.pilot.correction import record_corrections
+from edgecar.pilot.exam import rollout_suite, score_driving
+from edgecar.pilot.gate import judge_metrics
 from edgecar.pilot.rehearsal import rehearsal, verdict_of
-from edgecar.pilot.rollout import Drivers, drive_all, rollout
+from edgecar.pilot.rollout import RolloutWorkers, run_rollouts, rollout
 from edgecar.pilot.runtime import Pilot
-from edgecar.sim.record import Recipe, record
+from edgecar.sim.record import RecordingRecipe, record_tubs
 
 BOUNDS = dict(   # a small exam cannot prove as much as that of params.yaml
     off_track_per_km=20., clean=.75, speed_ratio=.8, cte_p95_m=.2, worst_latency_per_km=150.,
     worst_latency_cte_excess_m=.2, worst_latency_speed_ratio=.7, troubled_per_km=40., parity=.02)
-DRIVES = exam('select', 8, steps=500)
+DRIVES = rollout_suite('select', 8, steps=500)
 
 
 @pytest.fixture(scope='module')
@@ -31,29 +31,30 @@ def trained(tmp_path_factory):
     "A recording, what was trained on it, and the same after a moment."
     from edgecar.pilot.train import Training, train
     folder = tmp_path_factory.mktemp('gate')
-    recipe = Recipe('donkey,club,seed:1,seed:2', frames=1000, episode=200)
-    rec = load(find_tubs(record(folder/'tubs', recipe, bar=False)), cache=folder/'cache', bar=False)
-    split = tail(rec.session, val=.08)
+    recipe = RecordingRecipe('donkey,club,seed:1,seed:2', frames=1000, episode=200)
+    rec = load_recording(find_tubs(record_tubs(folder/'tubs', recipe, bar=False)),
+                         cache=folder/'cache', bar=False)
+    split = split_by_time(rec.session, val=.08)
     cfg = Training(epochs=6, rounds=2, round_epochs=4, dropout=.1)
-    correct = corrections(recipe, 1, 1500, bar=False)
+    correct = record_corrections(recipe, 1, 1500, bar=False)
     moment = train(rec, replace(split, train=split.train[:64]), replace(cfg, epochs=1, rounds=0),
                    bar=False)[:2]
     return folder, rec, split, train(rec, split, cfg, bar=False, correct=correct)[:2], moment
 
 
 def ship(folder, name, model, calibrate=None):
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.export import convert_to_tflite
     path = folder/f'{name}.tflite'
-    path.write_bytes(tflite(model, calibrate))
+    path.write_bytes(convert_to_tflite(model, calibrate))
     return path
 
 
 def steered(whole, by):
     "The pilot, its steering multiplied."
-    from edgecar.pilot.export import keras, named
+    from edgecar.pilot.export import keras, rename_tensors
     inputs = [keras.Input(i.shape[1:], name=name) for i, name in zip(whole.inputs, whole.input_names)]
     steering, throttle = whole(inputs)
-    return keras.Model(inputs, named([steering*by, throttle], whole.output_names))
+    return keras.Model(inputs, rename_tensors([steering*by, throttle], whole.output_names))
 
 
 def blank(shape):
@@ -64,8 +65,9 @@ def blank(shape):
 
 
 def broken(path, parity=0.):
-    driving, _ = score(path, DRIVES, trouble=3, bar=False)
-    return [v.rule for v in judge(dict(driving=driving, parity=parity), BOUNDS) if not v.kept], driving
+    driving, _ = score_driving(path, DRIVES, trouble=3, bar=False)
+    return [v.rule for v in judge_metrics(dict(driving=driving, parity=parity), BOUNDS)
+            if not v.kept], driving
 
 
 def test_a_pilot_that_drives_passes(trained):
@@ -89,14 +91,16 @@ def test_a_bad_pilot_fails(trained, name):
 
 def test_the_same_seed_gives_the_same_numbers(trained):
     folder, _, _, (net, kind), _ = trained
-    path, drives = ship(folder, 'again', kind.whole(net)), exam('select', 3, steps=120, noise=5., dropped=.1)
-    first = drive_all(drives, path, workers=2, bar=False)
-    assert first == drive_all(drives, path, workers=1, bar=False) == [rollout(d, Pilot(path)) for d in drives]
+    path, drives = ship(folder, 'again', kind.whole(net)), rollout_suite('select', 3, steps=120,
+                                                                         noise=5., dropped=.1)
+    first = run_rollouts(drives, path, workers=2, bar=False)
+    assert first == run_rollouts(drives, path, workers=1,
+                                 bar=False) == [rollout(d, Pilot(path)) for d in drives]
 
 
 def test_a_killed_process_is_said_and_none_stays():
-    code = ("from edgecar.pilot.exam import exam; from edgecar.pilot.rollout import drive_all; "
-            "drive_all(exam('select', 500), workers=2, bar=False)")
+    code = ("from edgecar.pilot.exam import rollout_suite; from edgecar.pilot.rollout import run_rollouts; "
+            "run_rollouts(rollout_suite('select', 500), workers=2, bar=False)")
     with subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, text=True) as p:
         until, children = time.monotonic() + 60, []
         while len(children) < 2 and time.monotonic() < until:
@@ -113,10 +117,10 @@ def test_a_training_that_misses_its_budget_says_by_how_much(trained):
     folder, rec, split, *_ = trained
     cfg = Training(epochs=1, rounds=1, round_epochs=1, more_rounds=2, dropout=.1)
     impossible = BOUNDS | dict(cte_p95_m=.001)
-    with Drivers(2) as drivers:
+    with RolloutWorkers(2) as drivers:
         rehearse = rehearsal(impossible, drivers, tracks=8, trouble=2, steps=200)
         few = replace(split, train=split.train[:256])
-        correct = corrections(Recipe('donkey'), 1, 100, bar=False)
+        correct = record_corrections(RecordingRecipe('donkey'), 1, 100, bar=False)
         _, _, history = train(rec, few, cfg, bar=False, correct=correct, rehearse=rehearse)
     assert len(history) == 1 + 3 and [h['epoch'] for h in history if 'cost' in h] == [1, 2, 3]
     best = best_epoch(history)

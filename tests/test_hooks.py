@@ -13,10 +13,10 @@ import pytest
 import requests
 from nbclient import NotebookClient
 
-from edgecar.core import root
-from edgecar.hooks import clean_all, clean_text
+from edgecar.core import repo_root
+from edgecar.hooks import clean_notebook_text, clean_notebooks
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 FLOW = """rate = 20  # frames a second, Hz
 print(rate, 'to stdout')
 import sys; print('to stderr', file=sys.stderr)
@@ -49,7 +49,7 @@ def repo(tmp_path):
     nb = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     flow = repo/'nbs/flows/1_flow.ipynb'
     flow.parent.mkdir()
-    flow.write_text(clean_text(nbformat.writes(nb), flow))
+    flow.write_text(clean_notebook_text(nbformat.writes(nb), flow))
     git(repo, 'init', '-q', '-b', 'main')
     git(repo, 'config', 'core.hooksPath', '.githooks')
     git(repo, 'add', '.')
@@ -120,7 +120,7 @@ def test_saving_in_jupyterlab(repo, jupyter):
 def test_nbdev_clean_leaves_what_we_leave(repo):
     for path in [repo/'nbs/flows/1_flow.ipynb', repo/'nbs/library.ipynb']:
         path.write_text(nbformat.writes(executed(repo/'nbs/flows/1_flow.ipynb')))
-    assert len(clean_all(repo/'nbs')) == 2
+    assert len(clean_notebooks(repo/'nbs')) == 2
     ours = [p.read_bytes() for p in sorted(repo.rglob('*.ipynb'))]
     subprocess.run([sys.executable, '-c', 'from nbdev.clean import nbdev_clean; nbdev_clean()'],
                    cwd=repo, check=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecar.core import EdgecarError, read_json, root, sha256
+from edgecar.core import EdgecarError, read_json, repo_root, sha256_file
 from edgecar.release import image
-from edgecar.release.base import base
+from edgecar.release.base import build_base
 from edgecar.release.bundle import TARGETS
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 TOOLS = dict(buildah='buildah', skopeo='skopeo', podman='podman', runc='runc',
              **{'docker-registry': 'docker-registry', 'qemu-aarch64-static': 'qemu-user-static',
@@ -44,12 +44,13 @@ def tools():
 @pytest.fixture(scope='session')
 def images(tmp_path_factory):
     "Both images, built afresh: target -> OCI layout."
-    return {target: image.build(target, ROOT, tmp_path_factory.mktemp('images')/target) for target in TARGETS}
+    return {target: image.build_image(target, ROOT, tmp_path_factory.mktemp('images')/target)
+            for target in TARGETS}
 
 
 def files(layout):
     "path -> (entry, which layer) of an image, the way a device sees it."
-    said = image.blob(layout, image.size(layout)[0])
+    said = image.read_json_blob(layout, image.digest_and_size(layout)[0])
     found = {}
     for n, layer in enumerate(said['layers']):
         with tarfile.open(layout/'blobs/sha256'/layer['digest'][7:]) as tar:
@@ -58,7 +59,9 @@ def files(layout):
 
 
 def config(layout):
-    return image.blob(layout, image.blob(layout, image.size(layout)[0])['config']['digest'])
+    return image.read_json_blob(layout,
+                                image.read_json_blob(layout,
+                                                     image.digest_and_size(layout)[0])['config']['digest'])
 
 
 def free_port():
@@ -118,7 +121,7 @@ def push(layout, tag, to):
 
 def test_both_carry_the_pilot_that_passed_the_gate(images):
     passed = read_json(ROOT/'build/gate/passed.json')['pilot']
-    said = {target: image.carried(layout, target) for target, layout in images.items()}
+    said = {target: image.check_image(layout, target) for target, layout in images.items()}
     assert ({s['pilot']['sha256'] for s in said.values()} == {passed}
             == {config(x)['config']['Labels']['dev.edgecar.pilot.sha256'] for x in images.values()})
     assert said['twin']['pilot'] == said['car']['pilot'] and said['car']['gate']['passed'] is True
@@ -170,18 +173,19 @@ def test_another_folder_and_another_cache_give_the_same_digests(images, tmp_path
         shutil.copyfile(ROOT/name, clone/name)
     for target, layout in images.items():
         done = subprocess.run(
-            [sys.executable, '-c', 'import sys; from edgecar.release.image import build; build(sys.argv[1])',
-             target], cwd=clone, capture_output=True, text=True,
+            [sys.executable, '-c',
+             'import sys; from edgecar.release.image import build_image; build_image(sys.argv[1])', target],
+            cwd=clone, capture_output=True, text=True,
             env={**os.environ, 'XDG_CACHE_HOME': str(tmp_path/'cache'), 'PYTHONPATH': str(clone)})
         assert done.returncode == 0, done.stderr[-2000:]
-        assert image.size(clone/'build/images'/target)[0] == image.size(layout)[0]
+        assert image.digest_and_size(clone/'build/images'/target)[0] == image.digest_and_size(layout)[0]
 
 
 def test_a_base_from_a_registry_gives_the_same_image(images, registry, tmp_path):
-    push(made := base('arm64', ROOT), 'base', f'{registry}/edgecar/base-arm64:bookworm')
+    push(made := build_base('arm64', ROOT), 'base', f'{registry}/edgecar/base-arm64:bookworm')
     digest = read_json(made/'index.json')['manifests'][0]['digest']
-    layout = image.build('car', ROOT, tmp_path/'car', f'{registry}/edgecar/base-arm64@{digest}')
-    assert image.size(layout)[0] == image.size(images['car'])[0]
+    layout = image.build_image('car', ROOT, tmp_path/'car', f'{registry}/edgecar/base-arm64@{digest}')
+    assert image.digest_and_size(layout)[0] == image.digest_and_size(images['car'])[0]
 
 
 # --- they run
@@ -216,7 +220,7 @@ def podman():
 def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, registry, podman):
     "With a read-only root, as a user nobody knows; it compiles nothing, and ends at once and well."
     push(images['twin'], 'edgecar', f'{registry}/edgecar/twin:test')
-    name = f'{registry}/edgecar/twin@{image.size(images["twin"])[0]}'
+    name = f'{registry}/edgecar/twin@{image.digest_and_size(images["twin"])[0]}'
     pulled = podman('pull', '--quiet', '--tls-verify=false', name)
     assert pulled.returncode == 0, pulled.stderr
     port = free_port()
@@ -235,8 +239,9 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
     health = json.loads(re.search(r'HEALTHCHECK .*CMD (\[.*\])', (ROOT/'Dockerfile.donkey').read_text())[1])
     assert podman('exec', 'twin', *health).returncode == 0
     done = podman('exec', 'twin', '/usr/bin/python3.11', '-c',
-                  'import os; from edgecar.sim.kernels import compiled, warm; warm(); '
-                  'print(os.getuid(), compiled()["compiled"])')
+                  'import os; from edgecar.sim.kernels import compile_kernels, kernel_counts; '
+                  'compile_kernels(); '
+                  'print(os.getuid(), kernel_counts()["compiled"])')
     assert done.stdout == '12345 0\n', done.stderr
     seen = json.loads(subprocess.run([sys.executable, '-c', WATCH, str(port), '2', 'of%20a%20test'],
                                      stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout)
@@ -256,7 +261,7 @@ def pi(images, tmp_path_factory):
     """The car's root on a Raspberry Pi 4: its instructions by qemu, and what its kernel would
     say of its processor, which LiteRT reads. A function that starts Python there."""
     home = tmp_path_factory.mktemp('pi')
-    said = image.blob(images['car'], image.size(images['car'])[0])
+    said = image.read_json_blob(images['car'], image.digest_and_size(images['car'])[0])
     for layer in said['layers']:
         with tarfile.open(images['car']/'blobs/sha256'/layer['digest'][7:]) as tar:
             tar.extractall(home)
@@ -278,10 +283,10 @@ def pi(images, tmp_path_factory):
 
 
 def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
-    from edgecar.data.frames import load
+    from edgecar.data.frames import load_recording
     from edgecar.pilot.runtime import Pilot
     home, python = pi
-    frames = load([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
+    frames = load_recording([next((ROOT/'data').glob('*/manifest.json')).parent], bar=False).frames[:200:4]
     np.save(tmp_path/'frames.npy', frames)
     with ended(python('-c', 'import platform, sys, numpy as np; from edgecar.pilot.runtime import Pilot; '
                             'p = Pilot(sys.argv[1]); np.save(sys.argv[3], p.drive(np.load(sys.argv[2]))); '
@@ -290,7 +295,7 @@ def test_the_car_replays_frames_as_amd64_does(pi, tmp_path):
                       tmp_path/'drove.npy')) as process:
         out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert out.split() == ['aarch64', sha256(ROOT/'build/export/pilot.tflite')]
+    assert out.split() == ['aarch64', sha256_file(ROOT/'build/export/pilot.tflite')]
     here, there = Pilot(ROOT/'build/export/pilot.tflite').drive(frames), np.load(tmp_path/'drove.npy')
     assert len(frames) == 50 and np.ptp(here[:, 0]) > .1 and np.abs(here - there).max() <= BOUND
 
@@ -315,12 +320,12 @@ def test_the_car_loops_and_stops_when_told(pi, tmp_path):
 
 def refused(words, *args, **kw):
     with pytest.raises(EdgecarError) as e:
-        image.build(*args, **kw)
+        image.build_image(*args, **kw)
     assert words in str(e.value), e.value
 
 
 def test_a_base_of_the_wrong_processor(registry, tmp_path):
-    push(made := base('amd64', ROOT), 'base', f'{registry}/edgecar/base-amd64:bookworm')
+    push(made := build_base('amd64', ROOT), 'base', f'{registry}/edgecar/base-amd64:bookworm')
     refused('is for linux/amd64, and the car is linux/arm64', 'car', ROOT, tmp_path/'car',
             f"{registry}/edgecar/base-amd64@{read_json(made/'index.json')['manifests'][0]['digest']}")
     refused('names a base that may change', 'car', ROOT, tmp_path/'car',
@@ -335,14 +340,14 @@ def test_a_manifest_and_a_pilot_that_disagree(images, tmp_path):
         f.write(b'x')
     refused('its manifest names', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
     said = read_json(tmp_path/'bundle/manifest.json')
-    said['pilot']['sha256'] = sha256(tmp_path/'bundle/pilot.tflite')
+    said['pilot']['sha256'] = sha256_file(tmp_path/'bundle/pilot.tflite')
     (tmp_path/'bundle/manifest.json').write_text(json.dumps(said))
     refused('is not what the locks say now', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
     assert not (tmp_path/'car').exists()
 
 
 def test_a_missing_tool(tmp_path, monkeypatch):
-    base('arm64', ROOT)
+    build_base('arm64', ROOT)
     monkeypatch.setenv('PATH', str(tmp_path))
     refused('edgecar doctor images', 'car', ROOT, tmp_path/'car')
     assert not (tmp_path/'car').exists()
@@ -350,8 +355,8 @@ def test_a_missing_tool(tmp_path, monkeypatch):
 
 def test_a_full_disk(tmp_path):
     "A disk of 40 MB, where 100 are needed; mounted for this process alone."
-    code = ('import sys; from edgecar.release.image import build; '
-            'build("car", sys.argv[1], sys.argv[2] + "/car")')
+    code = ('import sys; from edgecar.release.image import build_image; '
+            'build_image("car", sys.argv[1], sys.argv[2] + "/car")')
     (tmp_path/'disk').mkdir()
     done = subprocess.run(
         ['unshare', '--mount', *([] if os.geteuid() == 0 else ['--user', '--map-root-user']), 'sh', '-c',

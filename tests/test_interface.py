@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecar.core import EdgecarError
-from edgecar.data.toy import toy_tub
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.pilot.runtime import Pilot
 
 
@@ -51,7 +51,7 @@ def test_is_no_pilot(models, name):
 @pytest.mark.parametrize('name', REFUSED)
 def test_score_says_so_in_one_line(models, tmp_path, name):
     "`edgecar score` is the one command that loads a pilot."
-    toy_tub(tmp_path/'tub', n=3)
+    synthetic_tub(tmp_path/'tub', n=3)
     done = subprocess.run([Path(sys.prefix)/'bin/edgecar', 'score', models/f'{name}.tflite', 'tub'],
                           cwd=tmp_path, env={**os.environ, 'COLUMNS': '200'}, capture_output=True,
                           text=True, timeout=60)

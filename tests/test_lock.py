@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 LOCKS = [ROOT/'Pipfile.lock', ROOT/'deploy/Pipfile.lock']
 SECTIONS = {f'{lock.parent.name} {name}': packages for lock in LOCKS
             for name, packages in json.loads(lock.read_text()).items() if name != '_meta' and packages}

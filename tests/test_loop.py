@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgecar.data.toy import toy_tub
+from edgecar.data.synthetic import synthetic_tub
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -109,7 +109,7 @@ def test_a_real_tub_beside_it(clone):
     if os.environ.get('EDGECAR_MIRROR'):
         run(clone, 'edgecar', 'data', 'get', 'donkeycar-test-tub')
     else:
-        toy_tub(clone/'tubs/donkeycar-test-tub', n=1000)
+        synthetic_tub(clone/'tubs/donkeycar-test-tub', n=1000)
     (clone/'params.yaml').write_text(
         (clone/'params.yaml').read_text().replace('tubs: data ', 'tubs: data,tubs/donkeycar-test-tub '))
     assert ran(run(clone, 'dvc', 'repro', 'train')) == ['prepare', 'train']

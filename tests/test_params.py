@@ -9,8 +9,8 @@ import yaml
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, to_hydra_overrides
 
-from edgecar.data.public import TUBS
-from edgecar.params import changes, sets, words
+from edgecar.data.public import PUBLIC_TUBS
+from edgecar.params import dvc_set_options, parameter_changes, parameter_sets
 
 ROOT = Path(__file__).parents[1]
 BASE = yaml.safe_load((ROOT/'params.yaml').read_text())
@@ -23,14 +23,14 @@ def told(said):
     return to_path_overrides(given)
 
 
-@pytest.mark.parametrize('name', sets(ROOT))
+@pytest.mark.parametrize('name', parameter_sets(ROOT))
 def test_dvc_makes_of_the_words_what_the_set_says(name, tmp_path):
     shutil.copy(ROOT/'params.yaml', tmp_path)
-    overrides = told(words(changes(name, ROOT)))
+    overrides = told(dvc_set_options(parameter_changes(name, ROOT)))
     assert list(overrides) == ['params.yaml']
     apply_overrides(tmp_path/'params.yaml', overrides['params.yaml'])
     want = yaml.safe_load((ROOT/'params.yaml').read_text())
-    for key, value in changes(name, ROOT).items():
+    for key, value in parameter_changes(name, ROOT).items():
         section, key = key.split('.')
         assert want[section][key] != value, 'a set holds only what differs'
         want[section][key] = value
@@ -41,8 +41,8 @@ def test_dvc_makes_of_the_words_what_the_set_says(name, tmp_path):
 
 def test_the_shipped_recipe_needs_no_real_tub_and_joint_adds_one():
     assert BASE['prepare']['tubs'] == 'data'
-    starter, real = changes('joint', ROOT)['prepare.tubs'].split(',')
-    assert starter == 'data' and real.removeprefix('tubs/') in TUBS
+    starter, real = parameter_changes('joint', ROOT)['prepare.tubs'].split(',')
+    assert starter == 'data' and real.removeprefix('tubs/') in PUBLIC_TUBS
     target = re.search(r'^joint:.*\n((?:\t.*\n)+)', (ROOT/'Makefile').read_text(), re.M)[1]
     assert (f'edgecar data get {real.removeprefix("tubs/")}\n' in target
             and '$$(edgecar params joint)' in target)
@@ -51,7 +51,7 @@ def test_the_shipped_recipe_needs_no_real_tub_and_joint_adds_one():
 @pytest.mark.parametrize('value', [5, 1e-3, True, 'data,tubs/monday', 'edge', '', '3', 'null', '[1]', 'a=b'])
 def test_any_value_comes_through(value, tmp_path):
     (tmp_path/'params.yaml').write_text(yaml.safe_dump(dict(a=dict(b='before', c=1))))
-    overrides = told(words({'a.b': value}))['params.yaml']
+    overrides = told(dvc_set_options({'a.b': value}))['params.yaml']
     assert not any(o.is_sweep_override() for o in to_hydra_overrides(overrides))
     apply_overrides(tmp_path/'params.yaml', overrides)
     found = yaml.safe_load((tmp_path/'params.yaml').read_text())['a']

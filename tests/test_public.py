@@ -23,9 +23,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import EdgecarError, root
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data import public
-from edgecar.data.public import TUBS, PublicTub, digest, get, installed, pinned, track, unpack
+from edgecar.data.public import (PUBLIC_TUBS, PublicTub, folder_md5, install_tub, is_installed, pinned_md5,
+                                 pin_tub, unpack_archive)
 
 REAL = 'donkeycar-test-tub'
 QUICK = dict(wait=.01, stall=.5)
@@ -80,7 +81,7 @@ def register(monkeypatch):
     def add(url='http://127.0.0.1:0/toy.tar.gz', body=ARCHIVE, name='toy'):
         tub = PublicTub(name, url, hashlib.sha256(body).hexdigest(), len(body),
                         'none stated by the publisher')
-        monkeypatch.setitem(TUBS, name, tub)
+        monkeypatch.setitem(PUBLIC_TUBS, name, tub)
         return tub
     return add
 
@@ -227,19 +228,20 @@ def serve():
 # The registry
 
 def test_registry_is_whole():
-    assert len(TUBS) == 43 and {name for name, tub in TUBS.items() if name != tub.name} == set()
-    for tub in TUBS.values():
+    assert len(PUBLIC_TUBS) == 43 and {name for name, tub in PUBLIC_TUBS.items() if name != tub.name} == set()
+    for tub in PUBLIC_TUBS.values():
         assert (re.fullmatch('[0-9a-f]{64}', tub.sha256) and tub.bytes > 1e6
                 and tub.url.startswith('https://') and tub.url.endswith('.tar.gz'))
-    assert len({tub.sha256 for tub in TUBS.values()}) == len({tub.url for tub in TUBS.values()}) == 43
+    assert len({tub.sha256 for tub in PUBLIC_TUBS.values()}) == len({tub.url
+                                                                     for tub in PUBLIC_TUBS.values()}) == 43
 
 def test_terms_say_when_there_are_none():
-    assert 'ask before you publish' in TUBS['ucsd_morn'].terms
-    assert TUBS[REAL].terms == 'MIT (donkeycar)'
+    assert 'ask before you publish' in PUBLIC_TUBS['ucsd_morn'].terms
+    assert PUBLIC_TUBS[REAL].terms == 'MIT (donkeycar)'
 
 def test_unknown_name_suggests_one(here):
     with pytest.raises(EdgecarError, match='did you mean ucsd_morn?'):
-        get('ucsd_mron')
+        install_tub('ucsd_mron')
 
 
 # Servers
@@ -262,8 +264,8 @@ def test_unknown_name_suggests_one(here):
 def test_delivers(here, register, serve, behaviours, ranges):
     server = serve(*behaviours)
     register(server.url)
-    tub = get('toy', **QUICK)
-    assert tub == here/'tubs/toy' and installed('toy')
+    tub = install_tub('toy', **QUICK)
+    assert tub == here/'tubs/toy' and is_installed('toy')
     assert {p: (tub/p).read_bytes() for p in left(tub)} == tub_files('')
     assert server.asked == ranges
     assert not list(here.rglob('*.part')) and not list((here/'tubs').glob('.*'))
@@ -271,8 +273,8 @@ def test_delivers(here, register, serve, behaviours, ranges):
 def test_delivers_over_a_line_that_drops(here, register, serve):
     server = serve(drops(1000), drops(2000), well)      # how much of it arrives is the kernel's choice
     register(server.url)
-    get('toy', **QUICK)
-    assert installed('toy') and len(server.asked) == 3
+    install_tub('toy', **QUICK)
+    assert is_installed('toy') and len(server.asked) == 3
 
 @pytest.mark.parametrize('behaviour, message, requests', [
     (status(404), '404', 1),
@@ -290,26 +292,27 @@ def test_gives_up_with_the_cause_and_the_mend(here, register, serve, behaviour, 
     server = serve(behaviour)
     register(server.url)
     with pytest.raises(EdgecarError, match=message) as e:
-        get('toy', wait=.001, stall=.2)
+        install_tub('toy', wait=.001, stall=.2)
     assert len(server.asked) == requests and left(here) == []
     assert server.url in str(e.value) and 'EDGECAR_MIRROR' in str(e.value) and 'toy.tar.gz' in str(e.value)
 
 def test_offline_names_address_and_mirror(here, register):
     url = register('http://127.0.0.1:0/toy.tar.gz').url     # nobody can listen there
     with pytest.raises(EdgecarError, match='refused') as e:
-        get('toy', **QUICK)
+        install_tub('toy', **QUICK)
     assert url in str(e.value) and 'EDGECAR_MIRROR' in str(e.value) and left(here) == []
 
 def test_wrong_hash_is_put_aside_and_never_unpacked(here, register, serve, monkeypatch):
-    monkeypatch.setattr(public, 'unpack', lambda *_: pytest.fail('unpacked before the sha256 was right'))
+    monkeypatch.setattr(public, 'unpack_archive',
+                        lambda *_: pytest.fail('unpacked before the sha256 was right'))
     server = serve(wrong_hash)
     register(server.url)
     with pytest.raises(EdgecarError, match='sha256 is .*not unpacked'):
-        get('toy', **QUICK)
+        install_tub('toy', **QUICK)
     assert [p.name for p in here.rglob('toy.*')] and not list(here.rglob('*.part'))
     assert next(here.rglob('toy.wrong')).read_bytes() == bytes(SIZE)
     with pytest.raises(EdgecarError):
-        get('toy', **QUICK)
+        install_tub('toy', **QUICK)
     assert server.asked == [None, None]     # what was wrong is not gone on with
 
 def test_part_of_another_file_is_found_out(here, register, serve):
@@ -318,8 +321,8 @@ def test_part_of_another_file_is_found_out(here, register, serve):
     (here/'.cache/tubs').mkdir(parents=True)
     (here/'.cache/tubs/toy.part').write_bytes(bytes(1000))
     with pytest.raises(EdgecarError, match='run it again'):
-        get('toy', **QUICK)
-    assert get('toy', **QUICK).is_dir() and server.asked == ['bytes=1000-', None]
+        install_tub('toy', **QUICK)
+    assert install_tub('toy', **QUICK).is_dir() and server.asked == ['bytes=1000-', None]
 
 
 # Mirrors
@@ -330,28 +333,29 @@ def test_folder_is_a_mirror(here, register, serve, monkeypatch):
     (here/'usb').mkdir()
     (here/'usb/toy.tar.gz').write_bytes(ARCHIVE)
     monkeypatch.setenv('EDGECAR_MIRROR', 'usb')
-    assert get('toy').is_dir() and server.asked == [] and (here/'usb/toy.tar.gz').read_bytes() == ARCHIVE
+    assert install_tub('toy').is_dir() and server.asked == []
+    assert (here/'usb/toy.tar.gz').read_bytes() == ARCHIVE
 
 def test_mirror_may_use_the_publishers_name(here, register):
     register('http://127.0.0.1:0/data/morning.tar.gz')
     (here/'morning.tar.gz').write_bytes(ARCHIVE)
-    assert get('toy', mirror=f'file://{here}').is_dir()
+    assert install_tub('toy', mirror=f'file://{here}').is_dir()
 
 def test_address_is_a_mirror(here, register, serve):
     mirror, publisher = serve(well), serve(status(500))
     register(publisher.url)
-    assert get('toy', mirror=mirror.url.rsplit('/', 1)[0]).is_dir() and publisher.asked == []
+    assert install_tub('toy', mirror=mirror.url.rsplit('/', 1)[0]).is_dir() and publisher.asked == []
 
 @pytest.mark.parametrize('mirror', ['missing/folder', 'http://127.0.0.1:0', 'ftq://nowhere'])
 def test_publisher_follows_a_mirror_that_has_nothing(here, register, serve, mirror):
     register(serve(well).url)
-    assert get('toy', mirror=mirror, **QUICK).is_dir()
+    assert install_tub('toy', mirror=mirror, **QUICK).is_dir()
 
 def test_wrong_file_in_a_mirror_is_an_error_and_stays(here, register):
     register()
     (here/'toy.tar.gz').write_bytes(b'something else')
     with pytest.raises(EdgecarError, match='toy.tar.gz: sha256 is .* replace it'):
-        get('toy', mirror=here)
+        install_tub('toy', mirror=here)
     assert left(here) == ['toy.tar.gz']
 
 
@@ -391,7 +395,7 @@ def test_refuses(tmp_path, monkeypatch, register, body):
     register(body=body)
     (tmp_path/'toy.tar.gz').write_bytes(body)
     with pytest.raises(EdgecarError):
-        get('toy', mirror=tmp_path)
+        install_tub('toy', mirror=tmp_path)
     assert (left(tmp_path) == ['toy.tar.gz'] and not (home/'tubs/toy').exists()
             and not list((home/'tubs').glob('.*')))
 
@@ -400,7 +404,7 @@ def test_refuses_a_link_in_a_zip(tmp_path):
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     (tmp_path/'a.zip').write_bytes(zipped({link: '/etc'}))
     with (tmp_path/'a.zip').open('rb') as f, pytest.raises(EdgecarError, match='holds a link'):
-        unpack(f, tmp_path/'out')
+        unpack_archive(f, tmp_path/'out')
 
 @pytest.mark.parametrize('pack', [tar, zipped])
 def test_refuses_bombs(tmp_path, pack):
@@ -408,7 +412,7 @@ def test_refuses_bombs(tmp_path, pack):
     (tmp_path/'much').write_bytes(pack({'a': bytes(600_000), 'b': bytes(600_000)}))
     for name in 'many', 'much':
         with (tmp_path/name).open('rb') as f, pytest.raises(EdgecarError, match='more than'):
-            unpack(f, tmp_path/'out', most_files=100, most_bytes=1_000_000)
+            unpack_archive(f, tmp_path/'out', most_files=100, most_bytes=1_000_000)
     assert sum(p.stat().st_size for p in (tmp_path/'out').rglob('*')) <= 1_000_000
 
 def test_names_the_converter_of_old_tubs(here, register):
@@ -416,7 +420,7 @@ def test_names_the_converter_of_old_tubs(here, register):
     register(body=body)
     (here/'toy.tar.gz').write_bytes(body)
     with pytest.raises(EdgecarError, match='edgecar tub convert'):
-        get('toy', mirror=here)
+        install_tub('toy', mirror=here)
 
 @pytest.mark.parametrize('body', [
     ARCHIVE,
@@ -430,14 +434,14 @@ def test_names_the_converter_of_old_tubs(here, register):
 def test_layouts_come_out_alike(here, register, body):
     register(body=body)
     (here/'toy.tar.gz').write_bytes(body)
-    tub = get('toy', mirror=here)
+    tub = install_tub('toy', mirror=here)
     assert {p: (tub/p).read_bytes() for p in left(tub)} == tub_files('')
 
 def test_several_tubs_stay_apart(here, register):
     body = tar(tub_files('car/data/morning/') | tub_files('car/data/noon/') | {'car/config.py': b'x'})
     register(body=body)
     (here/'toy.tar.gz').write_bytes(body)
-    tub = get('toy', mirror=here)
+    tub = install_tub('toy', mirror=here)
     assert sorted(p.name for p in tub.iterdir()) == ['morning', 'noon'] and (tub/'noon/images').is_dir()
 
 
@@ -446,28 +450,28 @@ def test_several_tubs_stay_apart(here, register):
 def test_changed_tub_is_told_and_not_touched(here, register):
     register()
     (here/'toy.tar.gz').write_bytes(ARCHIVE)
-    tub = get('toy', mirror=here)
+    tub = install_tub('toy', mirror=here)
     (tub/'manifest.json').write_text('mine')
     for _ in 1, 2:
         with pytest.raises(EdgecarError, match='move it away'):
-            get('toy', mirror=here)
+            install_tub('toy', mirror=here)
         (here/'.cache/tubs/toy.json').unlink(missing_ok=True)    # also when nothing is remembered of it
-    assert (tub/'manifest.json').read_text() == 'mine' and not installed('toy')
+    assert (tub/'manifest.json').read_text() == 'mine' and not is_installed('toy')
 
 def test_forgotten_tub_is_recognised(here, register):
     register()
     (here/'toy.tar.gz').write_bytes(ARCHIVE)
-    tub = get('toy', mirror=here)
+    tub = install_tub('toy', mirror=here)
     (here/'.cache/tubs/toy.json').unlink()
-    assert not installed('toy')
-    assert get('toy', mirror=here) == tub and installed('toy')
+    assert not is_installed('toy')
+    assert install_tub('toy', mirror=here) == tub and is_installed('toy')
 
 def test_empty_folder_is_filled(here, register):
     register()
     (here/'toy.tar.gz').write_bytes(ARCHIVE)
     (here/'data').mkdir()
     (here/'.data.new/images').mkdir(parents=True)       # what a killed process left
-    assert (left(get('toy', to='data', mirror=here)) == sorted(tub_files(''))
+    assert (left(install_tub('toy', to='data', mirror=here)) == sorted(tub_files(''))
             and not (here/'.data.new').exists())
 
 
@@ -475,19 +479,19 @@ def test_empty_folder_is_filled(here, register):
 
 PROGRAM = '''
 import json, resource, signal, sys
-from edgecar.data.public import TUBS, PublicTub, get
+from edgecar.data.public import PUBLIC_TUBS, PublicTub, install_tub
 entry, limit = json.loads(sys.argv[1]), int(sys.argv[2])
-TUBS['toy'] = PublicTub(**entry)
+PUBLIC_TUBS['toy'] = PublicTub(**entry)
 # a parent in the background may have left it ignored
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-print(get('toy', wait=.01))
+print(install_tub('toy', wait=.01))
 '''
 
 @pytest.fixture
 def process(here):
-    "Start `get` in processes that end with the test."
+    "Start `install_tub` in processes that end with the test."
     (here/'settings.ini').touch(), (here/'dvc.yaml').touch()
     with contextlib.ExitStack() as stack:
         def start(tub, limit=0):
@@ -520,7 +524,7 @@ def test_interrupted_download_goes_on(here, register, serve, process, blow):
     again = process(tub)
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
-    assert server.asked == [None, f'bytes={have}-'] and installed('toy')
+    assert server.asked == [None, f'bytes={have}-'] and is_installed('toy')
 
 def test_two_at_once_download_once(here, register, serve, process):
     server = serve(well)
@@ -529,7 +533,7 @@ def test_two_at_once_download_once(here, register, serve, process):
     for p in both:
         out, err = p.communicate(timeout=120)
         assert p.returncode == 0, err
-    assert server.asked == [None] and installed('toy')
+    assert server.asked == [None] and is_installed('toy')
 
 def test_full_disk_while_downloading(here, register, serve, process):
     server = serve(well)
@@ -537,7 +541,7 @@ def test_full_disk_while_downloading(here, register, serve, process):
     p = process(tub, limit=SIZE // 2)
     _, err = p.communicate(timeout=60)
     assert 'EdgecarError' in err and 'no room left' in err and not (here/'tubs').exists()
-    assert get('toy').is_dir() and server.asked == [None, f'bytes={SIZE // 2}-']
+    assert install_tub('toy').is_dir() and server.asked == [None, f'bytes={SIZE // 2}-']
 
 def test_full_disk_while_unpacking(here, register, serve, process):
     body = tar(tub_files() | {'tub/images/1_cam_image_array_.jpg': bytes(3_000_000)})   # packs to little
@@ -546,7 +550,7 @@ def test_full_disk_while_unpacking(here, register, serve, process):
     p = process(tub, limit=1_000_000)
     _, err = p.communicate(timeout=60)
     assert 'EdgecarError' in err and 'no room left' in err and left(here/'tubs') == []
-    assert get('toy').is_dir() and server.asked == [None]    # the archive was kept
+    assert install_tub('toy').is_dir() and server.asked == [None]    # the archive was kept
 
 
 # DVC
@@ -568,17 +572,17 @@ def repository(here, register):
     return here
 
 def test_further_tub_leaves_the_first_pin_alone(repository, register):
-    shutil.copytree(get('toy', mirror='usb'), repository/'data')
+    shutil.copytree(install_tub('toy', mirror='usb'), repository/'data')
     shutil.rmtree(repository/'tubs')
     dvc('add', 'data')
     pin = (repository/'data.dvc').read_bytes()
-    tub = get('toy', mirror='usb')
-    assert track(tub) == repository/'tubs/toy.dvc' and pinned(tub) == digest(tub)
+    tub = install_tub('toy', mirror='usb')
+    assert pin_tub(tub) == repository/'tubs/toy.dvc' and pinned_md5(tub) == folder_md5(tub)
     assert (repository/'data.dvc').read_bytes() == pin
     with pytest.raises(EdgecarError, match='starter recording'):
-        track('data')
+        pin_tub('data')
     with pytest.raises(EdgecarError, match='DVC refuses'):
-        track('tubs/missing')
+        pin_tub('tubs/missing')
 
 
 # The real one
@@ -586,16 +590,16 @@ def test_further_tub_leaves_the_first_pin_alone(repository, register):
 def test_the_real_tub_or_one_that_stands_in(tmp_path, monkeypatch, register):
     "Through EDGECAR_MIRROR when it is set; else through a mirror made here."
     if mirror := os.environ.get('EDGECAR_MIRROR'):
-        mirror = mirror if '://' in mirror else root()/mirror
+        mirror = mirror if '://' in mirror else repo_root()/mirror
     else:
-        from edgecar.data.toy import toy_tub
-        toy_tub(tmp_path/'tub', n=1000)
+        from edgecar.data.synthetic import synthetic_tub
+        synthetic_tub(tmp_path/'tub', n=1000)
         with tarfile.open(tmp_path/f'{REAL}.tar.gz', 'w:gz') as t:
             t.add(tmp_path/'tub', 'tub')
-        register(TUBS[REAL].url, (tmp_path/f'{REAL}.tar.gz').read_bytes(), REAL)
+        register(PUBLIC_TUBS[REAL].url, (tmp_path/f'{REAL}.tar.gz').read_bytes(), REAL)
         mirror = tmp_path
     (tmp_path/'work').mkdir()
     monkeypatch.chdir(tmp_path/'work')
-    tub = get(REAL, to='data', mirror=mirror)
+    tub = install_tub(REAL, to='data', mirror=mirror)
     assert (tub/'manifest.json').is_file() and len(list((tub/'images').iterdir())) == 1000
-    assert not [p for p in tub.rglob('._*')] and get(REAL, to='data', mirror='nowhere') == tub
+    assert not [p for p in tub.rglob('._*')] and install_tub(REAL, to='data', mirror='nowhere') == tub

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
-from edgecar.data.check import repair, verify
-from edgecar.data.public import digest, pinned
-from edgecar.data.toy import toy_tub
+from edgecar.core import repo_root
+from edgecar.data.check import repair_tub, find_faults
+from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.data.synthetic import synthetic_tub
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def tub(tmp_path):
     for command in (['git', 'init', '-q'], [sys.executable, '-m', 'dvc', 'init', '-q']):
         subprocess.run(command, cwd=tmp_path, check=True)
     shutil.copy(ROOT/'.dvcignore', tmp_path)
-    return toy_tub(tmp_path/'tub', n=20)
+    return synthetic_tub(tmp_path/'tub', n=20)
 
 
 def dvc(tub, *args):
@@ -35,30 +35,30 @@ def litter(tub):
 
 def test_a_repaired_tub_is_the_tub_without_its_litter(tub):
     dvc(tub, 'add', '-q', 'tub')
-    pin = pinned(tub)
+    pin = pinned_md5(tub)
     litter(tub)
-    assert digest(tub) != pin and 'modified' in dvc(tub, 'status')
-    folder = repair(tub).folder
-    assert (folder/'images/._3_cam_image_array_.jpg').is_file() and verify(tub) == []
-    assert digest(tub) == pin and 'up to date' in dvc(tub, 'status')
+    assert folder_md5(tub) != pin and 'modified' in dvc(tub, 'status')
+    folder = repair_tub(tub).folder
+    assert (folder/'images/._3_cam_image_array_.jpg').is_file() and find_faults(tub) == []
+    assert folder_md5(tub) == pin and 'up to date' in dvc(tub, 'status')
 
 
 def test_dvc_and_we_leave_out_the_same(tub):
     (tub/'images/5_cam_image_array_.jpg').write_bytes(b'')
-    folder = repair(tub).folder
+    folder = repair_tub(tub).folder
     dvc(tub, 'add', '-q', 'tub')
-    assert pinned(tub) == digest(tub)
-    assert pinned(tub) == digest(shutil.copytree(tub, tub.parent/'copy',
-                                                 ignore=shutil.ignore_patterns('.quarantine')))
+    assert pinned_md5(tub) == folder_md5(tub)
+    assert pinned_md5(tub) == folder_md5(shutil.copytree(tub, tub.parent/'copy',
+                                                         ignore=shutil.ignore_patterns('.quarantine')))
     (folder/'faults.json').write_text('[]')
-    assert pinned(tub) == digest(tub) and 'up to date' in dvc(tub, 'status')
+    assert pinned_md5(tub) == folder_md5(tub) and 'up to date' in dvc(tub, 'status')
 
 
 def test_dvc_never_deletes_a_quarantine(tub):
     dvc(tub, 'add', '-q', 'tub')
     litter(tub)
     (tub/'images/5_cam_image_array_.jpg').unlink()
-    folder = repair(tub).folder
+    folder = repair_tub(tub).folder
     dvc(tub, 'checkout', '--force', 'tub.dvc')
-    assert (digest(tub) == pinned(tub) and (folder/'faults.json').is_file()
+    assert (folder_md5(tub) == pinned_md5(tub) and (folder/'faults.json').is_file()
             and (folder/'manifest.json').is_file())

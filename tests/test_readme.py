@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 def test_the_readme_is_the_index(tmp_path):

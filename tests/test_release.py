@@ -10,8 +10,8 @@ import pytest
 
 from edgecar.core import EdgecarError
 from edgecar.release import oci
-from edgecar.release.evidence import agreed, pilot_layer, toy_release
-from edgecar.release.oci import (MANIFEST, Layout, Registry, Retry, layer_files, read_image,
+from edgecar.release.evidence import read_pilot_layer, toy_release, verified_manifest
+from edgecar.release.oci import (MANIFEST_TYPE, OciLayout, Registry, Retry, layer_files, read_image,
                                  toy_image, toy_layer)
 
 
@@ -194,21 +194,21 @@ def test_a_layer_that_unpacks_to_a_terabyte(tmp_path):
     assert len(bomb) < 1 << 20
     toy_image(tmp_path, [bomb])
     with pytest.raises(EdgecarError, match='unpacks to more than'):
-        pilot_layer(read_image(Layout(tmp_path), None))
+        read_pilot_layer(read_image(OciLayout(tmp_path), None))
 
 
 def test_a_layer_with_a_tail(tmp_path):
     "Behind the end of its gzip stream: another reader might go on, and find another pilot."
     toy_image(tmp_path, [toy_layer({'a': b''}) + toy_layer({'b': b''})])
     with pytest.raises(EdgecarError, match='behind its end'):
-        list(layer_files(read_image(Layout(tmp_path), None), -1, lambda name: True))
+        list(layer_files(read_image(OciLayout(tmp_path), None), -1, lambda name: True))
 
 
 @pytest.mark.parametrize('junk', [b'', b'\x1f\x8b', b'no gzip', toy_layer({'a': b'b' * 999})[:40]])
 def test_a_layer_that_is_none(tmp_path, junk):
     toy_image(tmp_path, [b'\x00' + junk])
     with pytest.raises(EdgecarError):
-        agreed(read_image(Layout(tmp_path), None))
+        verified_manifest(read_image(OciLayout(tmp_path), None))
 
 
 def test_a_link_in_the_pilots_place(tmp_path):
@@ -223,7 +223,7 @@ def test_a_link_in_the_pilots_place(tmp_path):
             z = zlib.compressobj(wbits=31)
             toy_image(tmp_path, [z.compress(tape.getvalue()) + z.flush()])
         with pytest.raises(EdgecarError, match='may hold the pilot only'):
-            pilot_layer(read_image(Layout(tmp_path), 'edgecar'))
+            read_pilot_layer(read_image(OciLayout(tmp_path), 'edgecar'))
 
 
 def test_a_layout_that_points_outside(tmp_path):
@@ -232,7 +232,7 @@ def test_a_layout_that_points_outside(tmp_path):
     index['manifests'][0]['digest'] = 'sha256:../../../secret'
     (tmp_path/'car/index.json').write_text(json.dumps(index))
     with pytest.raises(EdgecarError, match='is no digest'):
-        read_image(Layout(tmp_path/'car'), 'edgecar')
+        read_image(OciLayout(tmp_path/'car'), 'edgecar')
 
 
 @pytest.mark.parametrize('index', ['', '[]', '{}', '{"manifests": [{"digest": 3}]}', '{"manifests": []}',
@@ -240,9 +240,9 @@ def test_a_layout_that_points_outside(tmp_path):
 def test_a_layout_that_is_none(tmp_path, index):
     (tmp_path/'index.json').write_text(index)
     with pytest.raises(EdgecarError):
-        read_image(Layout(tmp_path), None)
+        read_image(OciLayout(tmp_path), None)
 
 
 def test_the_same_twice_is_the_same_digest(tmp_path):
     assert (toy_release(tmp_path/'a') == toy_release(tmp_path/'b')
-            and MANIFEST in (tmp_path/'a/index.json').read_text())
+            and MANIFEST_TYPE in (tmp_path/'a/index.json').read_text())

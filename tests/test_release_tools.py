@@ -20,8 +20,10 @@ import yaml
 
 from edgecar.core import EdgecarError, write_json
 from edgecar.release import diff, push, sign, verify
-from edgecar.release.evidence import EVALUATION, NOTEBOOKS, PILOT, PROVENANCE, toy_release
-from edgecar.release.oci import Layout, parse, read_image, source
+from edgecar.release.evidence import (
+    EVALUATION_TYPE, NOTEBOOKS_TYPE, PILOT_FOLDER, PROVENANCE_TYPE, toy_release
+)
+from edgecar.release.oci import OciLayout, open_image_source, parse_ref, read_image
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
@@ -35,7 +37,7 @@ def tools():
     done = subprocess.run([ROOT/'scripts/image-tools'], capture_output=True, text=True)
     if done.returncode:
         pytest.fail(done.stderr)
-    push.tool('cosign')
+    push.find_tool('cosign')
 
 
 class Server:
@@ -132,7 +134,8 @@ def keys(tmp_path_factory):
     "Three key pairs of cosign: the images', the gate's, a stranger's."
     folder = tmp_path_factory.mktemp('keys')
     for name in ('image', 'gate', 'other'):
-        subprocess.run([push.tool('cosign'), 'generate-key-pair', '--output-key-prefix', name], cwd=folder,
+        subprocess.run([push.find_tool('cosign'), 'generate-key-pair', '--output-key-prefix', name],
+                       cwd=folder,
                        env=os.environ | {'COSIGN_PASSWORD': PASSWORD}, check=True, capture_output=True,
                        timeout=60)
     return folder
@@ -144,7 +147,7 @@ def environment(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv('DOCKER_CONFIG', str(tmp_path/'no-docker'))
     monkeypatch.setenv('COSIGN_PASSWORD', PASSWORD)
-    monkeypatch.setattr(push, 'WAITS_S', (0, 0))
+    monkeypatch.setattr(push, 'RETRY_WAITS_S', (0, 0))
 
 
 def repo(folder, pilot=b'pilot'):
@@ -168,7 +171,7 @@ def repo(folder, pilot=b'pilot'):
 
 def images(folder, pilot=b'pilot', **kw):
     "Toys of both targets."
-    for target in push.TARGETS:
+    for target in push.RELEASE_TARGETS:
         toy_release(folder/target, pilot,
                     below=[{f'usr/lib/{target}': target.encode() * 999,
                             'p/toy-1.0.dist-info/METADATA': b'Name: toy\nVersion: 1.0\n'}], **kw)
@@ -179,10 +182,10 @@ def images(folder, pilot=b'pilot', **kw):
 def released(tmp_path, registry, keys):
     "v1.0.0 of both targets, pushed, signed and attested."
     registry.images, registry.repo = images(tmp_path/'images'), repo(tmp_path/'repo')
-    push.push('both', registry.to, 'v1.0.0', registry.images, **quiet)
-    sign.sign('both', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-              registry.repo, **quiet)
-    registry.digest = read_image(Layout(registry.images/'car'), 'edgecar').digest
+    push.push_images('both', registry.to, 'v1.0.0', registry.images, **quiet)
+    sign.sign_images('both', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                     registry.repo, **quiet)
+    registry.digest = read_image(OciLayout(registry.images/'car'), 'edgecar').digest
     return registry
 
 
@@ -196,7 +199,8 @@ def beside(digest, end):
 
 
 def cosign(*args):
-    return subprocess.run([push.tool('cosign'), *map(str, args)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([push.find_tool('cosign'), *map(str, args)], capture_output=True, text=True,
+                          timeout=60)
 
 
 def cosign_sign(keys, name, key='image'):
@@ -204,11 +208,11 @@ def cosign_sign(keys, name, key='image'):
 
 
 def prove(keys, name, *args, **kw):
-    return verify.prove(name, keys/'image.pub', keys/'gate.pub', *args, **(quiet | kw))
+    return verify.verify_image(name, keys/'image.pub', keys/'gate.pub', *args, **(quiet | kw))
 
 
 def tags(ref):
-    return [version for version in ('v1.0.0', 'v1.1.0') if source(ref).manifest(version)]
+    return [version for version in ('v1.0.0', 'v1.1.0') if open_image_source(ref).manifest(version)]
 
 
 def test_a_release_from_push_to_proof(released, keys):
@@ -221,17 +225,17 @@ def test_a_release_from_push_to_proof(released, keys):
     assert cosign('verify', '--key', keys/'image.pub', '--insecure-ignore-tlog=true',
                   proof.start).returncode == 0
     assert cosign('verify', '--key', keys/'gate.pub', '--insecure-ignore-tlog=true', proof.start).returncode
-    for kind in ('spdxjson', 'slsaprovenance1', NOTEBOOKS, EVALUATION):
+    for kind in ('spdxjson', 'slsaprovenance1', NOTEBOOKS_TYPE, EVALUATION_TYPE):
         done = cosign('verify-attestation', '--key', keys/'gate.pub', '--insecure-ignore-tlog=true',
                       '--type', kind, proof.start)
         assert done.returncode == 0, done.stderr
         said = json.loads(base64.b64decode(json.loads(done.stdout)['payload']))
         assert said['subject'][0]['digest']['sha256'] == released.digest[7:]
         if kind == 'slsaprovenance1':
-            assert (said['predicateType'] == PROVENANCE
+            assert (said['predicateType'] == PROVENANCE_TYPE
                     and said['predicate']['buildDefinition']['resolvedDependencies'][0]['digest'].keys()
                     == {'gitCommit'})
-        if kind == NOTEBOOKS:
+        if kind == NOTEBOOKS_TYPE:
             assert b'It drove' in gzip.decompress(
                 base64.b64decode(said['predicate']['4_evaluate.ipynb']['html_gz']))
         if kind == 'spdxjson':
@@ -239,18 +243,18 @@ def test_a_release_from_push_to_proof(released, keys):
 
 
 def test_saying_it_twice_is_saying_it_once(released, keys):
-    ref = parse(f'{released.to}-car')
-    was = {end: source(ref).manifest(beside(released.digest, end)) for end in ('.sig', '.att')}
-    push.push('both', released.to, 'v1.0.0', released.images, **quiet)
-    sign.sign('both', released.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-              released.repo, **quiet)
-    assert was == {end: source(ref).manifest(beside(released.digest, end)) for end in was}
+    ref = parse_ref(f'{released.to}-car')
+    was = {end: open_image_source(ref).manifest(beside(released.digest, end)) for end in ('.sig', '.att')}
+    push.push_images('both', released.to, 'v1.0.0', released.images, **quiet)
+    sign.sign_images('both', released.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                     released.repo, **quiet)
+    assert was == {end: open_image_source(ref).manifest(beside(released.digest, end)) for end in was}
 
 
 def test_the_same_image_may_be_released_again(released, keys):
-    push.push('both', released.to, 'v1.1.0', released.images, **quiet)
-    sign.sign('both', released.to, 'v1.1.0', str(keys/'image.key'), str(keys/'gate.key'),
-              released.repo, **quiet)
+    push.push_images('both', released.to, 'v1.1.0', released.images, **quiet)
+    sign.sign_images('both', released.to, 'v1.1.0', str(keys/'image.key'), str(keys/'gate.key'),
+                     released.repo, **quiet)
     assert ([prove(keys, f'{released.to}-car:{v}').version for v in ('v1.0.0', 'v1.1.0')]
             == ['v1.0.0', 'v1.1.0'])
     assert prove(keys, f'{released.to}-car@{released.digest}').version == 'v1.1.0'
@@ -258,23 +262,23 @@ def test_the_same_image_may_be_released_again(released, keys):
 
 def test_a_version_never_moves(released, tmp_path):
     with pytest.raises(EdgecarError, match='a version never moves'):
-        push.push('both', released.to, 'v1.0.0', images(tmp_path/'others', b'another'), **quiet)
-    assert read_image(source(parse(f'{released.to}-car')), 'v1.0.0').digest == released.digest
+        push.push_images('both', released.to, 'v1.0.0', images(tmp_path/'others', b'another'), **quiet)
+    assert read_image(open_image_source(parse_ref(f'{released.to}-car')), 'v1.0.0').digest == released.digest
 
 
 def test_a_new_pilot_is_a_small_update(released, tmp_path):
-    push.push('both', released.to, 'v1.1.0', images(tmp_path/'next', b'a better pilot'), **quiet)
-    parts, (size, layers, of) = diff.diff(f'{released.to}-car:v1.0.0', f'{released.to}-car:v1.1.0')
+    push.push_images('both', released.to, 'v1.1.0', images(tmp_path/'next', b'a better pilot'), **quiet)
+    parts, (size, layers, of) = diff.diff_releases(f'{released.to}-car:v1.0.0', f'{released.to}-car:v1.1.0')
     assert ({part for part, rows in parts.items() if rows} == {'pilot', 'layers', 'metrics'} and layers == 1
             and 0 < size < of)
-    last = read_image(source(parse(f'{released.to}-car')), 'v1.1.0')
+    last = read_image(open_image_source(parse_ref(f'{released.to}-car')), 'v1.1.0')
     assert size == last.bytes + last.manifest['config']['size'] + last.layers[-1]['size']
 
 
 def forged(keys, registry, tmp_path, key='gate', attest={}, tag='v1.1.0', **image):
     "A release made wrong, and signed all the same."
     toy_release(tmp_path/'forged', tag='edgecar', **image)
-    digest = Layout(tmp_path/'forged').find('edgecar')
+    digest = OciLayout(tmp_path/'forged').find('edgecar')
     name = f'{registry.to}-car@{digest}'
     skopeo(f'oci:{tmp_path}/forged:edgecar', f'docker://{name}')
     skopeo(f'docker://{name}', f'docker://{registry.to}-car:{tag}')
@@ -284,14 +288,14 @@ def forged(keys, registry, tmp_path, key='gate', attest={}, tag='v1.1.0', **imag
                      gate=dict(passed=True, rules=[dict(rule='clean', kind='least', bound=.9, found=1.)]),
                      data={'data': 'f' * 32}, params=dict(sha256=sign_params())) | attest
     write_json(tmp_path/'predicate.json', predicate)
-    push.run_tool('cosign', 'attest', *sign.cosign_args(str(keys/f'{key}.key')), '--type', EVALUATION,
+    push.run_tool('cosign', 'attest', *sign.cosign_args(str(keys/f'{key}.key')), '--type', EVALUATION_TYPE,
                   '--predicate', tmp_path/'predicate.json', name)
     return f'{registry.to}-car:{tag}'
 
 
 def sign_params():
-    from edgecar.release.evidence import digest_of
-    return digest_of(dict(train=dict(seed=1)))
+    from edgecar.release.evidence import json_digest
+    return json_digest(dict(train=dict(seed=1)))
 
 
 def test_a_good_forgery_would_pass(released, keys, tmp_path):
@@ -311,7 +315,7 @@ WRONG = {
     'manifest and pilot disagree': (dict(manifest=dict(pilot=dict(sha256='0' * 64))),
                                     "its manifest.json says '000000000000'"),
     'label and pilot disagree': (dict(labels={'dev.edgecar.pilot.sha256': '0' * 64}), 'its label'),
-    'a second pilot hides the first': (dict(last={f'./{PILOT}/pilot.tflite': b'another'}), 'twice'),
+    'a second pilot hides the first': (dict(last={f'./{PILOT_FOLDER}/pilot.tflite': b'another'}), 'twice'),
     'more than the pilot in its layer': (dict(last={'usr/bin/python3': b'#!'}), 'may hold the pilot only'),
     'no rule was looked at': (dict(attest=dict(gate=dict(passed=True, rules=[]))), 'had not passed'),
     'attested as another version': (dict(attest=dict(version='v0.9.0')), 'was attested as v0.9.0'),
@@ -333,9 +337,13 @@ def unsigned(r, keys, d):
     return 'v1.1.0'
 
 
+def digest_of_car(to):
+    return read_image(open_image_source(parse_ref(f'{to}-car')), 'v1.1.0').digest
+
+
 def stranger(r, keys, d):
     unsigned(r, keys, d)
-    cosign_sign(keys, f"{r.to}-car@{read_image(source(parse(f'{r.to}-car')), 'v1.1.0').digest}", 'other')
+    cosign_sign(keys, f'{r.to}-car@{digest_of_car(r.to)}', 'other')
     return 'v1.1.0'
 
 
@@ -351,15 +359,15 @@ def latest(r, keys, d):
 
 def no_gate(r, keys, d):
     cosign_sign(
-        keys, f"{r.to}-car@"
-        f"{(unsigned(r, keys, d), read_image(source(parse(f'{r.to}-car')), 'v1.1.0').digest)[1]}")
+        keys, f'{r.to}-car@'
+        f'{(unsigned(r, keys, d), digest_of_car(r.to))[1]}')
     return 'v1.1.0'
 
 
 def borrowed(r, keys, d):
     "Signature and attestation of the good one, put beside another."
     unsigned(r, keys, d)
-    digest = read_image(source(parse(f'{r.to}-car')), 'v1.1.0').digest
+    digest = digest_of_car(r.to)
     for end in ('.sig', '.att'):
         skopeo(f'docker://{r.to}-car:{beside(r.digest, end)}', f'docker://{r.to}-car:{beside(digest, end)}')
     return 'v1.1.0'
@@ -367,12 +375,12 @@ def borrowed(r, keys, d):
 
 def borrowed_gate(r, keys, d):
     borrowed(r, keys, d)
-    cosign_sign(keys, f"{r.to}-car@{read_image(source(parse(f'{r.to}-car')), 'v1.1.0').digest}")
+    cosign_sign(keys, f'{r.to}-car@{digest_of_car(r.to)}')
     return 'v1.1.0'
 
 
 def changed_layer(r, keys, d):
-    layer = read_image(source(parse(f'{r.to}-car')), 'v1.0.0').layers[-1]
+    layer = read_image(open_image_source(parse_ref(f'{r.to}-car')), 'v1.0.0').layers[-1]
     path = r.blob(layer['digest'])
     path.write_bytes(path.read_bytes()[:-8] + bytes(8))
     return 'v1.0.0'
@@ -433,7 +441,7 @@ def test_verify_wants_both_keys(released, keys, tmp_path):
                             (keys/'gate.pub', keys/'image.pub', 'none by gate.pub'),
                             (keys/'image.pub', keys/'image.pub', 'are one key')):
         with pytest.raises(EdgecarError, match=says):
-            verify.prove(name, key, gate, **quiet)
+            verify.verify_image(name, key, gate, **quiet)
 
 
 def test_verify_without_the_registry_it_came_from(released, keys, tmp_path):
@@ -471,7 +479,7 @@ def policy(released, keys, folder):
     (folder/'registries.d/edgecar.yaml').write_text(fill('registries.d/edgecar.yaml'))
 
     def pull(name):
-        return subprocess.run([push.tool('policy'), folder/'policy.json', folder/'registries.d',
+        return subprocess.run([push.find_tool('policy'), folder/'policy.json', folder/'registries.d',
                                f'docker://{name}', f'dir:{folder}/pulled'],
                               capture_output=True, text=True, timeout=60)
     return pull
@@ -498,7 +506,7 @@ def test_a_devices_policy_keeps_out(released, keys, tmp_path, how):
 def test_a_devices_policy_keeps_out_what_was_signed_as_another(released, keys, tmp_path):
     pull = policy(released, keys, tmp_path)
     skopeo(f'docker://{released.to}-twin:v1.0.0', f'docker://{released.to}-car:v1.2.0')
-    digest = read_image(source(parse(f'{released.to}-twin')), 'v1.0.0').digest
+    digest = read_image(open_image_source(parse_ref(f'{released.to}-twin')), 'v1.0.0').digest
     skopeo(f'docker://{released.to}-twin:{beside(digest, ".sig")}',
            f'docker://{released.to}-car:{beside(digest, ".sig")}')
     assert 'is not accepted' in pull(f'{released.to}-car:v1.2.0').stderr
@@ -528,7 +536,8 @@ def admission(released, keys, folder):
             key['data'] = (keys/{'edgecar-image-pub': 'image.pub', 'edgecar-gate-pub': 'gate.pub'}[
                 key.pop('secretRef')['name']]).read_text()
             (folder/'cip.yaml').write_text(yaml.safe_dump(d))
-            done = subprocess.run([push.tool('policy-tester'), '-policy', folder/'cip.yaml', '-image', name],
+            done = subprocess.run([push.find_tool('policy-tester'), '-policy', folder/'cip.yaml', '-image',
+                                   name],
                                   capture_output=True, text=True, timeout=60)
             found.append('' if done.returncode == 0 else done.stdout + done.stderr)
         return found
@@ -541,7 +550,7 @@ def test_a_cluster_admits_what_is_signed_and_passed(released, keys, tmp_path):
     for how, signed, passed in ((unsigned, False, False), (stranger, False, False), (no_gate, True, False)):
         (tmp_path/how.__name__).mkdir()
         tag = how(released, keys, tmp_path/how.__name__)
-        digest = read_image(source(parse(f'{released.to}-car')), tag).digest
+        digest = read_image(open_image_source(parse_ref(f'{released.to}-car')), tag).digest
         assert [not said for said in verdict(f'{released.to}-car@{digest}')] == [signed, passed], how
 
 
@@ -551,7 +560,7 @@ def test_a_cluster_refuses(registry, keys, tmp_path, wrong):
     name = forged(keys, registry, tmp_path, **WRONG[wrong][0])
     verdict, _ = admission(registry, keys, tmp_path)
     signed, gate = verdict(
-        f"{registry.to}-car@{read_image(source(parse(f'{registry.to}-car')), 'v1.1.0').digest}")
+        f'{registry.to}-car@{digest_of_car(registry.to)}')
     assert not signed and gate
 
 
@@ -577,9 +586,9 @@ def test_cosign_asks_nobody_but_the_registry(registry, keys, tmp_path, monkeypat
     monkeypatch.setenv('NO_PROXY', 'localhost,127.0.0.1')
     monkeypatch.setenv('HOME', str(tmp_path))
     try:
-        push.push('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
-        sign.sign('car', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-                  repo(tmp_path/'repo'), **quiet)
+        push.push_images('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
+        sign.sign_images('car', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                         repo(tmp_path/'repo'), **quiet)
         prove(keys, f'{registry.to}-car:v1.0.0')
     finally:
         proxy.close()
@@ -589,7 +598,7 @@ def test_cosign_asks_nobody_but_the_registry(registry, keys, tmp_path, monkeypat
 def test_signing_says_what_it_lacks(released, keys, tmp_path, monkeypatch):
     image_key, gate_key = str(keys/'image.key'), str(keys/'gate.key')
     def signing(*args, to=released.to, version='v1.0.0', repo=released.repo):
-        return sign.sign('both', to, version, *args, repo, **quiet)
+        return sign.sign_images('both', to, version, *args, repo, **quiet)
 
     for args, kw, says in (((image_key, 'none.key'), {}, 'none.key: is not there'),
                            ((image_key, image_key), {}, 'two keys'),
@@ -620,12 +629,12 @@ def test_a_password_is_seen_nowhere(released, keys):
 
 
 def test_in_a_cluster_somebody_else_signs_the_image(registry, keys, tmp_path):
-    push.push('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
-    sign.sign('car', registry.to, 'v1.0.0', None, str(keys/'gate.key'), repo(tmp_path/'repo'), **quiet)
+    push.push_images('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
+    sign.sign_images('car', registry.to, 'v1.0.0', None, str(keys/'gate.key'), repo(tmp_path/'repo'), **quiet)
     with pytest.raises(EdgecarError, match='is not signed'):
         prove(keys, f'{registry.to}-car:v1.0.0')
     # as Tekton Chains does
-    cosign_sign(keys, f"{registry.to}-car@{read_image(Layout(tmp_path/'images/car'), None).digest}")
+    cosign_sign(keys, f"{registry.to}-car@{read_image(OciLayout(tmp_path/'images/car'), None).digest}")
     assert prove(keys, f'{registry.to}-car:v1.0.0').version == 'v1.0.0'
 
 
@@ -674,10 +683,10 @@ def test_keys_of_a_key_service(registry, keys, tmp_path, monkeypatch, vault):
     monkeypatch.setenv('VAULT_ADDR', f'http://127.0.0.1:{vault.server_port}')
     monkeypatch.setenv('VAULT_TOKEN', 't')
     monkeypatch.delenv('COSIGN_PASSWORD')
-    push.push('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
+    push.push_images('car', registry.to, 'v1.0.0', images(tmp_path/'images'), **quiet)
     for _ in range(2):
-        sign.sign('car', registry.to, 'v1.0.0', 'hashivault://image', 'hashivault://gate',
-                  repo(tmp_path/'repo'), **quiet)
+        sign.sign_images('car', registry.to, 'v1.0.0', 'hashivault://image', 'hashivault://gate',
+                         repo(tmp_path/'repo'), **quiet)
     assert len(vault.asked) == 5, 'a signature and four attestations, said once'
     for name in ('image', 'gate'):
         (tmp_path/f'{name}.pub').write_text(
@@ -691,13 +700,13 @@ def test_a_key_service_that_is_not_there(released, keys, monkeypatch):
     monkeypatch.delenv('VAULT_ADDR', raising=False)
     monkeypatch.delenv('BAO_ADDR', raising=False)
     with pytest.raises(EdgecarError, match='VAULT_ADDR'):
-        sign.sign('car', released.to, 'v1.0.0', 'hashivault://image', str(keys/'gate.key'),
-                  released.repo, **quiet)
+        sign.sign_images('car', released.to, 'v1.0.0', 'hashivault://image', str(keys/'gate.key'),
+                         released.repo, **quiet)
 
 
 def big(folder, mb=8):
     "Images with a layer that takes a moment."
-    for target in push.TARGETS:
+    for target in push.RELEASE_TARGETS:
         toy_release(folder/target, below=[{'big': os.urandom(mb << 20)}, {'small': target.encode()}])
     return folder
 
@@ -711,13 +720,13 @@ def test_a_registry_that_dies_during_a_push(registry, tmp_path):
     wire = Between(registry.port, die)
     try:
         with pytest.raises(EdgecarError, match='nothing is tagged v1.0.0') as e:
-            push.push('both', wire.to, 'v1.0.0', made, timeout_s=60, **quiet)
+            push.push_images('both', wire.to, 'v1.0.0', made, timeout_s=60, **quiet)
         assert e.value.mend
     finally:
         wire.close()
     registry.start()
-    assert not any(tags(push.repository(registry.to, t)) for t in push.TARGETS)
-    assert len(push.push('both', registry.to, 'v1.0.0', made, **quiet)) == 2
+    assert not any(tags(push.target_repository(registry.to, t)) for t in push.RELEASE_TARGETS)
+    assert len(push.push_images('both', registry.to, 'v1.0.0', made, **quiet)) == 2
 
 
 def test_a_push_goes_on_where_it_was(registry, tmp_path):
@@ -727,12 +736,12 @@ def test_a_push_goes_on_where_it_was(registry, tmp_path):
         'cut' if b'PUT /v2/club/edgecar-car/manifests/sha256' in piece else 'pass'))
     try:
         with pytest.raises(EdgecarError, match='nothing is tagged'):
-            push.push('both', wire.to, 'v1.0.0', made, timeout_s=60, **quiet)
+            push.push_images('both', wire.to, 'v1.0.0', made, timeout_s=60, **quiet)
     finally:
         wire.close()
     again = Between(registry.port, lambda n, piece: 'pass')
     try:
-        push.push('both', again.to, 'v1.0.0', made, **quiet)
+        push.push_images('both', again.to, 'v1.0.0', made, **quiet)
         assert again.sent < 1 << 20, 'the layers were sent again'
     finally:
         again.close()
@@ -748,20 +757,20 @@ def test_a_line_that_breaks_now_and_then(registry, tmp_path):
         return 'cut'
     wire, lines = Between(registry.port, rule), []
     try:
-        assert len(push.push('both', wire.to, 'v1.0.0', big(tmp_path/'images'), say=lines.append)) == 2
+        assert len(push.push_images('both', wire.to, 'v1.0.0', big(tmp_path/'images'), say=lines.append)) == 2
     finally:
         wire.close()
-    assert at == [None] and tags(push.repository(registry.to, 'car')) == ['v1.0.0']
+    assert at == [None] and tags(push.target_repository(registry.to, 'car')) == ['v1.0.0']
 
 
 def test_a_registry_that_is_too_slow(registry, tmp_path):
     wire = Between(registry.port, lambda n, piece: 'stall' if n > 4 << 20 else 'pass')
     try:
         with pytest.raises(EdgecarError, match='took more than .* s .nothing is tagged v1.0.0'):
-            push.push('both', wire.to, 'v1.0.0', big(tmp_path/'images'), timeout_s=5, **quiet)
+            push.push_images('both', wire.to, 'v1.0.0', big(tmp_path/'images'), timeout_s=5, **quiet)
     finally:
         wire.close()
-    assert not any(tags(push.repository(registry.to, t)) for t in push.TARGETS)
+    assert not any(tags(push.target_repository(registry.to, t)) for t in push.RELEASE_TARGETS)
 
 
 def test_a_second_tag_that_fails_is_said_and_set_by_the_next_try(registry, keys, tmp_path):
@@ -770,16 +779,16 @@ def test_a_second_tag_that_fails_is_said_and_set_by_the_next_try(registry, keys,
         'cut' if b'PUT /v2/club/edgecar-car/manifests/v1.0.0' in piece else 'pass'))
     try:
         with pytest.raises(EdgecarError, match='tagged v1.0.0: twin; the rest is not'):
-            push.push('both', wire.to, 'v1.0.0', made, **quiet)
+            push.push_images('both', wire.to, 'v1.0.0', made, **quiet)
     finally:
         wire.close()
     with pytest.raises(EdgecarError, match='edgecar-car: has no v1.0.0'):
-        sign.sign('both', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-                  repo(tmp_path/'repo'), **quiet)
-    assert not source(push.repository(registry.to, 'twin')).manifest(
-        beside(read_image(Layout(made/'twin'), None).digest, '.sig')), (
+        sign.sign_images('both', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                         repo(tmp_path/'repo'), **quiet)
+    assert not open_image_source(push.target_repository(registry.to, 'twin')).manifest(
+        beside(read_image(OciLayout(made/'twin'), None).digest, '.sig')), (
         'half a release was signed')
-    assert len(push.push('both', registry.to, 'v1.0.0', made, **quiet)) == 2
+    assert len(push.push_images('both', registry.to, 'v1.0.0', made, **quiet)) == 2
 
 
 def test_a_registry_whose_disk_is_full(tmp_path):
@@ -791,8 +800,8 @@ def test_a_registry_whose_disk_is_full(tmp_path):
     try:
         server = Server(folder)
         with pytest.raises(EdgecarError, match='nothing is tagged v1.0.0.* is its disk full'):
-            push.push('both', server.to, 'v1.0.0', big(tmp_path/'images'), **quiet)
-        assert not any(tags(push.repository(server.to, t)) for t in push.TARGETS)
+            push.push_images('both', server.to, 'v1.0.0', big(tmp_path/'images'), **quiet)
+        assert not any(tags(push.target_repository(server.to, t)) for t in push.RELEASE_TARGETS)
     finally:
         if server:
             server.stop()
@@ -823,12 +832,12 @@ def test_credentials(tmp_path, keys):
             assert (done.returncode == 1 and 'podman login' in done.stderr
                     and 'wrong word' not in done.stdout + done.stderr), done.stderr
         auth = login(tmp_path/'right.json', host, 'driver', 'right')
-        push.push('both', server.to, 'v1.0.0', made, auth=auth, **quiet)
+        push.push_images('both', server.to, 'v1.0.0', made, auth=auth, **quiet)
         with pytest.raises(EdgecarError, match='other credentials'):
-            sign.sign('both', server.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-                      repo(tmp_path/'repo'), **quiet)
-        sign.sign('both', server.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-                  repo(tmp_path/'repo'), auth=auth, **quiet)
+            sign.sign_images('both', server.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                             repo(tmp_path/'repo'), **quiet)
+        sign.sign_images('both', server.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                         repo(tmp_path/'repo'), auth=auth, **quiet)
         assert prove(keys, f'{server.to}-car:v1.0.0', auth=auth).version == 'v1.0.0'
         with pytest.raises(EdgecarError, match='podman login'):
             prove(keys, f'{server.to}-car:v1.0.0')
@@ -847,12 +856,12 @@ def test_a_certificate_of_ones_own(tmp_path, keys):
         http=dict(tls=dict(certificate=str(tmp_path/'tls.crt'), key=str(tmp_path/'tls.key'))))
     made, ca = images(tmp_path/'images'), tmp_path/'tls.crt'
     try:
-        push.push('both', server.to, 'v1.0.0', made, ca=ca, **quiet)
-        sign.sign('both', server.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
-                  repo(tmp_path/'repo'), ca=ca, **quiet)
+        push.push_images('both', server.to, 'v1.0.0', made, ca=ca, **quiet)
+        sign.sign_images('both', server.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                         repo(tmp_path/'repo'), ca=ca, **quiet)
         assert prove(keys, f'{server.to}-car:v1.0.0', ca=ca).version == 'v1.0.0'
         with pytest.raises(EdgecarError):
-            push.push('both', server.to, 'v1.0.0', made, **quiet)
+            push.push_images('both', server.to, 'v1.0.0', made, **quiet)
     finally:
         server.stop()
 

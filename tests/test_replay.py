@@ -8,8 +8,8 @@ import cv2
 import pytest
 
 from edgecar.data.frames import fit_frame
-from edgecar.data.toy import toy_tub
-from edgecar.pilot.replay import read_refs
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.pilot.replay import read_reference
 from edgecar.pilot.runtime import Pilot
 
 
@@ -17,17 +17,17 @@ from edgecar.pilot.runtime import Pilot
 def rig(tmp_path_factory, tf):
     "A tub, and a pilot whose weights are drawn, not trained: it reacts to every pixel."
     from edgecar.core import seed_all
-    from edgecar.pilot.export import tflite
-    from edgecar.pilot.model import kind
+    from edgecar.pilot.export import convert_to_tflite
+    from edgecar.pilot.model import make_kind
     folder = tmp_path_factory.mktemp('replay')
-    toy_tub(folder/'tub', n=40)
+    synthetic_tub(folder/'tub', n=40)
     seed_all(3)
-    k, wide = kind('edge'), kind('edge', top=.3)
+    k, wide = make_kind('edge'), make_kind('edge', top=.3)
     net = k.net()
     net.set_weights([w*1.3 if w.ndim > 1 else w for w in net.get_weights()])
     (other := wide.net()).set_weights(net.get_weights())
-    blobs = dict(pilot=tflite(k.whole(net)), scaled=tflite(k.whole(net, 1/128)),
-                 cropped=tflite(wide.whole(other)))
+    blobs = dict(pilot=convert_to_tflite(k.whole(net)), scaled=convert_to_tflite(k.whole(net, 1/128)),
+                 cropped=convert_to_tflite(wide.whole(other)))
     for name, blob in blobs.items():
         (folder/f'{name}.tflite').write_bytes(blob)
     return folder
@@ -61,7 +61,7 @@ def test_changed_preprocessing_is_caught(rig, model):
     ((96, 160), '96x160 cropped to 96x128, resized to 120x160'),
 ], ids=['224x224', '1280x720', '160x96'])
 def test_a_recording_of_another_size_is_fitted_and_the_report_says_so(rig, tmp_path, size, done):
-    toy_tub(tmp_path/'tub', n=4, size=size)
+    synthetic_tub(tmp_path/'tub', n=4, size=size)
     model, edgecar = rig/'pilot.tflite', Path(sys.executable).parent/'edgecar'
     for more, report in ((['--update-refs'], 'refs/tub.csv: 4 frames'),
                          ([], '4 frames, none changed by more than 0.01')):
@@ -71,5 +71,5 @@ def test_a_recording_of_another_size_is_fitted_and_the_report_says_so(rig, tmp_p
     frames = [fit_frame(cv2.imread(str(f))[..., ::-1], (120, 160))
               for f in sorted((tmp_path/'tub/images').iterdir())]
     want = Pilot(model).drive(frames)
-    found = [row[1:] for row in read_refs(tmp_path/'refs/tub.csv')]
+    found = [row[1:] for row in read_reference(tmp_path/'refs/tub.csv')]
     assert abs(want - found).max() < .05, 'the same frames, but for the decoder of their pictures'

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 STAGES = '''
 stages:
   slow: {cmd: sleep 1 && echo slow > slow, outs: [slow]}

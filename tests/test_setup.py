@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from support.package_index import installed, serving, sha256, wheel
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 TOOLS = 'bash env dirname git tr cat df awk grep rm mkdir make touch tee'.split()
 UV = Path(sys.prefix)/'bin/uv'
 
@@ -212,7 +212,8 @@ def test_interrupted_then_run_again(tmp_path):
     assert again.stdout + again.stderr == ''
     subprocess.run(['.venv/bin/edgecar', '--help'], cwd=repo, check=True)
     kernels = [repo/'.venv/bin/python', '-c',
-               'from edgecar.sim.kernels import compiled, warm; warm(); print(compiled()["compiled"])']
+               'from edgecar.sim.kernels import compile_kernels, kernel_counts; '
+               'compile_kernels(); print(kernel_counts()["compiled"])']
     assert subprocess.run(kernels, cwd=repo, check=True, capture_output=True, text=True).stdout == '0\n', (
         'set-up has compiled them')
     assert subprocess.run(['git', 'status', '--porcelain'], cwd=repo, capture_output=True).stdout == b''

@@ -11,16 +11,16 @@ import numpy as np
 
 import edgecar.sim.env  # noqa: F401: registers edgecar/Twin-v0
 from edgecar.core import EdgecarError, rng
-from edgecar.sim.camera import Camera, Lens
-from edgecar.sim.env import Twin, find_ground, find_track
-from edgecar.sim.look import Look
-from edgecar.sim.vector import Twins
+from edgecar.sim.camera import SimCamera, Lens
+from edgecar.sim.env import TwinEnv, find_ground, find_track
+from edgecar.sim.look import Appearance
+from edgecar.sim.vector import TwinVectorEnv
 
 DIGEST = '''
 import hashlib
 from edgecar.core import rng
-from edgecar.sim.env import Twin
-env, g, seen = Twin(['oval', 'donkey', 'seed:5'], direction=0, random=1.), rng(3), hashlib.sha256()
+from edgecar.sim.env import TwinEnv
+env, g, seen = TwinEnv(['oval', 'donkey', 'seed:5'], direction=0, random=1.), rng(3), hashlib.sha256()
 for episode in range(6):
     seen.update(env.reset(seed=episode)[0])
     for _ in range(20):
@@ -60,7 +60,7 @@ def test_wrappers_of_a_vector_work():
 
 def drive(workers):
     "A digest of what 30 steps of five cars give."
-    g, env = rng(1), Twins(5, workers, track=['oval', 'seed:2'], random=.7, max_episode_steps=12)
+    g, env = rng(1), TwinVectorEnv(5, workers, track=['oval', 'seed:2'], random=.7, max_episode_steps=12)
     seen = hashlib.sha256(env.reset(seed=9)[0])
     for _ in range(30):
         frames, rewards, ends, cuts, infos = env.step((2*g.random((5, 2)) - 1)*.9)
@@ -75,7 +75,8 @@ def test_any_number_of_processes_drives_the_same():
 
 
 def test_no_process_outlives_the_one_that_started_it():
-    code = ("from edgecar.sim.vector import Twins; import time; t = Twins(2, 2, track='oval'); t.reset(); "
+    code = ("from edgecar.sim.vector import TwinVectorEnv; import time; "
+            "t = TwinVectorEnv(2, 2, track='oval'); t.reset(); "
             "print(t.workers[0].process.pid, flush=True); time.sleep(600)")
     first = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     try:
@@ -89,7 +90,7 @@ def test_no_process_outlives_the_one_that_started_it():
 
 
 def test_a_reset_leaves_nothing_behind():
-    g, env, fresh = rng(2), Twin('donkey', random=1.), Twin('donkey', random=1.)
+    g, env, fresh = rng(2), TwinEnv('donkey', random=1.), TwinEnv('donkey', random=1.)
     env.reset(seed=0)
     for _ in range(50):
         env.step((2*g.random(2) - 1)*[.3, 1])
@@ -112,13 +113,13 @@ def test_any_camera_that_can_be_takes_a_picture():
         except EdgecarError as e:
             assert 'no field of view' in str(e)
         else:
-            camera = Camera(ground, lens, Look.random(int(width)), [[.5, .5]])
-            taken += camera.see(*(4*g.random(3) - 2), 3., .1, 2.).shape == (lens.height, lens.width, 3)
+            camera = SimCamera(ground, lens, Appearance.random(int(width)), [[.5, .5]])
+            taken += camera.render(*(4*g.random(3) - 2), 3., .1, 2.).shape == (lens.height, lens.width, 3)
     assert taken > 40
 
 
 def test_turning_all_the_way_round_changes_nothing():
-    camera = Camera(find_ground(find_track('club')), Lens(), Look(noise=0., shake=0.))
-    a, b = (camera.see(.3, -.2, yaw).astype(int) for yaw in (.5, .5 + 2*np.pi))
+    camera = SimCamera(find_ground(find_track('club')), Lens(), Appearance(noise=0., shake=0.))
+    a, b = (camera.render(.3, -.2, yaw).astype(int) for yaw in (.5, .5 + 2*np.pi))
     # texels whose edge lies on a point may fall to the other side
     assert (np.abs(a - b).max(2) > 8).mean() < .01

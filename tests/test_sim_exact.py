@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 
 
 @pytest.fixture
@@ -57,34 +57,34 @@ def run(*args, **env):
 
 
 SINE = 'from edgecar.sim.exact import sin; print(sin(1.), sum(sin.stats.cache_hits.values()))'
-WARM = 'from edgecar.sim.kernels import warm; warm()'
+WARM = 'from edgecar.sim.kernels import compile_kernels; compile_kernels()'
 FRAME = """if True:
     from hashlib import sha256
-    from edgecar.sim.env import Twin
+    from edgecar.sim.env import TwinEnv
     from edgecar.sim.expert import Expert
-    from edgecar.sim.kernels import compiled
-    env = Twin('club', random=1.)
+    from edgecar.sim.kernels import kernel_counts
+    env = TwinEnv('club', random=1.)
     env.reset(seed=0)
     frame = env.step(Expert(env.car.track, env.car.vehicle)(env.car.row))[0]
-    print(sha256(frame).hexdigest(), *compiled().values())"""
+    print(sha256(frame).hexdigest(), *kernel_counts().values())"""
 USE = FRAME + """
     from itertools import islice
     from edgecar.core import rng
-    from edgecar.sim.protocol import Lidar
-    from edgecar.sim.record import Recipe, frames
-    from edgecar.sim.scene import Scene, node, telemetry
-    for _ in islice(frames(Recipe(), 'seed:3', rng(1)), 5): pass
+    from edgecar.sim.protocol import LidarConfig
+    from edgecar.sim.record import RecordingRecipe, generate_records
+    from edgecar.sim.scene import Scene, road_node, telemetry_message
+    for _ in islice(generate_records(RecordingRecipe(), 'seed:3', rng(1)), 5): pass
     plain = Twin('oval', direction=-1, render_mode='rgb_array')
     plain.reset(seed=1)
     plain.step((0, 1))
     plain.render()
     for cars in 1, 2, 3:
         scene = Scene('donkey', laps=2)
-        seats = [scene.join() for _ in range(cars)]
-        seats[0].lidar = Lidar()
+        slots = [scene.join() for _ in range(cars)]
+        slots[0].lidar = LidarConfig()
         scene.step()
-        for seat in seats: telemetry(seat)
-        node(scene, 3)
+        for slot in slots: telemetry_message(slot)
+        road_node(scene, 3)
     print(*compiled().values())"""
 
 
@@ -195,7 +195,8 @@ def test_another_version_of_numba(package):
 
 def test_edit_in_another_file_is_compiled(package):
     exact, late = package/'edgecar/sim/exact.py', package/'edgecar/sim/late.py'
-    late.write_text('from edgecar.sim.exact import kernel, sin\n@kernel\ndef f(x): return sin(x) + 1\n')
+    late.write_text('from edgecar.sim.exact import cached_njit, sin\n'
+                    '@cached_njit\ndef f(x): return sin(x) + 1\n')
     code = 'from edgecar.sim.late import f; print(f(.5), sum(f.stats.cache_hits.values()))'
     assert run(package, code) == ['1.479425538604203', '0']
     assert run(package, code) == ['1.479425538604203', '1']
@@ -212,8 +213,8 @@ def test_same_bits_on_a_plain_processor(package):
         from hashlib import sha256
         import numpy as np
         from edgecar.core import rng
-        from edgecar.sim.exact import atan2, cos, exp, kernel, sin
-        @kernel
+        from edgecar.sim.exact import atan2, cos, exp, cached_njit, sin
+        @cached_njit
         def fill(x, out):
             for i in range(len(x)):
                 out[i] = sin(x[i]) * cos(x[i]) + atan2(x[i], x[i - 1]) * exp(-abs(x[i]))

@@ -14,8 +14,8 @@ import pytest
 
 import edgecar.sim.server
 from edgecar.sim.client import Simulator
-from edgecar.sim.protocol import HALT, Control, pack
-from edgecar.sim.server import ANSWERS, Limits, Server, running
+from edgecar.sim.protocol import HALT, ControlMessage, pack_message
+from edgecar.sim.server import HANDLERS, ServerLimits, SimServer, serve_in_thread
 
 FIELDS = ['steering', 'throttle', 'brake', 'scene_name', 'body_style', 'body_r', 'car_name', 'img_w', 'img_h',
           'img_enc', 'fov', 'offset_y', 'degPerSweepInc', 'numSweepsLevels', 'maxRange', 'pos_x', 'pos_z',
@@ -23,7 +23,7 @@ FIELDS = ['steering', 'throttle', 'brake', 'scene_name', 'body_style', 'body_r',
 VALUES = [None, True, [], {}, [[]], '', 'nan', '-inf', '1e999', '1e-320', '0x10', '٣', '1,5', '\ud800', '\0',
           'a'*3000, '"}{"', -1, 0, 1, 2**70, 1e308, -1e308, .5, 'generated_track', '../../x',
           'seed:99999999', '{}']
-KINDS = [*ANSWERS.keys() - {'quit_app'}, 'telemetry', 'car_loaded', 'aborted', '', '__class__', 'drop table']
+KINDS = [*HANDLERS.keys() - {'quit_app'}, 'telemetry', 'car_loaded', 'aborted', '', '__class__', 'drop table']
 BROKEN = [
     b'{"msg_type": "control", "steering": NaN}',
     b'{"msg_type": "control", "throttle": Infinity, "steering": 1}',
@@ -79,18 +79,18 @@ def memory():
 
 @pytest.mark.parametrize('many', [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_hostile_messages(many, monkeypatch, caplog):
-    g, heard, handle = random.Random(0), [0], edgecar.sim.server.handle
+    g, heard, handle = random.Random(0), [0], edgecar.sim.server.handle_request
     def counted(client, raw):
         heard[0] += 1
         handle(client, raw)
-    monkeypatch.setattr(edgecar.sim.server, 'handle', counted)
-    limits = Limits(wrong=10**9, rate_hz=10**6)   # so that each of them is heard
-    with (running(Server(port=0, limits=limits)) as server,
+    monkeypatch.setattr(edgecar.sim.server, 'handle_request', counted)
+    limits = ServerLimits(wrong=10**9, rate_hz=10**6)   # so that each of them is heard
+    with (serve_in_thread(SimServer(port=0, limits=limits)) as server,
           Simulator(port=server.port, watchdog_s=None) as honest):
         began, frames, rounds, files = time.monotonic(), 0, 0, None
         while heard[0] < many:
             line = connect(server.port)
-            line.sendall(pack('load_scene', scene_name=g.choice(['generated_track', 'oval'])))
+            line.sendall(pack_message('load_scene', scene_name=g.choice(['generated_track', 'oval'])))
             blob = b''.join(message(g) for _ in range(1000))
             blob += g.choice([b'', b'{"msg_type": "contr', b'{"a": "' + b'x'*20000, b'GET / HTTP/1.1\r\n\r\n',
                               b'}', b'\x00\x01\x02'])
@@ -110,7 +110,7 @@ def test_hostile_messages(many, monkeypatch, caplog):
             if rounds == max(many//5000, 1):
                 grown, files = memory(), len(os.listdir('/proc/self/fd'))
         wait(lambda: len(server.clients) == 1)
-        assert [*server.scenes] == ['generated_track'] and len(server.scenes['generated_track'].seats) == 1
+        assert [*server.scenes] == ['generated_track'] and len(server.scenes['generated_track'].slots) == 1
         assert frames == rounds > many//5000 and not server.tasks[0].done() and not server.tasks[1].done()
         assert memory() - grown < 40 and len(os.listdir('/proc/self/fd')) - files <= 3
         assert not [r for r in caplog.records if r.levelname == 'ERROR']
@@ -121,7 +121,7 @@ def test_hostile_messages(many, monkeypatch, caplog):
                                    b'{"a": "' + b'x'*20000, b'}', b'[1, 2]', b'{} ' * 60],
                          ids=['http', 'tls', 'endless', 'brace', 'list', 'nothing'])
 def test_what_is_no_protocol_is_told_goodbye_at_once(words):
-    with running(Server(port=0)) as server:
+    with serve_in_thread(SimServer(port=0)) as server:
         line = connect(server.port)
         line.sendall(words)
         assert closed(line)
@@ -129,12 +129,13 @@ def test_what_is_no_protocol_is_told_goodbye_at_once(words):
 
 
 def test_a_message_without_end_a_reader_that_does_not_read_and_silence_time_out():
-    with running(Server(port=0, rate_hz=100,
-                        limits=Limits(partial_s=.3, idle_s=.6, unread_bytes=1 << 14))) as server:
+    with serve_in_thread(SimServer(port=0, rate_hz=100,
+                                   limits=ServerLimits(partial_s=.3, idle_s=.6,
+                                                       unread_bytes=1 << 14))) as server:
         slow, deaf, mute = (connect(server.port) for _ in range(3))
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.sendall(pack('load_scene', scene_name='oval')
-                     + pack('cam_config', img_w=512, img_h=512, img_enc='TGA'))
+        deaf.sendall(pack_message('load_scene', scene_name='oval')
+                     + pack_message('cam_config', img_w=512, img_h=512, img_enc='TGA'))
         began = time.monotonic()
         slow.sendall(b'{"msg_type": ')
         assert closed(slow) and time.monotonic() - began < 3
@@ -144,10 +145,11 @@ def test_a_message_without_end_a_reader_that_does_not_read_and_silence_time_out(
 
 
 def test_a_flood_is_slowed_to_its_rate_and_others_drive_on():
-    with (running(Server(port=0, limits=Limits(rate_hz=200))) as server,
+    with (serve_in_thread(SimServer(port=0, limits=ServerLimits(rate_hz=200))) as server,
           Simulator(port=server.port, scene='oval') as honest):
         flood = connect(server.port)
-        flood.sendall(pack('load_scene', scene_name='club') + pack('control', steering=0, throttle=0)*3000)
+        flood.sendall(pack_message('load_scene', scene_name='club')
+                      + pack_message('control', steering=0, throttle=0)*3000)
         before = honest.step(0., 0.)[1]['time']
         for _ in range(20):
             told = honest.step(0., 0.)[1]
@@ -159,24 +161,26 @@ def test_a_flood_is_slowed_to_its_rate_and_others_drive_on():
 
 
 def test_no_throttle_outlives_its_driver():
-    with running(Server(port=0, limits=Limits(stale_s=.3))) as server:
+    with serve_in_thread(SimServer(port=0, limits=ServerLimits(stale_s=.3))) as server:
         line = connect(server.port)
-        line.sendall(pack('load_scene', scene_name='oval') + pack('control', steering=0, throttle=1))
-        wait(lambda: server.scenes and server.scenes['oval'].seats[0].control == Control(0, 1))
-        [seat] = server.scenes['oval'].seats
-        wait(lambda: seat.control == HALT)                     # the line is open, and silent
-        wait(lambda: seat.car.course.time > .5 and abs(seat.car.state[3]) < .01)
-        line.sendall(pack('control', steering=0, throttle=1) + b'{"msg_type": "contr')
-        wait(lambda: seat.control.throttle == 1)
+        line.sendall(pack_message('load_scene', scene_name='oval')
+                     + pack_message('control', steering=0, throttle=1))
+        wait(lambda: server.scenes and server.scenes['oval'].slots[0].control == ControlMessage(0, 1))
+        [slot] = server.scenes['oval'].slots
+        wait(lambda: slot.control == HALT)                     # the line is open, and silent
+        wait(lambda: slot.car.course.time > .5 and abs(slot.car.state[3]) < .01)
+        line.sendall(pack_message('control', steering=0, throttle=1) + b'{"msg_type": "contr')
+        wait(lambda: slot.control.throttle == 1)
         line.close()                                           # in the middle of a message
         wait(lambda: not server.scenes and not server.clients)
-        place = list(seat.car.state)
+        place = list(slot.car.state)
         time.sleep(.1)
-        assert seat.car.state == place
+        assert slot.car.state == place
 
 
 def test_a_paced_scene_does_not_wait_for_ever():
-    with running(Server(port=0, paced=True, scene='oval', limits=Limits(patience_s=.4))) as server:
+    with serve_in_thread(SimServer(port=0, paced=True, scene='oval',
+                                   limits=ServerLimits(patience_s=.4))) as server:
         silent = connect(server.port)
         wait(lambda: server.scenes)
         with Simulator(port=server.port, watchdog_s=None) as car:
@@ -187,10 +191,11 @@ def test_a_paced_scene_does_not_wait_for_ever():
 
 
 def test_a_token_is_asked_for_before_anything_else():
-    with running(Server(port=0, token='a long secret', limits=Limits(partial_s=.3, wrong=5))) as server:
+    with serve_in_thread(SimServer(port=0, token='a long secret',
+                                   limits=ServerLimits(partial_s=.3, wrong=5))) as server:
         stranger, guesser = connect(server.port), connect(server.port)
-        stranger.sendall(pack('load_scene', scene_name='oval'))
-        guesser.sendall(pack('verify', private_key='a long secreT')*9)
+        stranger.sendall(pack_message('load_scene', scene_name='oval'))
+        guesser.sendall(pack_message('verify', private_key='a long secreT')*9)
         assert closed(stranger) and closed(guesser) and not server.scenes
         with Simulator(port=server.port, token='a long secret') as car:
             assert car.step(0., 0.)[1]['hit'] == 'none'

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RECORD = '''
 import sys
-from edgecar.data.public import digest
-from edgecar.sim.record import Recipe, record
-if __name__ == '__main__': print(digest(record(sys.argv[1], \
-Recipe(tracks='donkey,seed:3', frames=100, episode=40, random=1.), int(sys.argv[2]), bar=False)))
+from edgecar.data.public import folder_md5
+from edgecar.sim.record import RecordingRecipe, record_tubs
+if __name__ == '__main__': print(folder_md5(record_tubs(sys.argv[1], \
+RecordingRecipe(tracks='donkey,seed:3', frames=100, episode=40, random=1.), int(sys.argv[2]), bar=False)))
 '''
 # What `edgecar.sim.record` imports; on another machine it is all there is
 NEEDS = ('numpy numba llvmlite gymnasium farama-notifications cloudpickle typing-extensions pillow pyyaml '

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from edgecar.sim.env import find_track
-from edgecar.sim.server import Limits, Server, running
+from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 
 SCENES = ['generated_road', 'warehouse', 'sparkfun_avc', 'generated_track', 'mountain_track',
           'roboracingleague_1', 'waveshare', 'mini_monaco', 'warren', 'thunderhill', 'circuit_launch']
@@ -161,7 +161,7 @@ def wait(true, gym=None, seconds=30):
 
 @pytest.fixture(scope='module')
 def paced():
-    with running(Server(port=0, paced=True)) as server:
+    with serve_in_thread(SimServer(port=0, paced=True)) as server:
         yield server
 
 
@@ -291,7 +291,7 @@ def test_the_same_commands_give_the_same_frames(paced, connect):
 
 
 def test_two_cars_share_a_scene_see_and_touch_each_other(connect):
-    with running(Server(port=0, scene='club')) as server:
+    with serve_in_thread(SimServer(port=0, scene='club')) as server:
         first = dict(kind='car_config', body_style='donkey', body_r='255', body_g='0', body_b='0',
                      car_name='first', font_size='50')
         front = connect(server.port, 'club', car_config=first)
@@ -312,7 +312,7 @@ def test_two_cars_share_a_scene_see_and_touch_each_other(connect):
 
 
 def test_a_race(connect):
-    with running(Server(port=0, paced=True, scene='oval', laps=1)) as server:
+    with serve_in_thread(SimServer(port=0, paced=True, scene='oval', laps=1)) as server:
         gym, track = connect(server.port, max_cte=80.), find_track('oval')
         told = gym.reset()[1]
         assert {'need_car_config', 'race_start'} <= set(gym.heard)
@@ -325,7 +325,7 @@ def test_a_race(connect):
 
 
 def test_the_client_may_choose_its_clock(connect):
-    with running(Server(port=0)) as server:
+    with serve_in_thread(SimServer(port=0)) as server:
         gym = connect(server.port)
         gym.reset()
         gym.send('step_mode', step_mode='synchronous', time_step='0.1')
@@ -336,7 +336,7 @@ def test_the_client_may_choose_its_clock(connect):
 
 
 def test_pings_come_and_quit_ends_it(connect):
-    with running(Server(port=0, limits=Limits(ping_s=.2))) as server:
+    with serve_in_thread(SimServer(port=0, limits=ServerLimits(ping_s=.2))) as server:
         gym = connect(server.port)
         wait(lambda: 'ping' in gym.heard, gym)
         gym.send('quit_app')

@@ -12,15 +12,15 @@ import pytest
 
 from edgecar.core import EdgecarError
 from edgecar.sim.client import Simulator
-from edgecar.sim.protocol import pack, parse
-from edgecar.sim.server import Limits, Server, running
+from edgecar.sim.protocol import pack_message, parse_message
+from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 
 SERVE = '''
 import asyncio, sys
-from edgecar.sim.server import Server, start
+from edgecar.sim.server import SimServer, start_server
 async def main():
-    server = Server(port=int(sys.argv[1]))
-    await start(server)
+    server = SimServer(port=int(sys.argv[1]))
+    await start_server(server)
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())
@@ -31,14 +31,14 @@ async def visit(port, i, frames):
     "A client that comes, drives a little, and goes; some go without a word."
     reader, writer = await asyncio.open_connection('127.0.0.1', port, limit=1 << 20)
     async def hear(kind):
-        while (m := parse(await reader.readline()))['msg_type'] != kind:
+        while (m := parse_message(await reader.readline()))['msg_type'] != kind:
             pass
         return m
     await hear('scene_selection_ready')
-    writer.write(pack('load_scene', scene_name=('oval', 'donkey', 'club')[i % 3]))
+    writer.write(pack_message('load_scene', scene_name=('oval', 'donkey', 'club')[i % 3]))
     first = await hear('telemetry')
     for _ in range(frames):
-        writer.write(pack('control', steering=0, throttle='.3'))
+        writer.write(pack_message('control', steering=0, throttle='.3'))
         last = await hear('telemetry')
     (writer.transport.abort if i % 2 else writer.close)()
     return last['time'] - first['time']
@@ -48,7 +48,7 @@ def test_fifty_clients_come_and_go():
     async def visits(port):
         rounds = [await asyncio.gather(*(visit(port, i, 4 + i % 5) for i in range(50))) for _ in range(2)]
         return [t for r in rounds for t in r]
-    with running(Server(port=0, limits=Limits(patience_s=60))) as server:
+    with serve_in_thread(SimServer(port=0, limits=ServerLimits(patience_s=60))) as server:
         asyncio.run(visits(server.port))
         files = len(os.listdir('/proc/self/fd'))
         driven = asyncio.run(asyncio.wait_for(visits(server.port), 120))
@@ -70,7 +70,7 @@ def test_there_is_room_for_so_many():
         for _, w in lines:
             w.close()
         return words, last
-    with running(Server(port=0, limits=Limits(clients=2))) as server:
+    with serve_in_thread(SimServer(port=0, limits=ServerLimits(clients=2))) as server:
         words, last = asyncio.run(fill(server.port))
     assert all(b'scene_selection_ready' in w for w in words) and last == b''
 
@@ -81,22 +81,22 @@ def test_two_paced_clients_see_the_same_twice():
             lines = []
             for i in range(2):
                 lines.append(await asyncio.open_connection('127.0.0.1', port, limit=1 << 20))
-                lines[i][1].write(pack('load_scene', scene_name='club'))
+                lines[i][1].write(pack_message('load_scene', scene_name='club'))
                 while b'"telemetry"' not in await lines[i][0].readline():
                     pass
             told = []
             for i in range(40):
                 for k in (0, 1) if i % 3 else (1, 0):
-                    lines[k][1].write(pack('control', steering=-.1*k, throttle=.2 + .4*k))
+                    lines[k][1].write(pack_message('control', steering=-.1*k, throttle=.2 + .4*k))
                 for reader, _ in lines:
                     while b'"telemetry"' not in (line := await reader.readline()):
                         pass
-                    told.append(parse(line))
+                    told.append(parse_message(line))
             for _, writer in lines:
                 writer.close()
             return told
         return asyncio.run(asyncio.wait_for(main(), 60))
-    with running(Server(port=0, paced=True)) as server:
+    with serve_in_thread(SimServer(port=0, paced=True)) as server:
         first = duet(server.port)
         until = time.monotonic() + 10
         while server.scenes and time.monotonic() < until:
@@ -106,7 +106,7 @@ def test_two_paced_clients_see_the_same_twice():
 
 
 def test_time_is_real():
-    with running(Server(port=0, rate_hz=50)) as server, Simulator(port=server.port) as car:
+    with serve_in_thread(SimServer(port=0, rate_hz=50)) as server, Simulator(port=server.port) as car:
         first, began = car.step(0., 0.)[1]['time'], time.monotonic()
         for _ in range(50):
             last = car.step(0., 0.)[1]['time']

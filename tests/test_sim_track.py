@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecar.core import EdgecarError, rng
-from edgecar.sim.track import TRACKS, Track, generate, locate, read, travelled
+from edgecar.sim.track import BUILTIN_TRACKS, Track, generate_track, locate_on_line, read_track, arc_length
 
 OVAL = (files('edgecar.sim')/'tracks/oval.toml').read_text()
 ROAD = 'width_m = 0.9\n'
@@ -46,7 +46,7 @@ def test_bad_file(tmp_path, text, says):
     file = tmp_path/'mine.toml'
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(EdgecarError) as e:
-        read(file)
+        read_track(file)
     assert (str(e.value).startswith(f'{file}: ') and says in str(e.value) and ' -> ' in str(e.value)
             and '\n' not in str(e.value))
 
@@ -54,22 +54,23 @@ def test_bad_file(tmp_path, text, says):
 @pytest.mark.parametrize('file', ['', 'no/such.toml', '.'])
 def test_no_file(file):
     with pytest.raises(EdgecarError, match='oval, donkey, club'):
-        read(file)
+        read_track(file)
 
 
 def test_a_file_of_ones_own(tmp_path):
     file = tmp_path/'mine.toml'
     file.write_text(OVAL.replace('name = "oval"', '').replace('cones', '# cones'))
-    track = read(str(file))
-    assert track.name == 'mine' and track.cones.shape == (0, 2) and (track.xy == read('oval').xy).all()
+    track = read_track(str(file))
+    assert track.name == 'mine' and track.cones.shape == (0, 2) and (track.xy == read_track('oval').xy).all()
 
 
-@pytest.mark.parametrize('track', [*map(read, TRACKS), *map(generate, range(200, 203))], ids=lambda t: t.name)
+@pytest.mark.parametrize('track', [*map(read_track, BUILTIN_TRACKS), *map(generate_track, range(200, 203))],
+                         ids=lambda t: t.name)
 @pytest.mark.parametrize('way', ['forward', 'back'])
 def test_places_against_brute_force(track, way):
     track = track if way == 'forward' else track.reverse()
     g = rng(1)
-    near = [track.beside(r)[i] for r in (-.4, -1e-6, 1e-6, .4) for i in (0, 1, -1, len(track.xy) // 2)]
+    near = [track.offset_line(r)[i] for r in (-.4, -1e-6, 1e-6, .4) for i in (0, 1, -1, len(track.xy) // 2)]
     points = np.vstack(
         [12 * g.random((300, 2)) - 6, near, track.xy[[0, -1]], (track.xy[:1] + track.xy[-1:]) / 2])
     a, d = track.xy[None], (np.roll(track.xy, -1, axis=0) - track.xy)[None]
@@ -85,20 +86,20 @@ def test_places_against_brute_force(track, way):
     # where two places are equally near, either will do
     foot = track.xy[u.astype(int)] + (u % 1)[:, None] * d[0, u.astype(int)]
     assert np.allclose(np.hypot(*(points - foot).T), e[m, i], atol=1e-9)
-    off = np.abs(travelled.py_func(track.length_m, (i + t[m, i]) * track.step_m, s))
+    off = np.abs(arc_length.py_func(track.length_m, (i + t[m, i]) * track.step_m, s))
     assert (off < 1e-6).mean() > .98
 
 
 def test_a_place_far_away():
-    track = read('oval')
-    s, cte, station = locate(track.xy, track.step_m, 1e6, 1e6)
+    track = read_track('oval')
+    s, cte, station = locate_on_line(track.xy, track.step_m, 1e6, 1e6)
     assert 0 <= s < track.length_m and 1.4e6 < cte < 1.42e6 and station <= s / track.step_m <= station + 1
 
 
 def test_every_generated_track_is_valid():
     seen = set()
     for seed in range(100, 180):
-        track = generate(seed)
+        track = generate_track(seed)
         size = track.xy.max(0) - track.xy.min(0) + track.width_m
         assert (12 <= track.length_m <= 30 and .7 <= track.width_m <= 1 and (size <= [9, 7]).all()
                 and np.abs(track.curvature).max() <= 1/.6)
@@ -114,8 +115,8 @@ def test_every_generated_track_is_valid():
 def test_same_tracks_in_another_process():
     code = '''if True:
         from hashlib import sha256
-        from edgecar.sim.track import TRACKS, generate, read
-        tracks = [*map(read, TRACKS), *map(generate, range(10))]
+        from edgecar.sim.track import BUILTIN_TRACKS, generate_track, read_track
+        tracks = [*map(read_track, BUILTIN_TRACKS), *map(generate_track, range(10))]
         arrays = [a for t in tracks for a in (t.xy, t.tangent, t.curvature, t.cones)]
         print(sha256(b''.join(a.tobytes() for a in arrays)).hexdigest())'''
     one, two = (subprocess.run([sys.executable, '-c', code], env={'PYTHONHASHSEED': seed},

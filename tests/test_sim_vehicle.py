@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgecar.core import EdgecarError, rng
-from edgecar.sim.vehicle import DELAY_MAX, DRIVE, N_STATE, RATE, RATE_HZ, STEER, VX, VY, YAW, Vehicle, advance
+from edgecar.sim.vehicle import (MAX_DELAY_STEPS, DRIVE, N_STATE, YAW_RATE, PHYSICS_HZ, STEER_ANGLE, VX, VY,
+                                 YAW, Vehicle, advance)
 
 FIELDS = {f.name: f for f in fields(Vehicle)}
 
@@ -18,7 +19,7 @@ def drive(vehicle, seed, seconds=10, row=None):
     "The row after each quarter second of random commands."
     row, param, g, rows = np.zeros(N_STATE) if row is None else row, vehicle.array(), rng(seed), []
     for _ in range(4 * seconds):
-        advance(row, param, 2 * g.random() - 1, 2 * g.random() - .8, RATE_HZ // 4)
+        advance(row, param, 2 * g.random() - 1, 2 * g.random() - .8, PHYSICS_HZ // 4)
         rows.append(row.copy())
     return np.array(rows)
 
@@ -54,19 +55,19 @@ def test_bad_amount(amount):
         Vehicle.random(rng(0), amount)
 
 
-@pytest.mark.parametrize('late', [0, 1, 12, 40, DELAY_MAX - 4])
+@pytest.mark.parametrize('late', [0, 1, 12, 40, MAX_DELAY_STEPS - 4])
 def test_delay_is_exact(late):
-    row, param = np.zeros(N_STATE), Vehicle(delay_s=late / RATE_HZ, steer_lag_s=0, drive_lag_s=0).array()
-    for k in range(2 * DELAY_MAX):
+    row, param = np.zeros(N_STATE), Vehicle(delay_s=late / PHYSICS_HZ, steer_lag_s=0, drive_lag_s=0).array()
+    for k in range(2 * MAX_DELAY_STEPS):
         advance(row, param, -1. if k % 2 else 1., .5, 1)
         heard = 0. if k < late else .4 if (k - late) % 2 else -.4
-        assert row[STEER] == heard and row[DRIVE] == (.5 if k >= late else 0.)
+        assert row[STEER_ANGLE] == heard and row[DRIVE] == (.5 if k >= late else 0.)
 
 
 def test_lag_is_its_time_constant():
     row, param = np.zeros(N_STATE), Vehicle(delay_s=0, steer_lag_s=.1, drive_lag_s=.2).array()
     advance(row, param, -1., 1., 40)
-    assert (row[STEER] == pytest.approx(.4 * (1 - np.exp(-1)), abs=.003)
+    assert (row[STEER_ANGLE] == pytest.approx(.4 * (1 - np.exp(-1)), abs=.003)
             and row[DRIVE] == pytest.approx(1 - np.exp(-.5), abs=.003))
 
 
@@ -81,7 +82,7 @@ def test_left_alone_it_stays():
     row = np.zeros(N_STATE)
     row[YAW] = 1
     advance(row, Vehicle().array(), .7, 0., 4000)
-    assert row[YAW] == 1 and not row[[0, 1, VX, VY, RATE]].any()
+    assert row[YAW] == 1 and not row[[0, 1, VX, VY, YAW_RATE]].any()
 
 
 def test_no_sub_step_changes_nothing():
@@ -97,7 +98,7 @@ def test_too_fast_for_its_front_tyres():
     for throttle in (.2, .5, .8, 1.):
         row = np.zeros(N_STATE)
         advance(row, Vehicle().array(), -.7, throttle, 4000)
-        curvature.append(row[RATE] / row[VX])
+        curvature.append(row[YAW_RATE] / row[VX])
     assert (np.diff(curvature) < 0).all() and curvature[-1] < .9 * curvature[0]
 
 

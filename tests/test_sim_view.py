@@ -16,8 +16,8 @@ import websocket
 from PIL import Image
 
 from edgecar.sim.client import Simulator
-from edgecar.sim.server import Server, running
-from edgecar.sim.view import View
+from edgecar.sim.server import SimServer, serve_in_thread
+from edgecar.sim.view import ViewServer
 
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 pytestmark = [
@@ -94,8 +94,8 @@ def run(server, coroutine):
 
 
 def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
-    with running(Server(port=0, scene='club')) as server:
-        view = View(server, port=0)
+    with serve_in_thread(SimServer(port=0, scene='club')) as server:
+        view = ViewServer(server, port=0)
         run(server, view.start())
         browser.ask('Page.navigate', url=view.url)
         browser.wait("document.getElementById('state')?.className == 'on'")
@@ -125,8 +125,8 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
         port = view.port
         run(server, view.close())
     browser.wait("document.getElementById('state').className == 'off'")
-    with running(Server(port=0)) as server:
-        view = View(server, port=port)
+    with serve_in_thread(SimServer(port=0)) as server:
+        view = ViewServer(server, port=port)
         run(server, view.start())
         browser.wait("document.getElementById('state').className == 'on'")
         run(server, view.close())
@@ -134,8 +134,8 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
 
 
 def test_a_page_from_elsewhere_hears_nothing(browser):
-    with running(Server(port=0)) as server:
-        view = View(server, port=0)
+    with serve_in_thread(SimServer(port=0)) as server:
+        view = ViewServer(server, port=0)
         run(server, view.start())
         browser.ask('Page.navigate', url='data:text/html,<title>elsewhere</title>')
         browser.value(

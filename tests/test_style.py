@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 ROOMS = sorted(p for folder in ('.', 'data', 'sim', 'pilot', 'car', 'release')
                for p in (ROOT/'nbs'/folder).glob('[0-9]*.ipynb'))
 FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))

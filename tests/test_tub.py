@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgecar.core import EdgecarError
-from edgecar.data.toy import toy_tub
-from edgecar.data.tub import Manifest, Tub, TubWriter, delete, find_tubs, restore
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, restore_records
 
 FIELDS = dict(inputs=['user/angle', 'user/throttle'], types=['float', 'float'])
 
@@ -58,14 +58,14 @@ def test_an_empty_tub_can_be_read_and_continued(tmp_path):
 def test_deleted_records_stay_and_come_back(tmp_path):
     tub = write(tmp_path/'t', 6)
     before = tree(tub)
-    delete(tub, [1, 4])
+    delete_records(tub, [1, 4])
     assert [r['_index'] for r in Tub(tub)] == [0, 2, 3, 5]
     assert [r['_index'] for r in Tub(tub).records(deleted=True)] == list(range(6))
     assert Tub(tub).deleted == {1, 4}
-    restore(tub, [4, 1])
+    restore_records(tub, [4, 1])
     assert tree(tub) == before
     with pytest.raises(EdgecarError, match='no record 6'):
-        delete(tub, [6])
+        delete_records(tub, [6])
 
 
 def test_delete_last_skips_what_is_deleted_already(tmp_path):
@@ -108,10 +108,10 @@ def test_other_fields_are_refused(tmp_path):
 def test_one_writer_at_a_time(tmp_path):
     with TubWriter(tmp_path, **FIELDS, sync_s=None) as w:
         w.write({'user/angle': 0, 'user/throttle': 0})
-        for attempt in (lambda: TubWriter(tmp_path), lambda: delete(tmp_path, [0])):
+        for attempt in (lambda: TubWriter(tmp_path), lambda: delete_records(tmp_path, [0])):
             with pytest.raises(EdgecarError, match='being written'):
                 attempt()
-    delete(tmp_path, [0])
+    delete_records(tmp_path, [0])
     with pytest.raises(EdgecarError, match='closed'):
         w.write({})
 
@@ -120,7 +120,7 @@ def test_sessions_are_counted_on(tmp_path):
     for _ in range(3):
         with TubWriter(tmp_path, **FIELDS, sync_s=None) as w:
             w.write({'user/angle': 0, 'user/throttle': 0})
-    sessions = Manifest.read(tmp_path).about['sessions']
+    sessions = Manifest.read(tmp_path).manifest_metadata['sessions']
     assert [s.split('_')[1] for s in sessions['all_full_ids']] == ['0', '1', '2'] and sessions['last_id'] == 2
     assert [r['_session_id'] for r in Tub(tmp_path)] == sessions['all_full_ids']
 
@@ -230,7 +230,7 @@ def test_lines_that_are_no_records_are_counted_not_fatal(tmp_path):
 
 
 def test_toy_tubs_are_the_same_bytes_in_another_process(tmp_path):
-    code = ('import sys; from edgecar.data.toy import toy_tub; '
-            'toy_tub(sys.argv[1], n=12, seed=3, sessions=2, max_len=5)')
+    code = ('import sys; from edgecar.data.synthetic import synthetic_tub; '
+            'synthetic_tub(sys.argv[1], n=12, seed=3, sessions=2, max_len=5)')
     subprocess.run([sys.executable, '-c', code, tmp_path/'a'], check=True)
-    assert tree(tmp_path/'a') == tree(toy_tub(tmp_path/'b', n=12, seed=3, sessions=2, max_len=5))
+    assert tree(tmp_path/'a') == tree(synthetic_tub(tmp_path/'b', n=12, seed=3, sessions=2, max_len=5))

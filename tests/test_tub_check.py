@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from edgecar.core import EdgecarError
-from edgecar.data.check import KINDS, Repair, repair, verify
-from edgecar.data.frames import load
-from edgecar.data.toy import toy_tub
-from edgecar.data.tub import Manifest, Tub, TubWriter, delete, find_tubs, lock
+from edgecar.data.check import FAULT_KINDS, RepairResult, repair_tub, find_faults
+from edgecar.data.frames import load_recording
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, lock_folder
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
 N = 20   # records, in catalogs of 8
@@ -21,7 +21,7 @@ N = 20   # records, in catalogs of 8
 
 @pytest.fixture
 def tub(tmp_path):
-    return toy_tub(tmp_path/'tub', n=N, max_len=8)
+    return synthetic_tub(tmp_path/'tub', n=N, max_len=8)
 
 
 def image(tub, i):
@@ -128,22 +128,22 @@ def names(tub):
 @pytest.mark.parametrize('name', FAULTS)
 def test_fault(tub, name):
     how, expected, lost = FAULTS[name]
-    delete(tub, [17])
+    delete_records(tub, [17])
     before = {i: r for i, r in Tub(tub).items()}
     how(tub)
     harmed = names(tub)
     contents = {p.read_bytes() for p in tub.rglob('*') if p.is_file() and p.name != 'manifest.json'}
 
-    found = verify(tub)
+    found = find_faults(tub)
     order = lambda faults: sorted((k, -1 if i is None else i) for k, i in faults)
     assert order((f.kind, f.index) for f in found) == order(expected), '\n'.join(map(str, found))
-    assert all(f.kind in KINDS and f.file for f in found)
+    assert all(f.kind in FAULT_KINDS and f.file for f in found)
 
-    done = repair(tub)
+    done = repair_tub(tub)
     assert order((f.kind, f.index) for f in done.faults) == order(expected)
     assert sorted(done.dropped) == lost
-    assert verify(tub) == []
-    assert repair(tub) == Repair((), (), None)
+    assert find_faults(tub) == []
+    assert repair_tub(tub) == RepairResult((), (), None)
 
     kept = {i: r for i, r in Tub(tub).items()}
     gone = set(before) - set(kept)
@@ -183,7 +183,7 @@ def test_fault(tub, name):
 def test_fault_never_stops_a_load(tub, tmp_path, name):
     how, expected, _ = FAULTS[name]
     how(tub)
-    r = load(tub, cache=tmp_path/'cache', bar=False)
+    r = load_recording(tub, cache=tmp_path/'cache', bar=False)
     assert len(r) >= N - 8
     assert len(set(zip(r.session, r.index))) == len(r)
     in_records = [(k, i) for k, i in expected if i is not None and k not in ('clock backwards', 'index gap')]
@@ -198,15 +198,15 @@ def test_many_faults_at_once(tub):
                  'broken catalog_manifest']:
         FAULTS[name][0](tub)
     with pytest.raises(EdgecarError, match='5 of 21 records would be dropped; nothing was done'):
-        repair(tub)
-    assert sorted(repair(tub, yes=True).dropped) == [3, 5, 9, 10, 20]
-    assert verify(tub) == []
+        repair_tub(tub)
+    assert sorted(repair_tub(tub, yes=True).dropped) == [3, 5, 9, 10, 20]
+    assert find_faults(tub) == []
     assert {r['_index'] for r in Tub(tub)} == set(range(N)) - {3, 5, 9, 10}
 
 
 def test_times_after_a_jump_keep_their_distances(tub):
     FAULTS['clock backwards'][0](tub)
-    repair(tub)
+    repair_tub(tub)
     times = [r['_timestamp_ms'] for r in Tub(tub)]
     assert all(np.diff(times) > 0) and set(np.diff(times[:16])) == {50}
 
@@ -215,19 +215,19 @@ def test_sessions_may_have_clocks_of_their_own(tmp_path):
     with TubWriter(tmp_path, ['user/angle', 'user/throttle'], ['float', 'float'], sync_s=None) as w:
         for session, t in [('a_0', 900), ('a_0', 950), ('a_1', 0), ('a_1', 50)]:
             w.write({'user/angle': 0, 'user/throttle': 0, '_session_id': session, '_timestamp_ms': t})
-    assert verify(tmp_path) == []
+    assert find_faults(tmp_path) == []
 
 
 def test_what_is_deleted_is_nobodys_worry(tub):
     os.truncate(image(tub, 4), 10)
-    delete(tub, [4])
-    assert verify(tub) == []
+    delete_records(tub, [4])
+    assert find_faults(tub) == []
 
 
 def test_deletions_survive_a_repair(tub):
-    delete(tub, [2, 12])
+    delete_records(tub, [2, 12])
     image(tub, 5).unlink()
-    repair(tub)
+    repair_tub(tub)
     assert Tub(tub).deleted == {2, 5, 12}
     assert len(Tub(tub)) == N - 3
 
@@ -236,23 +236,23 @@ def test_grey_and_four_channels_are_no_fault(tub, tmp_path):
     image(tub, 1).write_bytes(jpeg(mode='L'))
     image(tub, 2).write_bytes(jpeg(mode='CMYK'))
     image(tub, 3).write_bytes(jpeg(mode='RGBA', kind='PNG'))
-    assert verify(tub) == []
+    assert find_faults(tub) == []
 
 
 def test_another_size_is_a_fault_only_when_one_is_asked_for(tub):
     image(tub, 3).write_bytes(jpeg((320, 240)))
-    assert verify(tub) == []
-    assert [(f.kind, f.index) for f in verify(tub, size=(120, 160))] == [('wrong size', 3)]
+    assert find_faults(tub) == []
+    assert [(f.kind, f.index) for f in find_faults(tub, size=(120, 160))] == [('wrong size', 3)]
     image(tub, 3).write_bytes(image(tub, 4).read_bytes())
-    assert ({f.kind for f in verify(tub, size=(240, 320))} == {'wrong size'}
-            and len(verify(tub, size=(240, 320))) == N)
+    assert ({f.kind for f in find_faults(tub, size=(240, 320))} == {'wrong size'}
+            and len(find_faults(tub, size=(240, 320))) == N)
 
 
 def test_repairs_are_kept_apart(tub):
     folders = []
     for i in (3, 4):
         image(tub, i).unlink()
-        folders.append(repair(tub).folder)
+        folders.append(repair_tub(tub).folder)
     assert [f.relative_to(tub).as_posix() for f in folders] == ['.quarantine/0', '.quarantine/1']
     told = json.loads((folders[1]/'faults.json').read_text())
     assert [(f['kind'], f['index']) for f in told] == [('missing image', 4)]
@@ -260,15 +260,15 @@ def test_repairs_are_kept_apart(tub):
 
 def test_a_sound_tub_is_not_touched(tub):
     before = {p: p.stat().st_mtime_ns for p in tub.rglob('*')}
-    assert repair(tub) == Repair((), (), None)
+    assert repair_tub(tub) == RepairResult((), (), None)
     assert {p: p.stat().st_mtime_ns for p in tub.rglob('*')} == before
 
 
 def test_a_tub_being_written_is_not_repaired(tub):
-    fd = lock(tub)
+    fd = lock_folder(tub)
     try:
         with pytest.raises(EdgecarError, match='being written'):
-            repair(tub)
+            repair_tub(tub)
     finally:
         os.close(fd)
 
@@ -276,26 +276,26 @@ def test_a_tub_being_written_is_not_repaired(tub):
 def test_without_a_manifest_the_fields_are_guessed(tub):
     before = Manifest.read(tub)
     (tub/'manifest.json').unlink()
-    repair(tub)
+    repair_tub(tub)
     after = Manifest.read(tub)
     assert dict(zip(after.inputs, after.types)) == dict(zip(before.inputs, before.types))
-    assert after.about == before.about
+    assert after.manifest_metadata == before.manifest_metadata
 
 
 @pytest.mark.parametrize('where', ['', 'nowhere'])
 def test_what_is_no_tub_says_so(tmp_path, where):
-    for attempt in (verify, repair):
+    for attempt in (find_faults, repair_tub):
         with pytest.raises((EdgecarError, FileNotFoundError)):
             attempt(tmp_path/where)
 
 
 def test_the_real_tub_is_sound_but_for_macos(tmp_path):
     if os.environ.get('EDGECAR_MIRROR'):
-        from edgecar.data.public import get
-        tub = get('donkeycar-test-tub', to=tmp_path/'tub')
+        from edgecar.data.public import install_tub
+        tub = install_tub('donkeycar-test-tub', to=tmp_path/'tub')
     else:
-        tub = toy_tub(tmp_path/'tub', n=1000)
+        tub = synthetic_tub(tmp_path/'tub', n=1000)
         (tub/'._catalog_0.catalog').write_bytes(b'\0\5\x16\7')
-    assert all(f.kind == 'macOS file' for f in verify(tub))
-    repair(tub)
-    assert verify(tub) == [] and len(Tub(tub)) == 1000
+    assert all(f.kind == 'macOS file' for f in find_faults(tub))
+    repair_tub(tub)
+    assert find_faults(tub) == [] and len(Tub(tub)) == 1000

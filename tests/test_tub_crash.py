@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from edgecar.data.check import repair, verify
-from edgecar.data.toy import toy_tub
+from edgecar.data.check import repair_tub, find_faults
+from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Manifest, Tub, TubWriter
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
@@ -80,7 +80,7 @@ def sound(path, said):
     assert len(records) in (said + 1, said + 2)
     assert donkey_read(path) == records
     # the copy and the temporary file of the record in flight
-    faults = [f for f in verify(path) if f.kind not in ('unlisted catalog', 'leftover file')]
+    faults = [f for f in find_faults(path) if f.kind not in ('unlisted catalog', 'leftover file')]
     assert faults == []
     return records
 
@@ -131,19 +131,19 @@ def test_what_a_killed_donkeycar_leaves_is_continued_or_repaired(tmp_path, cut):
         f.write(line)
     whole = line.endswith('}') or line.endswith('\n')
     our_write(tub, 1)                                             # the manifest still says five
-    assert [r['_index'] for r in Tub(tub)] == list(range(7 if whole else 6)) and verify(tub) == []
+    assert [r['_index'] for r in Tub(tub)] == list(range(7 if whole else 6)) and find_faults(tub) == []
     text = (tub/'manifest.json').read_text().splitlines(True)
     (tub/'manifest.json').write_text(''.join(text[:4]))           # the manifest says nothing
-    repair(tub)
+    repair_tub(tub)
     our_write(tub, 1)
-    assert [r['_index'] for r in Tub(tub)] == list(range(8 if whole else 7)) and verify(tub) == []
+    assert [r['_index'] for r in Tub(tub)] == list(range(8 if whole else 7)) and find_faults(tub) == []
 
 
 FLIP = """
 import sys
-from edgecar.data.check import repair
+from edgecar.data.check import repair_tub
 print('go', flush=True)
-repair(sys.argv[1], flip_steering=True)
+repair_tub(sys.argv[1], flip_steering=True)
 """
 
 
@@ -163,7 +163,7 @@ def turn(path, seconds=None):
 @pytest.mark.parametrize('seed', range(2))
 def test_a_sign_is_turned_in_all_records_or_in_none(tmp_path, seed):
     "Kills of a repair of many catalogs; what is left is sound, and says itself which sign it has."
-    chance, tub = random.Random(seed), toy_tub(tmp_path/'tub', n=60, max_len=4, size=(12, 16))
+    chance, tub = random.Random(seed), synthetic_tub(tmp_path/'tub', n=60, max_len=4, size=(12, 16))
     before = [r['user/angle'] for r in Tub(tub)]
     whole = turn(shutil.copytree(tub, tmp_path/'whole'))
     for kill in range(8):
@@ -173,5 +173,5 @@ def test_a_sign_is_turned_in_all_records_or_in_none(tmp_path, seed):
         expected = [-x or 0. for x in before] if turned else before
         for _ in range(2):   # as it was left, and after a repair of what was left
             assert [r['user/angle'] for r in Tub(copy)] == expected
-            repair(copy)
-        assert verify(copy) == [] and bool(Tub(copy).metadata.get('flipped')) is turned
+            repair_tub(copy)
+        assert find_faults(copy) == [] and bool(Tub(copy).metadata.get('flipped')) is turned

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from edgecar.core import EdgecarError
-from edgecar.data.check import repair, verify
-from edgecar.data.frames import load
-from edgecar.data.toy import toy_tub
-from edgecar.data.tub import Manifest, Tub, TubWriter, delete, restore
+from edgecar.data.check import repair_tub, find_faults
+from edgecar.data.frames import load_recording
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, restore_records
 
 donkeycar = pytest.importorskip('donkeycar.parts.tub_v2', reason='donkeycar is not installed')
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
@@ -95,13 +95,13 @@ def test_turns_in_one_tub(tmp_path, max_len):
             and ours[1]['imu/gyr'] == [1, 2.5])
     assert ([int(r['_session_id'].split('_')[1]) for r in ours]
             == [0] * 3 + [1] * 3 + [2] * 5 + [3] + [4] * 4 + [5] * 4)
-    assert Manifest.read(tmp_path).about['sessions']['last_id'] == 5
-    assert verify(tmp_path) == []
+    assert Manifest.read(tmp_path).manifest_metadata['sessions']['last_id'] == 5
+    assert find_faults(tmp_path) == []
 
 
 def test_deletions_mean_the_same_on_both_sides(tmp_path):
-    tub = toy_tub(tmp_path/'t', n=30, max_len=8)
-    delete(tub, [0, 7, 8, 29])
+    tub = synthetic_tub(tmp_path/'t', n=30, max_len=8)
+    delete_records(tub, [0, 7, 8, 29])
     theirs = donkeycar.Tub(str(tub))
     assert ([r['_index'] for r in theirs] == [r['_index'] for r in Tub(tub)]
             and len(theirs) == len(Tub(tub)) == 26)
@@ -110,14 +110,14 @@ def test_deletions_mean_the_same_on_both_sides(tmp_path):
     theirs.delete_last_n_records(2)
     theirs.close()
     assert Tub(tub).deleted == {0, 3, 4, 27, 28, 29}
-    restore(tub, Tub(tub).deleted)
+    restore_records(tub, Tub(tub).deleted)
     assert donkey_read(tub) == list(Tub(tub)) and len(Tub(tub)) == 30
 
 
 def test_delete_last_is_donkeycars(tmp_path):
-    a, b = (toy_tub(tmp_path/name, n=10) for name in 'ab')
-    delete(a, [8])
-    delete(b, [8])
+    a, b = (synthetic_tub(tmp_path/name, n=10) for name in 'ab')
+    delete_records(a, [8])
+    delete_records(b, [8])
     with TubWriter(a, sync_s=None) as w:
         w.delete_last(3)
     theirs = donkeycar.Tub(str(b))
@@ -162,7 +162,7 @@ def test_grey_frames_are_stored_as_donkeycar_stores_them(tmp_path):
 
 def test_encoded_pictures_pass_through(tmp_path):
     "Copying a record from tub to tub changes no byte of its picture, nor its time and session."
-    tub = toy_tub(tmp_path/'from', n=3)
+    tub = synthetic_tub(tmp_path/'from', n=3)
     source = Tub(tub)
     with TubWriter(tmp_path/'to', source.inputs, source.types, sync_s=None) as w:
         for r in source:
@@ -183,13 +183,13 @@ def test_unknown_fields_survive_donkeycar(tmp_path):
 
 
 def test_a_repaired_tub_is_donkeycars_again(tmp_path):
-    tub = toy_tub(tmp_path/'t', n=30, max_len=8)
-    delete(tub, [20])
+    tub = synthetic_tub(tmp_path/'t', n=30, max_len=8)
+    delete_records(tub, [20])
     (tub/'images'/'5_cam_image_array_.jpg').write_bytes(b'')
     lines = (tub/'catalog_1.catalog').read_text().splitlines(True)
     # record 11 is gone: donkeycar would delete 21 for 20
     (tub/'catalog_1.catalog').write_text(''.join(lines[:3] + lines[4:]))
-    repair(tub)
+    repair_tub(tub)
     assert ([r['_index'] for r in donkey_read(tub)] == [r['_index'] for r in Tub(tub)]
             == sorted(set(range(30)) - {5, 11, 20}))
     theirs = donkeycar.Tub(str(tub))
@@ -201,9 +201,9 @@ def test_a_repaired_tub_is_donkeycars_again(tmp_path):
 def test_frames_are_the_pixels_donkeycar_trains_on(tmp_path):
     from types import SimpleNamespace
     from donkeycar.pipeline.types import TubDataset
-    tub = toy_tub(tmp_path/'t', n=12)
-    delete(tub, [3])
+    tub = synthetic_tub(tmp_path/'t', n=12)
+    delete_records(tub, [3])
     records = TubDataset(SimpleNamespace(IMAGE_H=120, IMAGE_W=160, IMAGE_DEPTH=3), [str(tub)]).get_records()
-    ours = load(tub, cache=tmp_path/'cache', bar=False)
+    ours = load_recording(tub, cache=tmp_path/'cache', bar=False)
     assert (ours.frames == np.stack([r.image() for r in records])).all()
     assert ours.steering.tolist() == [np.float32(r.underlying['user/angle']) for r in records]

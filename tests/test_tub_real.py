@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecar.core import EdgecarError, root
-from edgecar.data.advice import signs, warnings
-from edgecar.data.check import Repair, repair, survey, verify
-from edgecar.data.convert import convert
-from edgecar.data.frames import load
-from edgecar.data.toy import toy_tub
-from edgecar.data.tub import Manifest, Tub, TubWriter, delete, find_tubs, named_tubs
+from edgecar.core import EdgecarError, repo_root
+from edgecar.data.advice import steering_signs, tub_warnings
+from edgecar.data.check import RepairResult, repair_tub, inspect_tub, find_faults
+from edgecar.data.convert import convert_tub
+from edgecar.data.frames import load_recording
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.data.tub import Manifest, Tub, TubWriter, delete_records, find_tubs, find_tubs_in
 
 logging.getLogger('donkeycar').setLevel(logging.CRITICAL)
-ROOT, EDGECAR = root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
+ROOT, EDGECAR = repo_root(Path(__file__).parent), str(Path(sys.prefix)/'bin/edgecar')
 IMAGE = 'cam/image_array'
 N = 40   # records, in catalogs of 8
 FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/throttle': 'float'}
@@ -39,13 +39,13 @@ def jpeg(height, width, grey=0):
 
 @pytest.fixture
 def tub(tmp_path):
-    return toy_tub(tmp_path/'tub', n=N, max_len=8)
+    return synthetic_tub(tmp_path/'tub', n=N, max_len=8)
 
 
 @pytest.fixture
 def frames(tmp_path):
     "Load a tub as arrays."
-    return lambda *tubs, **how: load(tubs, cache=tmp_path/'cache', bar=False, **how)
+    return lambda *tubs, **how: load_recording(tubs, cache=tmp_path/'cache', bar=False, **how)
 
 
 @pytest.fixture
@@ -117,15 +117,15 @@ def without_its_oldest(tub, by=12_000):
 
 
 def test_1_the_oldest_catalogs_were_removed(tmp_path, frames):
-    without_its_oldest(tub := toy_tub(tmp_path/'tub', n=N))
-    assert verify(tub) == [] and repair(tub) == Repair((), (), None)
+    without_its_oldest(tub := synthetic_tub(tmp_path/'tub', n=N))
+    assert find_faults(tub) == [] and repair_tub(tub) == RepairResult((), (), None)
     assert numbers(tub) == list(range(12_000, 12_000 + N)) == frames(tub).index.tolist()
     assert len(by_donkeycar(tub)) == N
 
     images(tub)[0].write_bytes(b'')
     lost = next(r['_index'] for r in Tub(tub) if r['cam/image_array'] == images(tub)[0].name)
-    assert [(f.kind, f.index) for f in verify(tub)] == [('empty image', lost)]
-    assert repair(tub).dropped == (lost,) and verify(tub) == []
+    assert [(f.kind, f.index) for f in find_faults(tub)] == [('empty image', lost)]
+    assert repair_tub(tub).dropped == (lost,) and find_faults(tub) == []
     left = [i for i in range(12_000, 12_000 + N) if i != lost]
     assert numbers(tub) == left == [r['_index'] for r in by_donkeycar(tub)]
     with TubWriter(tub, sync_s=None) as w:
@@ -136,20 +136,20 @@ def test_1_a_line_cut_short_at_the_start_keeps_its_number(tub):
     without_its_oldest(tub)
     file = tub/'catalog_0.catalog'
     file.write_text('{"_ind\n' + file.read_text().split('\n', 1)[1])
-    assert ('bad line', 12_000) in [(f.kind, f.index) for f in verify(tub)]
+    assert ('bad line', 12_000) in [(f.kind, f.index) for f in find_faults(tub)]
 
 
 def test_2_deleted_numbers_written_as_floats_stay_deleted(tub, frames):
     rewrite_manifest(tub, deleted_indexes=[5.0, 7])
-    assert verify(tub) == [] and 5 not in numbers(tub) and 5 not in frames(tub).index
+    assert find_faults(tub) == [] and 5 not in numbers(tub) and 5 not in frames(tub).index
     images(tub)[-1].unlink()
-    repair(tub)
+    repair_tub(tub)
     assert {5, 7} <= Tub(tub).deleted and 5 not in numbers(tub)
     rewrite_manifest(tub, deleted_indexes=[5.0, '7', 9])
     text = (tub/'manifest.json').read_text()
     (tub/'manifest.json').write_text(text.replace('["cam/image_array"', '["cam/image_array'))
-    assert kinds(verify(tub)) == ['broken manifest']
-    repair(tub)
+    assert kinds(find_faults(tub)) == ['broken manifest']
+    repair_tub(tub)
     assert {5, 7, 9} <= Tub(tub).deleted, 'a broken manifest too keeps what can be read of it'
 
 
@@ -183,10 +183,10 @@ def test_3_and_8_what_is_plainly_meant_is_read_and_mended_never_dropped(tub, fra
     read = frames(tub)
     assert len(read) == N and read.skipped == () and (read.frames == pixels.frames).all()
     assert (read.steering == pixels.steering).all() and (read.time_ms == pixels.time_ms).all()
-    assert set(kinds(verify(tub))) == {'odd value'} and len(verify(tub)) == N
+    assert set(kinds(find_faults(tub))) == {'odd value'} and len(find_faults(tub)) == N
 
-    done = repair(tub)
-    assert (done.dropped, done.changed, len(done.faults)) == ((), N, N) and verify(tub) == []
+    done = repair_tub(tub)
+    assert (done.dropped, done.changed, len(done.faults)) == ((), N, N) and find_faults(tub) == []
     usual = {IMAGE, 'user/throttle'} if name in ('rounded beyond 1', '.JPG on the disk') else set()
     rest = lambda r: {k: v for k, v in r.items() if k not in usual}
     for old, new in zip(before, Tub(tub).records(), strict=True):
@@ -208,7 +208,7 @@ def test_3_git_lfs_pointers_are_named_and_nothing_is_touched(tub, edgecar, what)
     for file in files[what]:
         pointer(file)
     before = content(tub)
-    assert 'Git LFS pointer' in kinds(verify(tub))
+    assert 'Git LFS pointer' in kinds(find_faults(tub))
     code, out, err = edgecar('tub', 'repair', 'tub')
     assert code == 1 and 'Git LFS pointer' in err and content(tub) == before
     if what == 'images':
@@ -229,18 +229,18 @@ def test_3_more_than_a_few_per_cent_are_dropped_only_when_told_to(tub, edgecar, 
         assert err.rstrip().endswith('drop them all the same with --yes') and content(tub) == before
         code, out, err = edgecar('tub', 'repair', 'tub', '--yes')
     assert code == 0 and f'{lost} records dropped into' in out, err
-    assert numbers(tub) == list(range(lost, N)) and verify(tub) == []
+    assert numbers(tub) == list(range(lost, N)) and find_faults(tub) == []
     assert len(list(tub.glob('.quarantine/0/images/*'))) == lost
 
 
 def test_3_one_tub_that_stops_keeps_nobody_from_the_next(tub, tmp_path, edgecar):
-    other = toy_tub(tmp_path/'z', n=N)
+    other = synthetic_tub(tmp_path/'z', n=N)
     for p in images(tub):
         pointer(p)
     images(other)[0].unlink()
     code, out, err = edgecar('tub', 'repair', '.')
     assert code == 1 and 'z: 1 faults, 1 records dropped' in out and 'tub: 40 of 40' in err
-    assert verify(other) == []
+    assert find_faults(other) == []
 
 
 def test_4_a_manifest_behind_its_catalogs(tub, edgecar, frames):
@@ -252,20 +252,20 @@ def test_4_a_manifest_behind_its_catalogs(tub, edgecar, frames):
     assert out.count('unlisted records') == 3
     code, out, _ = edgecar('tub', 'repair', 'tub')
     assert code == 0 and ' 0 records dropped' in out and 'unlisted records: taken in' in out
-    assert numbers(tub) == [i for i in range(N) if i not in (3, 20)] and verify(tub) == []
+    assert numbers(tub) == [i for i in range(N) if i not in (3, 20)] and find_faults(tub) == []
     assert len(by_donkeycar(tub)) == len(frames(tub)) == N - 2
 
 
 def test_4_a_catalog_of_records_that_others_have_is_no_offer(tub):
     shutil.copy(tub/'catalog_2.catalog', tub/'catalog_9.catalog')
-    assert [(f.kind, f.file) for f in verify(tub)] == [('unlisted catalog', 'catalog_9.catalog')]
-    assert repair(tub).dropped == () and numbers(tub) == list(range(N))
+    assert [(f.kind, f.file) for f in find_faults(tub)] == [('unlisted catalog', 'catalog_9.catalog')]
+    assert repair_tub(tub).dropped == () and numbers(tub) == list(range(N))
 
 
 def test_5_mixed_sizes_are_no_fault(tub, frames, edgecar):
     for p in images(tub)[:30]:
         p.write_bytes(jpeg(76, 135, 90))
-    assert verify(tub) == [] and repair(tub) == Repair((), (), None)
+    assert find_faults(tub) == [] and repair_tub(tub) == RepairResult((), (), None)
     read = frames(tub)
     assert len(read) == N and read.skipped == ()
     assert read.fits() == {'76x135 cropped to 76x101, resized to 120x160': 30}
@@ -302,7 +302,7 @@ def test_6_commands_under_other_names(tub, edgecar, frames):
     code, out, err = edgecar('tub', 'repair', 'tub', *how)
     assert code == 0 and '1 faults, 1 records dropped' in out, err
     assert [(r['user/angle'], r['user/throttle']) for r in Tub(tub)] == before[:7] + before[8:]
-    assert verify(tub) == []
+    assert find_faults(tub) == []
     m = Manifest.read(tub)
     assert dict(zip(m.inputs, m.types)) == FIELDS and len(frames(tub)) == len(by_donkeycar(tub)) == N - 1
     code, _, err = edgecar('tub', 'repair', 'tub', *how)
@@ -313,12 +313,12 @@ def test_6_a_rename_never_overwrites(tub):
     change(tub, lambda r: {**r, 'steering': 0.})
     before = content(tub)
     with pytest.raises(EdgecarError, match='has a field user/angle already'):
-        repair(tub, rename={'steering': 'user/angle'})
+        repair_tub(tub, rename={'steering': 'user/angle'})
     assert content(tub) == before
 
 
 def test_7_every_record_is_deleted(tub, edgecar, frames):
-    delete(tub, range(N))
+    delete_records(tub, range(N))
     code, out, _ = edgecar('tub', 'verify', 'tub')
     assert code == 0 and 'warning: records: all deleted (40 records) -> edgecar tub restore TUB --all' in out
     with pytest.raises(EdgecarError, match='all 40 are deleted -> bring them back: edgecar tub'):
@@ -330,11 +330,11 @@ def test_7_every_record_is_deleted(tub, edgecar, frames):
 
 def test_7_a_stub_has_nothing_to_bring_back(tub):
     images(tub)[0].unlink()
-    lost, = repair(tub).dropped
-    from edgecar.data.tub import restore
-    restore(tub)
-    restore(tub, [lost])
-    assert Tub(tub).deleted == {lost} and verify(tub) == []
+    lost, = repair_tub(tub).dropped
+    from edgecar.data.tub import restore_records
+    restore_records(tub)
+    restore_records(tub, [lost])
+    assert Tub(tub).deleted == {lost} and find_faults(tub) == []
 
 
 def test_8_a_time_that_nobody_understands_costs_no_record(tub, frames):
@@ -360,17 +360,17 @@ def test_9_a_tub_that_donkeycar_left_empty(tmp_path, edgecar, frames):
 
 @pytest.fixture
 def pilot(tmp_path, tf):
-    from edgecar.pilot.export import tflite
+    from edgecar.pilot.export import convert_to_tflite
     from edgecar.pilot.model import Edge
     net = Edge()
-    (tmp_path/'pilot.tflite').write_bytes(tflite(net.whole(net.net())))
+    (tmp_path/'pilot.tflite').write_bytes(convert_to_tflite(net.whole(net.net())))
 
 
 def test_10_and_11_a_folder_of_tubs_is_scored_tub_by_tub(tmp_path, edgecar, pilot):
-    toy_tub(tmp_path/'tubs/a', n=30)
-    toy_tub(tmp_path/'tubs/b', n=20, size=(224, 224))
-    toy_tub(tmp_path/'tubs/c', n=20, size=(96, 160))
-    delete(toy_tub(tmp_path/'tubs/d', n=20), range(20))
+    synthetic_tub(tmp_path/'tubs/a', n=30)
+    synthetic_tub(tmp_path/'tubs/b', n=20, size=(224, 224))
+    synthetic_tub(tmp_path/'tubs/c', n=20, size=(96, 160))
+    delete_records(synthetic_tub(tmp_path/'tubs/d', n=20), range(20))
     code, out, err = edgecar('score', 'pilot.tflite', 'tubs')
     lines = {words[0]: words for line in out.splitlines() if (words := line.split())}
     assert code == 0 and lines['frames'][1] == '70' and 'steering.mae' in lines, err
@@ -404,7 +404,7 @@ def moving_tub(path, sign=1, throttle=.3, lag=2, n=300, seed=0):
 
 def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, frames):
     tub = moving_tub(tmp_path/'tub', -1)
-    sign, _ = signs(frames(tub))[str(tub)]
+    sign, _ = steering_signs(frames(tub))[str(tub)]
     assert (sign.verdict, sign.lag) == ('opposite', 1)
     code, out, _ = edgecar('tub', 'verify', 'tub')
     assert code == 0
@@ -412,7 +412,7 @@ def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, 
     assert 'edgecar tub repair TUB --flip-steering' in out and out.endswith('0 faults, 1 warnings\n')
 
     before = Tub(tub).records()
-    delete(tub, [3])
+    delete_records(tub, [3])
     code, out, _ = edgecar('tub', 'repair', 'tub', '--flip-steering')
     assert code == 0 and '0 records dropped into' in out and '300 records written anew' in out
     assert Tub(tub).metadata['flipped'] == ['pilot/angle', 'user/angle'] and Tub(tub).deleted == {3}
@@ -423,7 +423,7 @@ def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, 
     left = [p.name for p in sorted(tub.glob('*catalog*'))]
     assert left == ['catalog_0.catalog', 'catalog_0.catalog_manifest']
     assert edgecar('tub', 'verify', 'tub')[:2] == (0, '0 faults\n')
-    assert signs(frames(tub))[str(tub)][0].verdict == 'right' and len(by_donkeycar(tub)) == 299
+    assert steering_signs(frames(tub))[str(tub)][0].verdict == 'right' and len(by_donkeycar(tub)) == 299
 
     code, _, err = edgecar('tub', 'repair', 'tub', '--flip-steering')
     assert code == 1 and 'has been turned already -> to turn it back, add --yes' in err
@@ -436,12 +436,12 @@ def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, 
 def test_12_steering_that_has_nothing_to_do_with_the_frames_has_no_sign(tmp_path, frames, seed):
     rec = frames(moving_tub(tmp_path/'tub', n=400, seed=seed))
     other = .7 * np.sin(np.arange(400) / (5 + 3 * seed) + seed)
-    from edgecar.data.advice import driving
+    from edgecar.data.advice import check_driving
     rest = rec.throttle, rec.index, rec.session, rec.time_ms
-    sign, found = driving(rec.frames, other, *rest)
+    sign, found = check_driving(rec.frames, other, *rest)
     assert sign.verdict == 'unknown' and found == [], sign
     for factor, verdict in ((1, 'right'), (-1, 'opposite')):
-        assert driving(rec.frames, factor * rec.steering, *rest)[0].verdict == verdict
+        assert check_driving(rec.frames, factor * rec.steering, *rest)[0].verdict == verdict
 
 
 def steady(tub):
@@ -471,26 +471,26 @@ def test_12_throttle_is_turned_too(tmp_path, edgecar):
 
 
 def test_12_a_toy_road_has_no_sign_and_no_warning(tub):
-    assert warnings(survey(tub)) == []
+    assert tub_warnings(inspect_tub(tub)) == []
 
 
 @pytest.mark.skipif(not os.environ.get('EDGECAR_MIRROR'), reason='needs EDGECAR_MIRROR with the public tub')
 def test_12_a_real_car_turns_right_where_its_steering_is_positive(tmp_path, frames):
-    from edgecar.data.public import get
-    tub = get('donkeycar-test-tub', to=tmp_path/'real')
+    from edgecar.data.public import install_tub
+    tub = install_tub('donkeycar-test-tub', to=tmp_path/'real')
     rec = frames(tub)
-    from edgecar.data.advice import driving
+    from edgecar.data.advice import check_driving
     rest = rec.throttle, rec.index, rec.session, rec.time_ms
     for factor, verdict in ((1, 'right'), (-1, 'opposite')):
-        sign, found = driving(rec.frames, factor * rec.steering, *rest)
+        sign, found = check_driving(rec.frames, factor * rec.steering, *rest)
         assert sign.verdict == verdict and abs(sign.correlation) > .9, sign
-    assert warnings(survey(tub)) == []
+    assert tub_warnings(inspect_tub(tub)) == []
 
 
 # Messages
 
 def test_13_a_crowd_of_faults_takes_one_line(tmp_path, edgecar):
-    tub = toy_tub(tmp_path/'tub', n=300)
+    tub = synthetic_tub(tmp_path/'tub', n=300)
     for p in images(tub):
         if int(p.name.split('_')[0]) in {*range(10, 200), 250}:
             p.unlink()
@@ -507,7 +507,7 @@ def test_13_a_crowd_of_faults_takes_one_line(tmp_path, edgecar):
 
 
 def test_14_ls_counts_what_is_there(tub, edgecar):
-    delete(tub, range(10, 35))
+    delete_records(tub, range(10, 35))
     for n in (1, 3):
         (tub/f'catalog_{n}.catalog').unlink()
     row = edgecar('tub', 'ls', 'tub')[1].splitlines()[1].split()
@@ -521,12 +521,12 @@ def test_14_ls_counts_what_is_there(tub, edgecar):
 def old_tub(path, n=12, **changes):
     "A tub of DonkeyCar 3, written by donkeycar's own code of the time."
     from donkeycar.parts.datastore import Tub as OldTub
-    from edgecar.data.toy import draw
+    from edgecar.data.synthetic import draw_road
     fields = FIELDS | {'lap': 'int'}
     tub = OldTub(str(path), inputs=list(fields), types=list(fields.values()), user_meta=['driver:Ann'])
     for i in range(n):
         commands = {'user/angle': -.5 + i / n, 'user/throttle': .4, 'user/mode': 'user', 'lap': i // 5}
-        tub.put_record({'cam/image_array': draw(.1 * i, 0), **commands})
+        tub.put_record({'cam/image_array': draw_road(.1 * i, 0), **commands})
     return Path(path)
 
 
@@ -546,7 +546,7 @@ def test_15_a_tub_of_donkeycar_3_is_named_and_converted(tmp_path, edgecar, frame
     assert content(old) == before
 
     new = tmp_path/'tubs/monday'
-    assert verify(new) == [] and Tub(new).metadata == {'driver': 'Ann'}
+    assert find_faults(new) == [] and Tub(new).metadata == {'driver': 'Ann'}
     kept = [i for i in range(1, 13) if i not in (3, 5, 7)]
     assert [round(r['user/angle'], 6) for r in Tub(new)] == [round(-.5 + (i - 1) / 12, 6) for i in kept]
     assert [r['lap'] for r in Tub(new)] == [(i - 1) // 5 for i in kept]
@@ -575,9 +575,9 @@ def test_15_without_its_meta_json_an_old_tub_has_the_usual_fields(tmp_path):
         record = json.loads((old/f'record_{i}.json').read_text())
         del record['milliseconds']
         (old/f'record_{i}.json').write_text(json.dumps(record))
-    new = convert(old, tmp_path/'new').tub
+    new = convert_tub(old, tmp_path/'new').tub
     assert Tub(new).inputs == list(FIELDS) and [r['_timestamp_ms'] for r in Tub(new)] == [50, 100, 150]
-    assert verify(new) == []
+    assert find_faults(new) == []
 
 
 def test_15_a_conversion_that_fails_leaves_nothing(tmp_path):
@@ -585,7 +585,7 @@ def test_15_a_conversion_that_fails_leaves_nothing(tmp_path):
     for p in old.glob('*.jpg'):
         p.unlink()
     with pytest.raises(EdgecarError, match='no record is usable: record_1.json: missing image'):
-        convert(old, tmp_path/'new')
+        convert_tub(old, tmp_path/'new')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['old']
 
 
@@ -598,8 +598,8 @@ def test_16_images_that_no_record_names_are_mentioned(tub, edgecar):
 
 
 def test_17_links_that_are_not_followed_are_named(tmp_path, edgecar):
-    toy_tub(tmp_path/'stick/tub', n=3)
-    toy_tub(tmp_path/'tubs/here', n=3)
+    synthetic_tub(tmp_path/'stick/tub', n=3)
+    synthetic_tub(tmp_path/'tubs/here', n=3)
     (tmp_path/'tubs/away').symlink_to(tmp_path/'stick')
     for command in ('ls', 'verify'):
         code, out, err = edgecar('tub', command, 'tubs')
@@ -615,8 +615,8 @@ def test_18_a_byte_order_mark_costs_no_record(tub, frames):
     for name in ('manifest.json', 'catalog_0.catalog', 'catalog_2.catalog'):
         (tub/name).write_bytes(b'\xef\xbb\xbf' + (tub/name).read_bytes())
     assert numbers(tub) == list(range(N)) and len(frames(tub)) == N
-    assert kinds(verify(tub)) == ['byte order mark'] * 3
-    assert repair(tub).dropped == () and verify(tub) == [] and len(by_donkeycar(tub)) == N
+    assert kinds(find_faults(tub)) == ['byte order mark'] * 3
+    assert repair_tub(tub).dropped == () and find_faults(tub) == [] and len(by_donkeycar(tub)) == N
 
 
 @pytest.mark.parametrize('before', ['data/', '/home' + '/pi/mycar/data/', 'C:\\mycar\\data\\'])
@@ -624,25 +624,25 @@ def test_19_a_folder_before_the_name_of_a_catalog(tub, frames, before):
     names = Manifest.read(tub).catalogs['paths']
     rewrite_manifest(tub, paths=[before + p for p in names])
     assert numbers(tub) == list(range(N)) and len(frames(tub)) == N
-    assert kinds(verify(tub)) == ['odd path'] * 5
-    assert repair(tub).dropped == () and verify(tub) == [] and len(by_donkeycar(tub)) == N
+    assert kinds(find_faults(tub)) == ['odd path'] * 5
+    assert repair_tub(tub).dropped == () and find_faults(tub) == [] and len(by_donkeycar(tub)) == N
     assert json.loads((tub/'manifest.json').read_text().splitlines()[4])['paths'] == names
 
 
 # A folder that is not there
 
 def test_a_missing_folder_is_an_error_not_an_empty_list(tmp_path, edgecar):
-    toy_tub(tmp_path/'tubs/a', n=2)
+    synthetic_tub(tmp_path/'tubs/a', n=2)
     says = 'data: is not there -> is the path right\\? `edgecar data get` brings the starter'
-    for attempt in (find_tubs, lambda p: named_tubs([p]), lambda p: named_tubs(f'{tmp_path}/tubs, {p}')):
+    for attempt in (find_tubs, lambda p: find_tubs_in([p]), lambda p: find_tubs_in(f'{tmp_path}/tubs, {p}')):
         with pytest.raises(EdgecarError, match=says):
             attempt(tmp_path/'data')
     (tmp_path/'data').mkdir()
     assert find_tubs(tmp_path/'data') == []
     with pytest.raises(EdgecarError, match='data: holds no tub'):
-        named_tubs([tmp_path/'data'])
+        find_tubs_in([tmp_path/'data'])
     with pytest.raises(EdgecarError, match='no tub is named'):
-        load([])
+        load_recording([])
 
 
 def prepare(folder, **parameters):
@@ -654,15 +654,15 @@ def prepare(folder, **parameters):
 
 
 def test_prepare_refuses_a_folder_that_is_not_there(tmp_path):
-    toy_tub(tmp_path/'tubs/a', n=60)
+    synthetic_tub(tmp_path/'tubs/a', n=60)
     done = prepare(tmp_path, tubs='tubs/a,data')
     assert done.returncode and 'EdgecarError: data: is not there -> is the path right?' in done.stderr
     assert not (tmp_path/'build').exists() and not (tmp_path/'metrics').exists()
 
 
 def test_prepare_names_and_records_what_it_did_to_frames(tmp_path):
-    toy_tub(tmp_path/'tubs/a', n=60, size=(224, 224))
-    toy_tub(tmp_path/'tubs/b', n=60)
+    synthetic_tub(tmp_path/'tubs/a', n=60, size=(224, 224))
+    synthetic_tub(tmp_path/'tubs/b', n=60)
     moving_tub(tmp_path/'tubs/c', -1, n=200)
     done = prepare(tmp_path, tubs='tubs')
     assert done.returncode == 0, done.stderr[-2000:]
@@ -684,7 +684,7 @@ def test_a_benchmark_does_not_measure_without_the_starter(tmp_path, name):
     for file in ('settings.ini', 'dvc.yaml', 'params.yaml'):
         shutil.copy(ROOT/file, tmp_path)
     shutil.copytree(ROOT/'benchmarks', tmp_path/'benchmarks')
-    toy_tub(tmp_path/'.cache/donkeycar-test-tub', n=30)
+    synthetic_tub(tmp_path/'.cache/donkeycar-test-tub', n=30)
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
     done = run_in(tmp_path, env, sys.executable, tmp_path/f'benchmarks/{name}.py')
     assert done.returncode and done.stdout == '' and 'data: is not there' in done.stderr, done.stderr

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from support.package_index import certificate, serving, sha256, wheel
 
-from edgecar.core import root
+from edgecar.core import repo_root
 
-ROOT = root(Path(__file__).parent)
+ROOT = repo_root(Path(__file__).parent)
 TOY, NEWER = wheel('toy'), wheel('toy', '2.0')
 UV = Path(sys.prefix)/'bin/uv'
 pytestmark = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason='no uv -> make setup')

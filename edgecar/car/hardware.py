@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['log', 'RETRIES', 'TIMEOUT', 'SLAVE', 'MODE1', 'MODE2', 'LED0', 'PRESCALE', 'AUTO', 'SLEEP', 'TOTEM', 'SET_FORMAT',
            'REQUEST', 'QUERY', 'QUEUE', 'TAKE', 'START', 'SET_RATE', 'CAPTURE', 'MMAP', 'DAMAGED', 'MONOTONIC', 'EVENT',
-           'AXES', 'BUTTONS', 'STEER', 'GAS', 'XPAD', 'LAYOUTS', 'take_apart', 'I2C', 'PCA9685', 'Car', 'actuator',
-           'calibrate', 'buffer', 'Video', 'colours', 'shape', 'Camera', 'camera', 'numbering', 'Pad', 'listen',
-           'Gamepad', 'gamepad', 'IMU', 'imu']
+           'AXES', 'BUTTONS', 'STEER', 'GAS', 'XPAD', 'LAYOUTS', 'take_apart', 'I2C', 'PCA9685', 'Car',
+           'open_hardware_actuator', 'calibrate', 'buffer', 'Video', 'colours', 'shape', 'Camera', 'camera',
+           'numbering', 'Pad', 'listen', 'Gamepad', 'gamepad', 'IMU', 'imu']
 
 # %% ../../nbs/car/52_hardware.ipynb #68f9d292
 import contextlib
@@ -143,7 +143,7 @@ class Car:
         self.chip.bus.close()
 
 # %% ../../nbs/car/52_hardware.ipynb #e7910beb
-def actuator(
+def open_hardware_actuator(
     # pca9685:[/dev/i2c-1][?address=0x40&steering=1&throttle=0&left=460&right=290
     # &forward=500&stopped=370&reverse=220&hz=60]
     spec:str,
@@ -163,7 +163,7 @@ def calibrate(
     say=print,
 )->dict:              # ticks by DonkeyCar's names
     "Make pulses on a channel, line by line; it is off at the end. OSError when the bus fails."
-    from edgecar.car.config import PULSES
+    from edgecar.car.config import PULSE_SETTINGS
     low, high = (round(ms*25e3/(chip.prescale + 1)) for ms in (.5, 2.5))
     ticks, named = None, {}
     chip.wake()
@@ -171,8 +171,8 @@ def calibrate(
         for line in map(str.strip, lines):
             if line in ('q', 'quit'):
                 break
-            if line in PULSES and ticks:
-                named[PULSES[line]] = ticks
+            if line in PULSE_SETTINGS and ticks:
+                named[PULSE_SETTINGS[line]] = ticks
             elif not line:
                 ticks = chip.off(channel)
             elif line in ('+', '-') and ticks or line.isdecimal():
@@ -182,7 +182,7 @@ def calibrate(
                 else:
                     say(f'{wanted} is not in {low}..{high}')
             else:
-                say(f'a number in {low}..{high}, + or -, {", ".join(PULSES)} for what it is; '
+                say(f'a number in {low}..{high}, + or -, {", ".join(PULSE_SETTINGS)} for what it is; '
                     'Enter: off, q: end')
             say(f'channel {channel}: {ticks or "off"}')
     finally:

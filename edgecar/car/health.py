@@ -12,7 +12,7 @@ import sys
 from datetime import datetime, timezone
 from importlib.metadata import version
 
-from .guard import CAUSES
+from .guard import FAULT_CAUSES
 
 # %% ../../nbs/car/55_health.ipynb #fb554a75
 def ready(status:dict)->tuple:   # bool, why not
@@ -95,7 +95,7 @@ def metrics(status:dict)->str:
                        *(line('loop_turn_seconds', status[key]/1e3, quantile=q)
                          for key, q in (('loop_p50_ms', '0.5'), ('loop_p99_ms', '0.99'))
                          if status.get(key) is not None)))
-    causes = [*CAUSES, *sorted(faults.keys() - CAUSES.keys())]
+    causes = [*FAULT_CAUSES, *sorted(faults.keys() - FAULT_CAUSES.keys())]
     rows.append(family('faults_total', 'counter', 'How often something was a reason not to drive.',
                        *(line('faults_total', faults.get(c, 0), cause=c) for c in causes)))
     rows.append(family('stopped', 'gauge', 'What is a reason not to drive now.',

@@ -26,7 +26,7 @@ import tornado.netutil
 import tornado.web
 import tornado.websocket
 
-from .wheel import Wheel, read
+from .wheel import ControlArbiter, parse_message
 from ..core import EdgecarError
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Page:
         self.token, self.anyone, self.metrics, self.ready = token, anyone, metrics, ready
         self.viewers, self.rate_hz, self.messages_hz = viewers, rate_hz, messages_hz
         self.cookie = hashlib.sha256(b'edgecar ' + token.encode()).hexdigest()
-        self.wheel, self.sockets, self.watching = Wheel(mode), set(), 0
+        self.wheel, self.sockets, self.watching = ControlArbiter(mode), set(), 0
         self.status, self.frame, self.num_records = {}, None, 0
         self.turned_s, self._picture = None, (None, b'')
         self.loop = self.stopping = None
@@ -127,7 +127,7 @@ class Page:
     def run_threaded(self, img_arr=None, num_records=0, mode=None, recording=None, status=None):
         self.frame, self.num_records = img_arr, num_records or 0
         self.status, self.turned_s = status or {}, time.monotonic()
-        return self.wheel.turn(mode, recording)
+        return self.wheel.tick(mode, recording)
 
     run = run_threaded
 
@@ -266,7 +266,7 @@ class Drive(Static):
         if not self.known():
             raise tornado.web.HTTPError(403, 'no token')
         try:
-            self.page.wheel.say('post', read(self.request.body), plain=True)
+            self.page.wheel.handle_message('post', parse_message(self.request.body), plain=True)
         except EdgecarError as e:
             raise tornado.web.HTTPError(400, str(e)) from None
 
@@ -306,11 +306,11 @@ class Socket(Guarded, tornado.websocket.WebSocketHandler):
         if self.allowance < 0:
             return self.end('too many messages')
         try:
-            message = read(text)
+            message = parse_message(text)
         except EdgecarError:
             self.wrong += 1
             return self.end('what?') if self.wrong > 50 else None
-        self.page.wheel.say(self, message, plain=not self.ours)
+        self.page.wheel.handle_message(self, message, plain=not self.ours)
         if 'ping' in message:
             self.pong = message['ping'], now
 

@@ -10,8 +10,8 @@ __all__ = ['RATES', 'RATE_SHARE', 'TRACKS', 'TROUBLED', 'STEPS', 'MARGIN', 'REHE
 import tempfile
 from pathlib import Path
 
-from .exam import exam, score
-from .export import tflite
+from .exam import rollout_suite, score_driving
+from .export import convert_to_tflite
 from .gate import RULES
 
 # %% ../../nbs/pilot/71_rehearsal.ipynb #70930a30
@@ -27,7 +27,7 @@ def target(rule, bound, margin):
     return bound*(1 - margin) if kind == 'most' else bound + margin*(1 - bound)
 
 def missed(
-    driving:dict,   # of `score`
+    driving:dict,   # of `score_driving`
     bounds:dict,    # of the gate
     margin:float,   # 0..1
 )->dict:            # rule -> by how much, in the rule's own unit
@@ -46,7 +46,7 @@ def missed(
 
 # %% ../../nbs/pilot/71_rehearsal.ipynb #121f14bb
 def cost(
-    driving:dict,   # of `score`
+    driving:dict,   # of `score_driving`
     short:dict,     # of `missed`
 )->float:
     """Events per km, plus metres off the line at the shortest and at the worst latency,
@@ -71,12 +71,12 @@ def rehearsal(
     margin:float=MARGIN,
 ):                        # whole Keras pilot -> dict of numbers: for `train(rehearse=...)`
     "Have candidates driven as they would be shipped: converted, through the runtime, late."
-    drives = exam('select', tracks, latencies_ms=REHEARSED_MS, steps=steps)
+    drives = rollout_suite('select', tracks, latencies_ms=REHEARSED_MS, steps=steps)
     def rehearse(whole):
         with tempfile.TemporaryDirectory() as d:
             path = Path(d)/'candidate.tflite'
-            path.write_bytes(tflite(whole))
-            driving, _ = score(path, drives, trouble, bar=False, drivers=drivers)
+            path.write_bytes(convert_to_tflite(whole))
+            driving, _ = score_driving(path, drives, trouble, bar=False, drivers=drivers)
         short = missed(driving, bounds, margin)
         numbers = {f'missed_{rule}': over for rule, over in short.items()}
         numbers |= {f'drive_{key}': driving[key]['value'] for key in
