@@ -135,7 +135,7 @@ class LatencyMonitor:
             self.warned = False
 
     def run(self,
-        owner:dict,   # what `Owner` gives; its `written` is read
+        owner:dict,   # what `ActuatorProcess` gives; its `written` is read
     )->dict:          # for the status
         "Take in what was written since the last turn."
         self.window.add(owner['written'])

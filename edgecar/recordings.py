@@ -142,7 +142,7 @@ def tub_repair(
 # %% ../nbs/78_recordings.ipynb #0dea5517
 @tub_app.command('delete', epilog='Example: `edgecar tub delete data 3 10-20`')
 def tub_delete(path:TubFolder, records:RecordRanges):
-    "Mark records as deleted; `restore_records` takes the mark off."
+    "Mark records as deleted; `restore` takes the mark off."
     from edgecar.data.tub import Tub, delete_records
     delete_records(path, parse_record_ranges(records))
     typer.echo(Tub(path))

@@ -74,7 +74,7 @@ USE = FRAME + """
     from edgecar.sim.record import RecordingRecipe, generate_records
     from edgecar.sim.scene import Scene, road_node, telemetry_message
     for _ in islice(generate_records(RecordingRecipe(), 'seed:3', rng(1)), 5): pass
-    plain = Twin('oval', direction=-1, render_mode='rgb_array')
+    plain = TwinEnv('oval', direction=-1, render_mode='rgb_array')
     plain.reset(seed=1)
     plain.step((0, 1))
     plain.render()
@@ -85,7 +85,7 @@ USE = FRAME + """
         scene.step()
         for slot in slots: telemetry_message(slot)
         road_node(scene, 3)
-    print(*compiled().values())"""
+    print(*kernel_counts().values())"""
 
 
 def test_user_without_a_folder_to_write(package):

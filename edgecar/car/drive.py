@@ -94,8 +94,7 @@ class TwinCamera:
         telemetry = wait_for_message(self.sim.line, 'telemetry', 2)
         seen_s = time.monotonic()   # the simulator does not say when it drew the picture
         frame = decode_sim_image(base64.b64decode(telemetry.get('image', '')))
-        self.seen = frame, seen_s, parse_telemetry(telemetry,
-                                                                                             self.sim.line)
+        self.seen = frame, seen_s, parse_telemetry(telemetry, self.sim.line)
 
     def update(self):
         while not self.over:

@@ -146,7 +146,7 @@ def check_driving(
     steering,   # (n,) in [-1, 1]
     throttle,   # (n,) in [-1, 1]
     index, session, time_ms,   # (n,) as in a `Recording`
-):              # (Sign, [(kind, detail)])
+):              # (SteeringSign, [(kind, detail)])
     "What the frames of a tub say about its commands."
     seen = {r: [frames[i] for i in r] for r in sample_runs(index, session, time_ms)}
     seen = {r: some for r, some in seen.items() if len({f.shape for f in some}) == 1}   # sizes may be mixed
@@ -210,7 +210,7 @@ def tub_warnings(
             detail in said]
 
 # %% ../../nbs/data/47_advice.ipynb #a7c55df6
-def steering_signs(rec:Recording)->dict:   # the tub's folder -> (Sign, [(kind, detail)])
+def steering_signs(rec:Recording)->dict:   # the tub's folder -> (SteeringSign, [(kind, detail)])
     "What the frames of a recording say about the commands of each of its tubs."
     found, start = {}, 0
     for s in rec.sources:

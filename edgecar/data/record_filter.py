@@ -94,7 +94,7 @@ def evaluate(
     seen:dict,   # name -> value, of `named_fields`
 ):
     """What a formula comes to for one record;
-    Lacks, TypeError, ValueError or ZeroDivisionError when it comes to nothing."""
+    MissingField, TypeError, ValueError or ZeroDivisionError when it comes to nothing."""
     get = lambda n: evaluate(n, seen)
     match node:
         case ast.Constant():

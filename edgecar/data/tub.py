@@ -541,7 +541,7 @@ class TubWriter:
         session=None,      # what `_session_id` shall be; by default today's date and a number that counts up
         created_at=None,   # seconds since 1970; the clock's by default
         sync_s=1.,         # seconds of records that a power cut may cost; None leaves it to the system
-        commit_every=1,    # records that a kill may cost; 100 take a third of the time off
+        commit_every=1,    # records that a kill or a failed write may cost; 100 take a third of the time off
     ):
         self.path, self._stop = Path(path), threading.Event()
         (self.path/'images').mkdir(parents=True, exist_ok=True)

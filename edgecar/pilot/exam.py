@@ -27,7 +27,7 @@ def rollout_suite(
     tracks:int=20,
     longest:bool=False,           # tracks of 25 m and more instead of 12..30 m
     latencies_ms=LATENCIES_MS,    # in turn
-    **more,                       # of each Drive
+    **more,                       # of each RolloutSpec
 )->list:                          # of Drives
     """The rollouts of one use, a generated track each, every second one backwards;
     EdgecarError when there are too few or too many."""
@@ -171,12 +171,12 @@ BLOCKS, SURE_Z = 10, 3.3
 
 def score_driving(
     pilot,             # path of a .tflite
-    drives,            # Drives
+    drives,            # RolloutSpecs
     trouble:int=0,     # how many of them are driven again with each of `DISTURBANCES`
     sure=None,         # summary with wide intervals -> whether the verdict is sure; None: all are driven
     workers:int=None,
     bar:bool=True,
-    drivers=None,      # Drivers that are open already
+    drivers=None,      # RolloutWorkers that are open already
 ):                     # (nested numbers, the pilot's rollouts without troubles)
     "The closed-loop score of a pilot; EdgecarError when the file is none."
     runs, expert, hard = [], [], []

@@ -117,7 +117,7 @@ def film_rollout(
 # %% ../../nbs/pilot/43_movie.ipynb #b1de9cd6
 def film_worst_rollout(
     path,             # .webp or .gif
-    drives, runs,     # Rollouts, and what `run_rollouts` gave for them
+    drives, runs,     # RolloutSpecs, and what `run_rollouts` gave for them
     pilot,            # frame -> (steering, throttle)
     steps:int=160,    # to show, around the place where the car was furthest off the line
 )->Path:              # `path`

@@ -64,7 +64,7 @@ REHEARSED_MS = 25, 150, 125, 150   # from a frame to its command, in turn
 
 def rehearsal(
     bounds:dict,          # of the gate
-    drivers,              # Drivers that are open
+    drivers,              # RolloutWorkers that are open
     tracks:int=TRACKS,
     trouble:int=TROUBLED,
     steps:int=STEPS,

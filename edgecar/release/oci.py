@@ -341,12 +341,12 @@ class Registry(_RegistryClient):
 
 # %% ../../nbs/release/64_oci.ipynb #fb1750b9
 def open_image_source(
-    ref,             # a Ref
+    ref,             # an ImageRef
     auth=None,       # credentials, see `registry_credentials`
     ca=None,         # certificates of the authority that vouches for the registry, a PEM file
     timeout_s:float=300.,
 ):
-    "Where a name points to: a Layout or a Registry."
+    "Where a name points to: an OciLayout or a Registry."
     return OciLayout(ref.folder) if ref.folder else Registry(ref.host, ref.name, auth, ca, timeout_s)
 
 # %% ../../nbs/release/64_oci.ipynb #84be173c
@@ -406,7 +406,7 @@ def toy_image(
 @dataclass(frozen=True)
 class Image:
     "A manifest, and where its blobs are."
-    source:object    # Layout or Registry
+    source:object    # OciLayout or Registry
     digest:str       # of the manifest
     manifest:dict
     bytes:int        # of the manifest
@@ -424,7 +424,7 @@ class Image:
 
 # %% ../../nbs/release/64_oci.ipynb #204b6b81
 def read_image(
-    source,      # Layout or Registry
+    source,      # OciLayout or Registry
     key,         # tag or digest
 )->Image|None:
     "The image of that tag or digest, None when there is none; EdgecarError when it is not one image."

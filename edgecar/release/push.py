@@ -60,7 +60,7 @@ def run_tool(
     env:dict={},          # beside ours
     text:bytes=None,      # its input
 )->str:                   # what it wrote to stdout
-    "Run a program; Failed when it fails or takes too long."
+    "Run a program; ToolError when it fails or takes too long."
     process = subprocess.Popen([find_tool(name), *map(str, args)],
                                stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -119,7 +119,7 @@ def retry(
     say=lambda line: None,
     waits=None,
 ):
-    "Call until it succeeds; the last Failed when it does not."
+    "Call until it succeeds; the last ToolError when it does not."
     for wait in (*(RETRY_WAITS_S if waits is None else waits), None):
         try:
             return act()

@@ -87,7 +87,7 @@ class Cosign:
         return retry(once, self.end, say)
 
     def public(self, folder):
-        "The public half, as a Key; None when keyless."
+        "The public half, as a PublicKey; None when keyless."
         if self.key == 'keyless':
             return None
         file = Path(folder)/f'{abs(hash(self.key))}.pub'

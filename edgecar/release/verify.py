@@ -53,7 +53,7 @@ class PublicKey:
 
 # %% ../../nbs/release/67_verify.ipynb #a252abe6
 def signature_is_valid(
-    key,              # a Key
+    key,              # a PublicKey
     signature:str,    # base64
     text:bytes,
 )->bool:
@@ -76,7 +76,7 @@ def signature_is_valid(
 
 # %% ../../nbs/release/67_verify.ipynb #96f3a569
 def attached_layers(
-    image_source,   # Layout or Registry
+    image_source,   # OciLayout or Registry
     digest:str,     # of the image
     end:str,        # .sig, .att
     most:int,       # bytes of one
@@ -96,7 +96,7 @@ def attached_layers(
 # %% ../../nbs/release/67_verify.ipynb #f90745a4
 def signed_as(
     image,        # an Image
-    key,          # a Key
+    key,          # a PublicKey
 )->set:           # the repositories that it was signed as
     "Under which names an image was signed with a key; EdgecarError when it was not."
     names, others, n, where = set(), set(), 0, f'{image.source.where}@{image.digest[:19]}'
@@ -148,7 +148,7 @@ def _open_envelope(text, key, where):
 def attested_predicates(
     image,          # an Image
     kind:str,       # of predicate
-    key=None,       # a Key; None takes what nobody signed
+    key=None,       # a PublicKey; None takes what nobody signed
 )->list:            # of predicates
     "What was attested of an image; EdgecarError when a key is given and nothing was attested with it."
     predicates, others, n, where = [], set(), 0, f'{image.source.where}@{image.digest[:19]}'

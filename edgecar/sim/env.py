@@ -83,7 +83,7 @@ class DelayedCommands:
         self.latency_s, self.jitter_s = latency_s, jitter_s
         self.instant = latency_s == jitter_s == 0
         self.random = rng(12, seed)
-        self.now = 0         # sub-steps of 1 / RATE_HZ s since the start
+        self.now = 0         # sub-steps of 1 / PHYSICS_HZ s since the start
         self.clear()
 
     def clear(self):
@@ -212,7 +212,7 @@ class SimCar:
         return self.camera.render(*self.state[:6], self.noise, out, others)
 
     def drive(self, steering, throttle, steps, driven=0):
-        """Drive `steps` of 1 / RATE_HZ s with these commands, each -1..1,
+        """Drive `steps` of 1 / PHYSICS_HZ s with these commands, each -1..1,
         after `driven` that somebody else has driven it."""
         _drive(self.row, self._param, steering, throttle, steps, self.track.xy,
                self.track.step_m, self.track.cones, self._seen)
@@ -223,7 +223,7 @@ class SimCar:
 
     def act(self, steering, throttle, steps):
         """Send a command, which comes into force late,
-        and drive `steps` of 1 / RATE_HZ s with what has arrived."""
+        and drive `steps` of 1 / PHYSICS_HZ s with what has arrived."""
         if self.commands.instant:
             return self.drive(steering, throttle, steps)
         self.commands.send(steering, throttle)

@@ -29,7 +29,7 @@ def _hash_bytes(seed, offset, *shape):
 
 # %% ../../nbs/sim/23_ground.ipynb #ffd071ce
 def _spread(points):
-    "32 steps from each of (32, 32) points to the next, around the edge: (SIDE, SIDE)."
+    "32 steps from each of (32, 32) points to the next, around the edge: (GROUND_TEXELS, GROUND_TEXELS)."
     a = np.arange(32, dtype=np.int16)
     rows = (32 - a)[:, None]*points[:, None] + a[:, None]*np.roll(points, -1, 0)[:, None]
     rows = rows.reshape(GROUND_TEXELS, 32) >> 5
@@ -38,7 +38,7 @@ def _spread(points):
 
 # %% ../../nbs/sim/23_ground.ipynb #9a00a6cf
 def _floor(seed):
-    "(SIDE, SIDE) int16 codes of bare floor, 0..63."
+    "(GROUND_TEXELS, GROUND_TEXELS) int16 codes of bare floor, 0..63."
     return ((_spread(_hash_bytes(seed, 0, 32, 32))*3 >> 4)
             + np.tile(_hash_bytes(seed, 2000, 256, 256) >> 4, (4, 4)))
 
@@ -105,7 +105,7 @@ class Ground:
         _paint(levels[0], track, self.origin, self.scale, line_m, dash_m, seed)
         for _ in range(MIP_LEVELS - 1):
             levels.append(_downsample(levels[-1]))
-        # (SIZE,) codes, level after level
+        # (GROUND_SIZE,) codes, level after level
         self.raster = np.concatenate([l.astype(np.uint8).ravel() for l in levels])
 
     def level(self, i:int):

@@ -57,7 +57,7 @@ class Appearance:
     def random(cls,
         seed:int,
         amount:float=1.,   # 0 changes nothing but the clutter, 1 nearly everything
-        around=None,       # the Look that is varied; the default one if None
+        around=None,       # the Appearance that is varied; the default one if None
     ):
         "Another hall."
         g, d = rng(4, seed), around or cls()
@@ -76,8 +76,6 @@ class Appearance:
                    **{k: int(getattr(d, k)*(few + (many - few)*g.random())) for k in ('clutter', 'lamps')},
                    **new)
 
-
-
 # %% ../../nbs/sim/24_look.ipynb #19f3d86e
 _RANGES = dict(seed=(0, 2**31), clutter=(0, 1000), lamps=(0, 1000), lamp=(0, 2), gloss=(0, 1), wear=(0, 1),
                exposure=(.1, 4), contrast=(0, 1), red=(.3, 3), blue=(.3, 3), vignette=(0, .9), noise=(0, 30),
@@ -89,7 +87,7 @@ _SPREAD = dict(lamp=.6, gloss=1., wear=1., exposure=.35, contrast=1., red=.15, b
 
 # %% ../../nbs/sim/24_look.ipynb #cfc48be0
 def sensor_response(
-    look,        # a Look
+    look,        # an Appearance
     rgb,         # (..., 3) light, 255 is white
     curve=True,  # with the S
 )->np.ndarray:   # (..., 3) 0..255
@@ -143,7 +141,7 @@ def _paint_lamps(pan, look, g):
         _paint_box(pan, column - 1, width + 2, row - 1, high + 2, light/3)
         _paint_box(pan, column, width, row, high, light)
 
-def panorama(look)->np.ndarray:   # (ROWS, COLUMNS, 3) light, 255 is white; row 0 is the horizon
+def panorama(look)->np.ndarray:   # (rows, columns, 3) light, 255 is white; row 0 is the horizon
     "Everything around that is not the floor."
     g = rng(5, look.seed)
     up = np.minimum(np.arange(PANORAMA_ROWS)/24, 1)[:, None, None]
@@ -159,7 +157,7 @@ def panorama(look)->np.ndarray:   # (ROWS, COLUMNS, 3) light, 255 is white; row 
     return np.minimum(np.maximum(np.floor(pan), 0), 510)
 
 # %% ../../nbs/sim/24_look.ipynb #20ff1e50
-def floor_reflection(look, pan)->np.ndarray:   # (ROWS, COLUMNS, 3) light
+def floor_reflection(look, pan)->np.ndarray:   # (PANORAMA_ROWS, PANORAMA_COLUMNS, 3) light
     "What the floor shows of the panorama `pan`, row by row."
     sums = np.concatenate([np.zeros_like(pan[:1]), np.cumsum(pan, 0)])   # whole numbers: exact in any order
     low, high = np.arange(PANORAMA_ROWS)*3//5, np.minimum(np.arange(PANORAMA_ROWS)*8//5 + 5, PANORAMA_ROWS)
@@ -167,7 +165,7 @@ def floor_reflection(look, pan)->np.ndarray:   # (ROWS, COLUMNS, 3) light
     share = look.gloss*(.34 + .6*flat*flat*flat)/(high - low)
     return (sums[high] - sums[low])*share[:, None, None]
 
-def backdrop(look)->np.ndarray:   # (2 * ROWS * COLUMNS,) uint32
+def backdrop(look)->np.ndarray:   # (2 * PANORAMA_ROWS * PANORAMA_COLUMNS,) uint32
     "The panorama, then what the floor mirrors, as colours."
     pan = panorama(look)
     return pack_rgb(np.concatenate([sensor_response(look, pan),

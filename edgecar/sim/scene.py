@@ -74,7 +74,7 @@ def advance_together(
     rows,      # (n, N_STATE) float64, changed in place
     params,    # (n, 16) float64
     commands,  # (n, 2): steering, throttle
-    steps,     # of 1 / RATE_HZ s
+    steps,     # of 1 / PHYSICS_HZ s
     touched,   # (n,) int64: the number of the car that each touched last; left as it is when none
 ):
     "Drive cars that are in each other's way."

@@ -80,7 +80,7 @@ STEER_ANGLE, DRIVE = 6, 7     # what the servo holds, rad, positive is left; wha
 AX, AY = 8, 9
 TIME = 10               # s since the row was zero
 HELD = 11               # 1: the brake is held, and the car will not reverse
-_RING = 12              # from here: steering and throttle of the last DELAY_MAX sub-steps
+_RING = 12              # from here: steering and throttle of the last MAX_DELAY_STEPS sub-steps
 N_STATE = _RING + 2 * MAX_DELAY_STEPS
 
 # %% ../../nbs/sim/22_vehicle.ipynb #ecd76bea
@@ -146,7 +146,7 @@ def advance(
     param,     # (16,) float64, `Vehicle.array`
     steering,  # -1..1, left is -1
     throttle,  # -1..1
-    steps,     # sub-steps of 1/RATE_HZ s
+    steps,     # sub-steps of 1/PHYSICS_HZ s
 ):
     "Drive on with these commands."
     front, rear, turn = param[FRONT], param[REAR], param[TURN]
