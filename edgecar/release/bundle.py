@@ -156,12 +156,13 @@ def read_gate_result(repo)->dict:
 
 # %% ../../nbs/release/60_bundle.ipynb #36b5d417
 def bundle_interface(pilot:Pilot)->dict:
-    "What goes in and what comes out."
-    return dict(input=dict(shape=[1, *map(int, pilot.size), 3], dtype=str(pilot.dtype), colour='RGB',
-                           range=[0, 255] if pilot.raw else [0, 1]),
-                rate_hz=20,
-                output=dict(kind='categorical' if pilot.categorical else 'linear',
-                            names=['steering', 'throttle'], range=[-1, 1], left=-1))
+    "What goes in, the frame and what is beside it, what a frame goes through before, and what comes out."
+    frame = dict(shape=[1, *map(int, pilot.size), 3], dtype=str(pilot.dtype), colour='RGB',
+                 range=[0, 255] if pilot.raw else [0, 1])
+    beside = {what: list(map(int, detail['shape'])) for what, detail in pilot.beside.items()}
+    kind = 'categorical' if pilot.categorical else 'inferred' if len(pilot.outputs) == 1 else 'linear'
+    output = dict(kind=kind, names=['steering', 'throttle'], range=[-1, 1], left=-1)
+    return dict(input=frame, beside=beside, transform=pilot.eye.text, rate_hz=20, output=output)
 
 def build_manifest(repo, target:str)->dict:
     """All that is known about the pilot of a release and holds whenever it is made;
