@@ -170,7 +170,7 @@ def flatten_metrics(
     x,                # nested dicts of numbers
     name:str='',      # what the numbers belong to
 ):                    # (name, number) pairs, names joined by dots
-    "The numbers of nested dicts, named by the way to them; an estimate with its interval."
+    "Yield the numbers of nested dicts, named by their keys; an estimate comes with its interval."
     if isinstance(x, dict) and x.keys() == {'value', 'low', 'high'}:
         yield name, '{value:.4g} ({low:.4g}..{high:.4g})'.format(**x)
     elif isinstance(x, dict):
@@ -181,7 +181,7 @@ def flatten_metrics(
 
 # %% ../nbs/81_cli.ipynb #a82fc224
 def _score_lines(scores):
-    "What `score` says about each tub, beside the numbers of all."
+    "Yield what `score` says about each tub, beside the numbers of all."
     from edgecar.data.advice import WARNINGS, steering_signs
     head = ['tub', 'frames', 'steering.mae', 'ratio_to_constant', 'correlation', '']
     if len(scores) > 1 or any(s.note for s in scores):
@@ -208,7 +208,7 @@ def score(
 
 # %% ../nbs/81_cli.ipynb #5b467e16
 def _parse_numbers(text, option):
-    "Numbers with commas between them; EdgecarError when they are none."
+    "Return the numbers in a text with commas. Raise EdgecarError when they are not numbers."
     from edgecar.core import EdgecarError
     try:
         return [float(x) for x in text.split(',')]
@@ -332,7 +332,7 @@ def gate():
 @app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')
 def params(name:Annotated[str, typer.Argument(help='a file in params/, without its .yaml; '
                                                    'all sets are listed if none is named')]=None):
-    "What a named set of parameters changes, as `dvc exp run` wants it."
+    "Print what a named set of parameters changes, as options of `dvc exp run`."
     from edgecar.params import dvc_set_options, parameter_changes, parameter_sets
     typer.echo(' '.join(dvc_set_options(parameter_changes(name))) if name
                else format_table([[n, k, x] for n in parameter_sets()

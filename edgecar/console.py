@@ -28,7 +28,7 @@ class CommandGroup(TyperGroup):
 
 # %% ../nbs/77_console.ipynb #5a3c0005
 def command_group(help, **kw):
-    "A group of commands."
+    "Return a group of commands."
     # plain help: to import rich takes longer than all else that a command does before it starts
     return typer.Typer(help=help, no_args_is_help=True,
                        pretty_exceptions_enable=False, rich_markup_mode=None, **kw)
@@ -38,7 +38,7 @@ def format_table(
     rows,           # of equally many values each
     head=(),        # titles of the columns
 )->str:
-    "Rows in columns, numbers to the right."
+    "Return rows as text in columns, numbers to the right."
     rows = [[f'{x:.4g}' if isinstance(x, float) else str(x) for x in row]
             for row in ([head] if head else []) + list(rows)]
     widths = [max(map(len, column)) for column in zip(*rows)]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #e416bd17
 class EdgecarError(Exception):
-    "What is wrong, where, and how to mend it."
+    "An expected failure: what is wrong, where, and how to mend it."
     def __init__(self,
         what:str,       # what is wrong, with the offending value
         where=None,     # the file or folder, if there is one
@@ -36,7 +36,7 @@ class EdgecarError(Exception):
 def repo_root(
     start=None,  # where to look from; the working directory if None
 )->Path:   # the repository's root; the working directory when there is none above (an installed library)
-    "The repository that `start` lies in."
+    "Return the root of the repository that `start` lies in."
     here = Path(start or '.').resolve()
     for folder in [here, *here.parents]:
         if (folder/'settings.ini').is_file() and (folder/'dvc.yaml').is_file():
@@ -50,7 +50,8 @@ def atomic_write(
     mode:str='wb',     # as for `open`
     sync:bool=True,    # wait until it is on the disk
 ):
-    "Open a temporary neighbour of `path` for writing; it takes `path`'s place only if the block ends well."
+    """Open a temporary file beside `path` for writing; it replaces `path` only if the block ends well.
+    Raise EdgecarError when no room is left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
@@ -73,7 +74,7 @@ def atomic_write(
         raise
 
 def fsync_folder(folder):
-    "Put a folder's entries (a rename, a new file) on the disk."
+    "Write a folder's entries (a rename, a new file) to the disk."
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -81,14 +82,14 @@ def fsync_folder(folder):
         os.close(fd)
 
 def _umask():
-    "The process's umask, which can only be read by setting it."
+    "Return the process's umask, which can only be read by setting it."
     mask = os.umask(0o22)
     os.umask(mask)
     return mask
 
 # %% ../nbs/00_core.ipynb #8266ba11
 def _plain(x, digits):
-    "Numpy and dataclass-free copy of `x`, floats rounded to `digits` places."
+    "Copy `x` without numpy types, floats rounded to `digits` places."
     if isinstance(x, dict):
         return {str(k): _plain(v, digits) for k, v in x.items()}
     if isinstance(x, (list, tuple, np.ndarray)):
@@ -102,13 +103,13 @@ def write_json(
     x,             # dicts, lists, numbers, strings, numpy arrays
     digits:int=6,  # decimal places kept
 ):
-    "Write `x` as sorted, indented JSON; ValueError on NaN or infinity."
+    "Write `x` as sorted, indented JSON. Raise ValueError on NaN or infinity."
     text = json.dumps(_plain(x, digits), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     with atomic_write(path, 'w') as f:
         f.write(text + '\n')
 
 def read_json(path):
-    "The content of a JSON file; EdgecarError when it is missing or broken."
+    "Return the content of a JSON file. Raise EdgecarError when it is missing or broken."
     try:
         return json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -120,7 +121,7 @@ def read_json(path):
 def sha256_file(
     path,      # file to read, in pieces
 )->str:        # 64 hex digits
-    "The sha256 of a file's bytes."
+    "Return the sha256 of a file's bytes."
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, 'sha256').hexdigest()
 
@@ -135,7 +136,7 @@ def seed_all(seed:int):
 def rng(
     *words:int,           # any number of non-negative integers
 )->np.random.Generator:   # PCG64; the same words give the same stream on any machine
-    "A generator of its own for each combination of `words`."
+    "Return a generator of its own for each combination of `words`."
     return np.random.Generator(np.random.PCG64(words))
 
 # %% ../nbs/00_core.ipynb #e026654c
@@ -146,12 +147,12 @@ def progress_bar(
     unit:str='it',     # of what
     **kw,              # passed to tqdm
 ):
-    "A tqdm bar on stderr that stays readable in a log file."
+    "Return a tqdm bar on stderr that stays readable in a log file."
     return tqdm(it, desc=desc, total=total, unit=unit, mininterval=.1 if sys.stderr.isatty() else 5, **kw)
 
 # %% ../nbs/00_core.ipynb #78b715eb
 def import_donkeycar():
-    "The package donkeycar, without its banner and its recursion limit."
+    "Import the package donkeycar without its banner and its recursion limit, and return it."
     limit = sys.getrecursionlimit()
     with contextlib.redirect_stdout(io.StringIO()):
         import donkeycar

@@ -26,7 +26,7 @@ from .release.push import find_tool
 # %% ../nbs/80_doctor.ipynb #4a4e8913
 @dataclass(frozen=True)
 class Requirement:
-    "Something a task wants of the machine."
+    "Something that a task needs of the machine."
     what:str                  # its name
     probe:Callable[[],str]    # what was found; empty when it is not there
     mend:str                  # how to get it
@@ -35,7 +35,7 @@ class Requirement:
 # %% ../nbs/80_doctor.ipynb #6553efe4
 @dataclass(frozen=True)
 class CheckResult:
-    "What the doctor says about one need of one task."
+    "The result of the check of one requirement of one task."
     task:str
     what:str
     detected:str    # empty when lacking
@@ -44,6 +44,7 @@ class CheckResult:
 
     @property
     def status(self)->str:
+        "`ok`, `-` when it is optional and lacking, or `LACKS`."
         return 'ok' if self.detected else '-' if self.optional else 'LACKS'
 
 # %% ../nbs/80_doctor.ipynb #d281a1c4
@@ -51,7 +52,7 @@ def check_requirement(
     task:str,
     need:Requirement,
 )->CheckResult:
-    "Probe one need."
+    "Probe one requirement of a task."
     try:
         detected = need.probe()
     except (OSError, ValueError, subprocess.SubprocessError, EdgecarError):
@@ -64,7 +65,7 @@ def program_version(
     *args:str,          # what makes it tell its version
     least:tuple=(0,),  # the lowest version that will do
 )->str:                 # the version, or where it is when it tells none
-    "A program on PATH; empty when it is missing or too old."
+    "Return the version of a program on PATH; empty when it is missing or too old."
     if not (path := shutil.which(name)):
         return ''
     done = subprocess.run([path, *(args or ['--version'])], capture_output=True,
@@ -76,7 +77,7 @@ def program_version(
 
 # %% ../nbs/80_doctor.ipynb #1b0ec274
 def package_versions(*names:str)->str:
-    "Installed packages with their versions; empty when one is missing."
+    "Return installed packages with their versions; empty when one is missing."
     try:
         return ', '.join(f'{n} {importlib.metadata.version(n)}' for n in names)
     except importlib.metadata.PackageNotFoundError:
@@ -84,7 +85,7 @@ def package_versions(*names:str)->str:
 
 # %% ../nbs/80_doctor.ipynb #55b25b4e
 def memory_gb()->float:
-    "Memory this process may use, GB."
+    "Return the memory that this process may use, GB."
     total = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     limit = Path('/sys/fs/cgroup/memory.max')
     text = limit.read_text().strip() if limit.is_file() else 'max'
@@ -92,7 +93,7 @@ def memory_gb()->float:
 
 # %% ../nbs/80_doctor.ipynb #b3d1da2d
 def cpu_count()->int:
-    "Processors this process may use."
+    "Return how many processors this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 # %% ../nbs/80_doctor.ipynb #685b13be
@@ -101,14 +102,14 @@ def at_least(
     least:float,  # what is needed
     unit:str,
 )->str:           # the value, or empty when it is too little
-    "A quantity that suffices."
+    "Return a quantity that suffices, as text."
     return f'{value:.3g} {unit}' if value >= least else ''
 
 # %% ../nbs/80_doctor.ipynb #9125ab83
 def find_tub_source(
     timeout_s:float=3,
 )->str:
-    "Where public tubs can be had: the mirror, or the publisher if it answers."
+    "Return where public tubs can be had: the mirror, or the publisher if it answers."
     from edgecar.data.public import PUBLIC_TUBS
     mirror = os.environ.get('EDGECAR_MIRROR', '')
     if mirror and (Path(mirror).is_dir() or '://' in mirror):
@@ -117,7 +118,7 @@ def find_tub_source(
 
 # %% ../nbs/80_doctor.ipynb #84449796
 def starter_status()->str:
-    "How it stands with `data/`; empty when it is not what `data.dvc` pins."
+    "Return the state of `data/`; empty when it is not what `data.dvc` pins."
     from edgecar.data.public import folder_md5, pinned_md5, is_occupied
     want = pinned_md5(data := repo_root()/'data')
     if not is_occupied(data):
@@ -128,37 +129,37 @@ def starter_status()->str:
 
 # %% ../nbs/80_doctor.ipynb #cb179909
 def git_hooks_path()->str:
-    "Whether commits here are checked."
+    "Return the folder of git's hooks, which check commits here; empty without one."
     done = subprocess.run(['git', 'config', 'core.hooksPath'], cwd=repo_root(),
                           capture_output=True, text=True)
     return done.stdout.strip()
 
 def gpu_name()->str:
-    "The first NVIDIA card."
+    "Return the name and memory of the first NVIDIA card; empty without one."
     done = subprocess.run(['nvidia-smi', '--query-gpu=name,memory.total', '--format=csv,noheader'],
                           capture_output=True, text=True, timeout=10)
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ''
 
 # %% ../nbs/80_doctor.ipynb #d7a00002
 def bundle_digests()->str:
-    "The bundles that images are made of; empty when one is missing or not whole."
+    "Return the bundles that images are made of; empty when one is missing or not whole."
     from edgecar.release.bundle import TARGETS, check_bundle
     return ', '.join(f"{t} {check_bundle(repo_root()/'build/bundle'/t)['pilot']['sha256'][:12]}"
                      for t in TARGETS)
 
 def base_package_source()->str:
-    "Where the packages of a base come from; empty when they, or the tools, are not there."
+    "Return where the packages of a base come from; empty when they, or the tools, are not there."
     from edgecar.release.base import apt_sources_file
     return str(apt_sources_file()) if shutil.which('apt-get') and shutil.which('dpkg-deb') else ''
 
 # %% ../nbs/80_doctor.ipynb #b31117e5
 def _apt(what, *version, name=None, optional=False):
-    "A program that Debian packages."
+    "Return the requirement of a program that Debian packages."
     return Requirement(what, lambda: program_version(what, *version),
                        f'apt-get install {name or what}', optional)
 
 def _locked(what, *packages):
-    "Packages of our own lock."
+    "Return the requirement of packages of our own lock."
     return Requirement(what, lambda: package_versions(*packages), 'make setup')
 
 # %% ../nbs/80_doctor.ipynb #a300b9f4
@@ -205,7 +206,7 @@ TASKS = {
 def run_checks(
     *tasks:str,         # keys of `TASKS`; all if none
 )->list[CheckResult]:   # in the order of `TASKS`
-    "What is there and what is lacking; EdgecarError for a task nobody knows."
+    "Return what is there and what is lacking. Raise EdgecarError for an unknown task."
     if unknown := set(tasks) - set(TASKS):
         raise EdgecarError(f'no task is called {min(unknown)!r}', mend=f"one of: {', '.join(TASKS)}")
     return [check_requirement(task, need)

@@ -23,7 +23,7 @@ from .core import EdgecarError, atomic_write, repo_root
 
 # %% ../nbs/05_hooks.ipynb #116c9f54
 def is_flow(path)->bool:
-    "Does this notebook belong to a DVC stage?"
+    "Return whether a notebook belongs to a DVC stage."
     return Path(path).parent.name == 'flows'
 
 # %% ../nbs/05_hooks.ipynb #c3542dbb
@@ -48,7 +48,7 @@ def clean_notebook_text(
     text:str,  # a notebook file's content
     path,      # where it lies
 )->str:        # what the file should hold
-    "A notebook file, cleaned; EdgecarError when it is not a notebook."
+    "Return the cleaned text of a notebook file. Raise EdgecarError when it is not a notebook."
     try:
         nb = clean_notebook(json.loads(text), path)
     except (ValueError, KeyError, TypeError) as e:
@@ -73,7 +73,7 @@ def clean_notebooks(
 
 # %% ../nbs/05_hooks.ipynb #dbc21629
 def clean_on_save(model, path, contents_manager, **_):
-    "Jupyter's `pre_save_hook`: clean a notebook that lies in the repository's `nbs`."
+    "Clean a notebook that lies in the repository's `nbs`: Jupyter's `pre_save_hook`."
     if model['type'] != 'notebook':
         return
     file = Path(contents_manager.root_dir, path.strip('/')).resolve()
@@ -82,7 +82,7 @@ def clean_on_save(model, path, contents_manager, **_):
 
 # %% ../nbs/05_hooks.ipynb #74c45494
 def _jupyter_server_extension_points():
-    "Where Jupyter looks for the extension that `make setup` names in its configuration."
+    "Return where Jupyter looks for the extension that `make setup` names in its configuration."
     return [{'module': 'edgecar.hooks'}]
 
 def _load_jupyter_server_extension(app):
@@ -91,12 +91,12 @@ def _load_jupyter_server_extension(app):
 
 # %% ../nbs/05_hooks.ipynb #f61431d1
 def _git(*args, stdin:str=None)->str:
-    "Run git; its output."
+    "Run git, and return its output."
     return subprocess.run(['git', *args], input=stdin, check=True,
                           capture_output=True, encoding='utf-8').stdout
 
 def staged_files()->list[str]:
-    "The files being committed, seen from the root."
+    "Return the files being committed, seen from the root."
     return [f for f in _git('diff', '--cached', '--name-only', '--diff-filter=ACMR', '-z').split('\0') if f]
 
 # %% ../nbs/05_hooks.ipynb #b3449a5a
@@ -122,13 +122,14 @@ def clean_staged_notebooks(
 
 # %% ../nbs/05_hooks.ipynb #afc6bad2
 def _notebook_of(module:str)->str|None:
-    "The notebook that a staged module says it was made from, seen from the root."
+    "Return the notebook that a staged module says it was made from, seen from the root."
     match = re.search(r'File to edit: (\S+\.ipynb)', _git('show', f':{module}')[:2000])
     return match and str((Path(module).parent/match[1]).resolve().relative_to(Path.cwd()))
 
 # %% ../nbs/05_hooks.ipynb #b323cb63
 def stale_modules()->list[str]:
-    "The modules being committed, or whose notebook is, that differ from what their notebook exports."
+    """Return the modules that differ from what their notebook exports.
+    The commit contains each of them, or its notebook."""
     names = staged_files()
     modules = [f for f in names
                if re.fullmatch(r'edgecar/(?!_modidx).*\.py', f) and not f.endswith('__init__.py')]
@@ -147,7 +148,7 @@ def stale_modules()->list[str]:
 def pre_commit(
     index:str='',  # git's GIT_INDEX_FILE
 ):
-    "Clean what is being committed; EdgecarError when the commit should not happen."
+    "Clean what is being committed. Raise EdgecarError when the commit should not happen."
     partial = Path(index).name.startswith('next-index')
     if (cleaned := clean_staged_notebooks(partial)) and partial:
         raise EdgecarError(f"cleaned {', '.join(cleaned)}", mend='commit again')

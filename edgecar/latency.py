@@ -21,7 +21,7 @@ def nearest_rank(
     ordered:list,   # numbers, the smallest first, at least one
     q:float,        # 0..1
 ):                  # the smallest number that a share of `q` does not exceed
-    "A percentile."
+    "Return a percentile."
     return ordered[max(math.ceil(q*len(ordered)) - 1, 0)]
 
 # %% ../nbs/07_latency.ipynb #a12a9ef1
@@ -37,13 +37,14 @@ class LatencyWindow:
         self.clear()
 
     def clear(self):
+        "Forget the latencies of the last seconds; the count and the sum stay."
         # (when it was written, latency), s; p50, p95
         self.samples, self.percentiles_s = deque(), (None, None)
 
     def add(self,
         written:list,   # (frame_s, wrote_s) each, monotonic s
     ):
-        "Take in what was written, and forget what is too old."
+        "Add what was written, and forget what is too old."
         samples = self.samples
         for frame_s, wrote_s in written:
             samples.append((wrote_s, wrote_s - frame_s))
@@ -59,7 +60,7 @@ def examined_latency(
     record:dict,   # metrics/evaluate.json, build/gate/passed.json, or the section `gate` of a manifest
     where='',      # its file
 ):                 # [low, high], ms; None when it does not say
-    "The latencies that a pilot was examined at; EdgecarError when they make no range."
+    "Return the latencies that a pilot was examined at. Raise EdgecarError when they are not a range."
     span = record.get('examined_latency_ms')
     if span is None:
         return None
@@ -74,14 +75,15 @@ def exceeds_examined(
     p50_s, p95_s,   # None while nothing is known
     examined_ms,    # [low, high]; None: nobody knows
 ):                  # True or False; None when one of the two is not known
-    "Whether latencies lie above what a pilot was examined at."
+    "Return whether latencies lie above what a pilot was examined at."
     if examined_ms is None or p50_s is None:
         return None
     return p95_s*1e3 > examined_ms[1]
 
 # %% ../nbs/07_latency.ipynb #1fdb7185
 def clip_to_examined(latency_s, examined_ms):
-    "A latency, s, within what a pilot was examined at; as it is when one of the two is not known."
+    """Return a latency, s, within what a pilot was examined at.
+    Return it unchanged when one of the two is not known."""
     if examined_ms is None or latency_s is None:
         return latency_s
     low, high = examined_ms
@@ -89,7 +91,7 @@ def clip_to_examined(latency_s, examined_ms):
 
 # %% ../nbs/07_latency.ipynb #f77d9bad
 def latency_warning(p50_s, p95_s, examined_ms)->str:
-    "The warning."
+    "Return the warning about latencies above the examined ones, which are in ms."
     low, high = examined_ms
     measured = f'{p50_s*1e3:.0f} ms (95 %: {p95_s*1e3:.0f} ms) from a frame to the wheels'
     return (f'{measured} is too late: '
@@ -97,7 +99,7 @@ def latency_warning(p50_s, p95_s, examined_ms)->str:
 
 # %% ../nbs/07_latency.ipynb #f8934045
 class LatencyMonitor:
-    "A part: the time from a frame to the write of its command, beside what the pilot was examined at."
+    "A part: the time from a frame to the write of its command, compared with the examined range."
     def __init__(self, clock=time.monotonic):
         self.clock, self.window = clock, LatencyWindow(clock=clock)
         self.expect(None)
@@ -105,7 +107,7 @@ class LatencyMonitor:
     def expect(self,
         examined_ms,   # [low, high]; None: nobody knows
     ):
-        "Begin anew, with another pilot."
+        "Begin again with another pilot."
         self.examined_ms, self.warned, self.outside_s = examined_ms, False, -math.inf
         self.window.clear()
 
@@ -116,12 +118,12 @@ class LatencyMonitor:
 
     @property
     def inside(self)->bool:
-        "Whether it is known, and no more than the pilot was examined at."
+        "Whether the latency is known, and no more than the pilot was examined at."
         return exceeds_examined(*self.window.percentiles_s, self.examined_ms) is False
 
     @property
     def pilot_s(self):
-        "The median as a pilot may be told it, s; None while nothing is known."
+        "The median for the pilot, s, within what it was examined at; None while nothing is known."
         return clip_to_examined(self.median_s, self.examined_ms)
 
     def _log(self, warning:str):
@@ -137,7 +139,7 @@ class LatencyMonitor:
     def run(self,
         owner:dict,   # what `ActuatorProcess` gives; its `written` is read
     )->dict:          # for the status
-        "Take in what was written since the last turn."
+        "Add what was written since the last turn, and return the status."
         self.window.add(owner['written'])
         (p50_s, p95_s), examined_ms = self.window.percentiles_s, self.examined_ms
         outside = exceeds_examined(p50_s, p95_s, examined_ms)

@@ -16,12 +16,12 @@ from .core import EdgecarError, repo_root
 def parameter_sets(
     repo=None,   # the repository if None
 )->dict:         # name -> file
-    "The named sets of a repository."
+    "Return the named sets of a repository."
     return {f.stem: f for f in sorted((Path(repo or repo_root())/'params').glob('*.yaml'))}
 
 # %% ../nbs/06_params.ipynb #604dac19
 def _leaves(x, name=''):
-    "(name, value) pairs of nested dicts, names joined by dots."
+    "Yield the (name, value) pairs of nested dicts, names joined by dots."
     if not isinstance(x, dict):
         yield name, x
     else:
@@ -29,7 +29,7 @@ def _leaves(x, name=''):
             yield from _leaves(value, f'{name}.{key}' if name else str(key))
 
 def _read_parameters(file):
-    "The parameters in a YAML file, by their dotted names."
+    "Return the parameters in a YAML file, by their dotted names."
     try:
         parameters = yaml.safe_load(Path(file).read_text())
     except (OSError, yaml.YAMLError) as e:
@@ -44,8 +44,8 @@ def parameter_changes(
     name:str,    # of the set
     repo=None,   # the repository if None
 )->dict:         # dotted name -> value
-    """What a named set changes in `params.yaml`;
-    EdgecarError when there is no such set, or it changes what is not there."""
+    """Return what a named set changes in `params.yaml`.
+    Raise EdgecarError when there is no such set, or it changes what is not there."""
     repo = Path(repo or repo_root())
     if not (file := (known := parameter_sets(repo)).get(name)):
         raise EdgecarError(f'no set of parameters is called {name!r}', repo/'params',
@@ -63,7 +63,8 @@ def parameter_changes(
 def dvc_set_options(
     changed:dict,   # dotted name -> number or text
 )->list:            # of str
-    "The words that tell `dvc exp run` of changes."
+    """Return changes as the options of `dvc exp run`.
+    Raise EdgecarError when a text has a space, a quote or a backslash."""
     def quoted(x):
         if not isinstance(x, str):
             return str(x).lower() if isinstance(x, bool) else f'{x!r}'

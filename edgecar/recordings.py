@@ -24,7 +24,7 @@ RecordRanges = Annotated[list[str], typer.Argument(help='records: `3`, `10-20`')
 def parse_record_ranges(
     words:list[str],  # `3` or `10-20`
 )->list[int]:         # both ends included
-    "The numbers that the words name; EdgecarError when a word names none."
+    "Return the numbers that the words name. Raise EdgecarError when a word is not a number or a range."
     from edgecar.core import EdgecarError
     try:
         spans = [[int(n) for n in word.split('-')] for word in words]
@@ -36,7 +36,8 @@ def parse_record_ranges(
 
 # %% ../nbs/78_recordings.ipynb #dc12835d
 def _tubs(path):
-    "The tubs at or below a folder; names links that are not followed on stderr. EdgecarError if none."
+    """Return the tubs at or below a folder. Raise EdgecarError when there is no tub.
+    Links are not followed; stderr names them."""
     from edgecar.data.tub import find_linked_folders, find_tubs_in
     tubs = find_tubs_in([path])
     for link in find_linked_folders(path):
@@ -59,7 +60,7 @@ def _for_each_tub(path, what):
 
 # %% ../nbs/78_recordings.ipynb #1e5d7f67
 def _tub_row(path):
-    "A line of `ls` about a tub."
+    "Return a line of `ls` about a tub."
     from edgecar.core import EdgecarError
     from edgecar.data.tub import Tub
     try:
@@ -103,7 +104,8 @@ def tub_verify(
 
 # %% ../nbs/78_recordings.ipynb #439ef05a
 def _parse_renames(words):
-    "{'steering': 'user/angle'} of steering=user/angle; EdgecarError when a word names no two fields."
+    """Return {'steering': 'user/angle'} for steering=user/angle.
+    Raise EdgecarError when a word does not name two fields."""
     from edgecar.core import EdgecarError
     pairs = [word.split('=') for word in words]
     if any(len(p) != 2 or not all(p) for p in pairs):
@@ -113,7 +115,7 @@ def _parse_renames(words):
 
 # %% ../nbs/78_recordings.ipynb #01e2a6af
 def _repair_report(path, done):
-    "What a repair did, in lines."
+    "Return what a repair did, in lines."
     from edgecar.data.check import FAULT_KINDS
     kinds = dict.fromkeys(f.kind for f in done.faults)
     line = f'{path}: {len(done.faults)} faults, {len(done.dropped)} records dropped'

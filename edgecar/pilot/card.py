@@ -20,13 +20,13 @@ def markdown_table(
     pairs,      # of name and value
     *head:str,  # names of the columns
 )->str:
-    "A Markdown table; numbers with four significant digits."
+    "Return a Markdown table; numbers have four significant digits."
     show = lambda x: f'{x:.4g}' if isinstance(x, float) else str(x)
     return '\n'.join('| ' + ' | '.join(map(show, row)) + ' |' for row in [head, ['---']*len(head), *pairs])
 
 # %% ../../nbs/pilot/46_card.ipynb #51d64956
 def pilot_interface(pilot:Pilot)->str:
-    "What goes in and comes out."
+    "Return the inputs and outputs of a pilot as a Markdown table."
     kind, (h, w) = ('votes over 15 and 20 bins' if pilot.categorical
                     else 'steering' if len(pilot.outputs) == 1 else 'steering and throttle'), pilot.size
     more = ([('before the net', pilot.eye.text)]*bool(pilot.eye.parts)
@@ -42,7 +42,7 @@ def training_recordings(
     params:dict,    # params.yaml
     prepared:dict,  # metrics/prepare.json
 )->str:
-    "The recordings, with DVC's digests."
+    "Return the recordings, with DVC's digests, as Markdown tables."
     def pinned(tub):
         file = repo/f'{tub.rstrip("/")}.dvc'
         return yaml.safe_load(file.read_text())['outs'][0]['md5'] if file.is_file() else 'not pinned by DVC'
@@ -52,7 +52,7 @@ def training_recordings(
 
 # %% ../../nbs/pilot/46_card.ipynb #42b31285
 def latency_table(found:dict)->str:   # {ms: what the exam gives}
-    "How a pilot drives at each latency: a value, and the worse end of its 95 % interval."
+    "Return how a pilot drives at each latency: a value, and the worse end of its 95 % interval."
     worse = dict(off_track_per_km='high', cte_p95_m='high', cte_excess_m='high', speed_ratio='low')
     show = lambda number, end: f"{number['value']:.4g} ({number[end]:.4g})"
     lines = [(f'{ms} ms', *(show(found[ms][key], end) for key, end in worse.items()))
@@ -61,12 +61,12 @@ def latency_table(found:dict)->str:   # {ms: what the exam gives}
 
 # %% ../../nbs/pilot/46_card.ipynb #9a6d29f4
 def intervals_of(numbers:dict)->list:   # {name: value, low and high, or something else}
-    "The numbers that have an interval: (name, value, interval) each."
+    "Return the numbers that have an interval: (name, value, interval) each."
     found = {k: x for k, x in numbers.items() if isinstance(x, dict) and 'value' in x}
     return [(k, x['value'], f"{x['low']:.4g} .. {x['high']:.4g}") for k, x in found.items()]
 
 def driving_tables(driving:dict)->str:   # of metrics/evaluate.json
-    "The closed-loop score as tables: over all rollouts, where it is worst, and at each latency."
+    "Return the closed-loop score as tables: over all rollouts, where it is worst, and at each latency."
     return '\n\n'.join([
         markdown_table(intervals_of(driving), 'on unseen tracks', 'value', '95 % interval'),
         markdown_table(intervals_of(driving['worst_latency']), 'at the latency where it is worst', 'value',
@@ -75,8 +75,8 @@ def driving_tables(driving:dict)->str:   # of metrics/evaluate.json
 
 # %% ../../nbs/pilot/46_card.ipynb #cd58fb69
 def donkey_file_table(found:dict)->str:   # of metrics/evaluate.json
-    """How the file for DonkeyCar drives, which knows neither its past nor its latency;
-    empty when it was not driven."""
+    """Return how the file for DonkeyCar drives, which knows neither its past nor its latency.
+    The text is empty when the file was not driven."""
     if not found:
         return ''
     said = ('`donkey.tflite` is the same net with the image alone: it does not know how late it is. '
@@ -91,7 +91,7 @@ KNOWN_LIMITS = (
     'recordings, a slow throttle limit, room, and somebody at the stop button.')
 
 def limits_section(evaluated:dict)->str:   # metrics/evaluate.json
-    "Where it will not drive."
+    "Return the text on where the pilot will not drive."
     examined = examined_latency(evaluated, 'metrics/evaluate.json')
     if examined is None:
         return f'{KNOWN_LIMITS} It does not say which latencies it was examined at.'
@@ -104,7 +104,8 @@ def model_card(
     repo,            # folder of the repository
     verdicts,        # of the gate, see `judge_metrics`
 )->str:              # Markdown
-    "The model card of the pilot that ships; EdgecarError when a stage has not recorded its part."
+    """Return the model card of the pilot that ships.
+    Raise EdgecarError when a stage has not recorded its part."""
     repo = Path(repo)
     params = yaml.safe_load((repo/'params.yaml').read_text())
     prepared, trained, exported, evaluated = (

@@ -32,7 +32,7 @@ def round_recipe(
     number:int,    # of the round, from 1
     frames:int,    # in all
 )->RecordingRecipe:
-    "What a round records."
+    "Return the recipe of what a round records."
     first = FIRST_CORRECTION_SEED + TRACKS_PER_ROUND*number
     tracks = ','.join(f'cones:{first + i}' for i in range(TRACKS_PER_ROUND))
     return replace(like, tracks=tracks, frames=max(frames//TRACKS_PER_ROUND, 1), episode=EPISODE_FRAMES,
@@ -41,8 +41,8 @@ def round_recipe(
 
 # %% ../../nbs/pilot/70_correction.ipynb #414db74a
 def correction_worker():
-    """Record the share that the input names, with a pilot at the wheel:
-    the main program of a process of `record_round`."""
+    """Record the share that the input names, with a pilot at the wheel.
+    This is the main program of a process of `record_round`."""
     folder, recipe, numbers, path = json.load(sys.stdin)
     run_recording_worker(lambda tick: record_share(folder, RecordingRecipe(**recipe), numbers,
                                                    tick, Pilot(path)))
@@ -55,8 +55,8 @@ def record_round(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->Path:               # `to`
-    """Have a pilot drive, and record what the expert would do, whole or not at all;
-    EdgecarError when something is there."""
+    """Have a pilot drive, and record what the expert would do, whole or not at all.
+    Raise EdgecarError when something is already at `to`."""
     to, path, tracks = Path(to), str(Pilot(pilot).path), len(recipe.names)
     if to.exists():
         raise EdgecarError('is there already', to, 'remove it, or record the round to another folder')
@@ -77,7 +77,7 @@ def record_corrections(
     workers:int=None,  # processes
     bar:bool=True,     # show progress
 ):                     # (Keras pilot, number of the round, folder or None) -> Recording: `train(correct=...)`
-    "Have a pilot drive in rounds, and load what the expert would have done there."
+    "Return a function that has a pilot drive a round, and loads what the expert would have done there."
     # it brings TensorFlow, without which a process that drives starts sooner
     from edgecar.pilot.export import convert_to_tflite
     def correct(whole, number, folder):

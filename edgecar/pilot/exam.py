@@ -29,8 +29,8 @@ def rollout_suite(
     latencies_ms=LATENCIES_MS,    # in turn
     **more,                       # of each RolloutSpec
 )->list:                          # of Drives
-    """The rollouts of one use, a generated track each, every second one backwards;
-    EdgecarError when there are too few or too many."""
+    """Return the rollouts of one use, a generated track each, every second one backwards.
+    Raise EdgecarError when the use is unknown, or there are too few or too many tracks."""
     if use not in FIRST_SEEDS:
         raise EdgecarError(f'{use!r} is no use of the seeds', mend=f'take {", ".join(FIRST_SEEDS)}')
     if not 1 <= tracks <= 100_000:
@@ -48,7 +48,7 @@ DISTURBANCES = dict(noise=dict(noise=12.), dropped=dict(dropped=.2), turned=dict
 def with_disturbances(
     drives,    # Drives
 )->list:       # three for each
-    "The same rollouts with something wrong."
+    "Return the same rollouts with something wrong."
     return [replace(d, **trouble) for d in drives for trouble in DISTURBANCES.values()]
 
 # %% ../../nbs/pilot/45_exam.ipynb #ddeb21af
@@ -59,7 +59,7 @@ def per_km(
     metres,  # of each rollout
     z=Z_95,
 )->dict:     # value, low, high: 1/km
-    "Events per kilometre with their interval."
+    "Return events per kilometre with their interval."
     events, km = np.asarray(events, float), np.maximum(np.asarray(metres, float), 1)/1000
     n, expected = events.sum(), events.sum()*km/km.sum()
     excess = ((events - expected)**2/np.maximum(expected, 1e-9)).sum()/max(len(km) - 1, 1)
@@ -70,7 +70,7 @@ def per_km(
 
 # %% ../../nbs/pilot/45_exam.ipynb #d84567a0
 def mean_of(x, z=Z_95)->dict:
-    "Mean over rollouts, with its interval."
+    "Return the mean over rollouts, with its interval."
     x = np.asarray(x, float)
     if z != Z_95:
         half = z*float(x.std(ddof=1))/len(x)**.5 if len(x) > 1 else np.inf
@@ -81,17 +81,18 @@ def mean_of(x, z=Z_95)->dict:
 
 # %% ../../nbs/pilot/45_exam.ipynb #d42762b3
 def share_of(x, z=Z_95)->dict:
-    "Share of the rollouts for which `x` holds, with its interval."
+    "Return the share of the rollouts for which `x` holds, with its interval."
     n, p, z2 = len(x), float(np.mean(x)), z**2
     middle, half = (p + z2/(2*n))/(1 + z2/n), z*(p*(1 - p)/n + z2/(4*n*n))**.5/(1 + z2/n)
     return dict(value=p, low=max(middle - half, 0.), high=min(middle + half, 1.))
 
 # %% ../../nbs/pilot/45_exam.ipynb #e9c392f3
 def rollout_values(runs, key):
+    "Return one number of each rollout: (n,) float64."
     return np.array([r[key] for r in runs], float)
 
 def carry_backs(runs):
-    "How often the car was carried back, in each rollout."
+    "Return how often the car was carried back, in each rollout."
     return rollout_values(runs, 'off_track') + rollout_values(runs, 'hit') + rollout_values(runs, 'stuck')
 
 def latency_summary(
@@ -99,7 +100,7 @@ def latency_summary(
     expert,  # the same ones by the expert
     z=Z_95,
 )->dict:
-    "The pilot at one latency."
+    "Return how the pilot drives at one latency."
     lag = rollout_values(pilot, 'cte_p95_m') - rollout_values(expert, 'cte_p95_m')
     return dict(
         rollouts=len(pilot), off_track_per_km=per_km(carry_backs(pilot), rollout_values(pilot, 'metres'), z),
@@ -109,7 +110,7 @@ def latency_summary(
 
 # %% ../../nbs/pilot/45_exam.ipynb #ed9487c9
 def latency_summaries(pilot, expert, z=Z_95)->dict:
-    "{latency in ms, as text: what `latency_summary` gives}, the shortest first."
+    "Return {latency in ms, as text: what `latency_summary` gives}, the shortest first."
     found = {}
     for ms in sorted({r['latency_ms'] for r in pilot}):
         pairs = [(p, e) for p, e in zip(pilot, expert) if p['latency_ms'] == ms]
@@ -119,7 +120,7 @@ def latency_summaries(pilot, expert, z=Z_95)->dict:
 def worst_latency(
     found:dict,  # of `latency_summaries`
 )->dict:         # events/km, cte_excess_m and speed_ratio
-    "Each number where it is worst."
+    "Return each number where it is worst."
     worst = {key: max((x[key] for x in found.values()), key=lambda x: x['high'])
              for key in ('off_track_per_km', 'cte_excess_m')}
     return worst | dict(speed_ratio=min((x['speed_ratio'] for x in found.values()), key=lambda x: x['low']))
@@ -131,7 +132,7 @@ def driving_summary(
     hard=(),      # rollouts of the pilot with something wrong
     z=Z_95,          # of the intervals
 )->dict:          # nested numbers, ready for JSON
-    "What the rollouts come to; `cte_p95_m` is that of the shortest latency."
+    "Return what the rollouts come to; `cte_p95_m` is that of the shortest latency."
     mean = lambda key, runs=pilot: mean_of(rollout_values(runs, key), z)
     each = latency_summaries(pilot, expert, z)
     found = dict(
@@ -154,7 +155,7 @@ def driving_summary(
 def plot_latencies(
     found:dict,   # of `latency_summaries`
 ):                # matplotlib Figure
-    "Events, distance to the line and speed over the latency, with their intervals."
+    "Draw events, distance to the line and speed over the latency, with their intervals."
     from matplotlib.figure import Figure
     fig, ms = Figure(figsize=(8, 2.2), dpi=70, layout='constrained'), [float(x) for x in found]
     labels = dict(off_track_per_km='carried back, 1/km', cte_p95_m='p95 of |cte|, m',
@@ -178,7 +179,7 @@ def score_driving(
     bar:bool=True,
     drivers=None,      # RolloutWorkers that are open already
 ):                     # (nested numbers, the pilot's rollouts without troubles)
-    "The closed-loop score of a pilot; EdgecarError when the file is none."
+    "Return the closed-loop score of a pilot. Raise EdgecarError when the file is not a pilot."
     runs, expert, hard = [], [], []
     blocks = BLOCKS if sure else 1   # each waits for its last rollout
     share = lambda all_, i: all_[i*len(all_)//blocks:(i + 1)*len(all_)//blocks]
@@ -197,5 +198,5 @@ def score_driving(
     return driving_summary(runs, expert, hard), runs
 
 def open_or_new_drivers(drivers, workers):
-    "The drivers that are open, left open; or new ones."
+    "Return the drivers that are open, to be left open, or new ones: for a `with` block."
     return contextlib.nullcontext(drivers) if drivers else RolloutWorkers(workers)

@@ -39,7 +39,8 @@ def captured_output():
 def with_signature(
     model,   # keras Model
 ):           # tf.Module with its function `pilot` for one frame
-    "A model as one function under its own names: TensorFlow saves it in a quarter of a Keras model's time."
+    """Return a model as one function under its own names.
+    TensorFlow saves it in a quarter of a Keras model's time."""
     plain = tf.Module()
     plain.weights = model.weights   # what is saved with the function
     named_inputs = zip(model.inputs, model.input_names)
@@ -75,7 +76,7 @@ def convert_to_tflite(
 EXPORT_FILES = ('float32', 'int8', 'donkey')
 
 def calibration_samples(k, frames):
-    """What sets the ranges of int8: {input: (1, ...) float32}, one for each training frame,
+    """Return what sets the ranges of int8: {input: (1, ...) float32}, one for each training frame,
     and for a black and a white one."""
     frames = k.eye.apply_all(frames)
     ramp = np.stack([np.zeros_like(frames[0]), np.full_like(frames[0], 255)])
@@ -94,8 +95,8 @@ def export_formats(
     frames,       # (n, h, w, 3) uint8 training frames for calibration; a hundred will do
     folder,       # where the .tflite files go
 )->dict:          # format -> path
-    """Write every format of a pilot, each file whole or not at all;
-    there is no int8 of DonkeyCar's memory, whose commands need more than 256 steps."""
+    """Write every format of a pilot, each file whole or not at all.
+    DonkeyCar's memory has no int8: its commands need more than 256 steps."""
     samples = calibration_samples(k, frames)
     if k.name == 'edge':
         blobs = dict(float32=convert_to_tflite(k.whole(net)), int8=convert_to_tflite(k.whole(net), samples))
@@ -114,14 +115,14 @@ def export_formats(
 
 # %% ../../nbs/pilot/33_export.ipynb #62dbea1c
 def with_raw_pixels(k, net):
-    "A DonkeyCar net that takes frames in 0..255, so that its int8 form eats raw frames too."
+    "Return a DonkeyCar net that takes frames in 0..255, so that its int8 form takes raw frames too."
     frame = keras.Input((*k.size, 3), name='frame')
     return k.marked(keras.Model(
         frame, rename_tensors(tf.nest.flatten(net(keras.layers.Rescaling(1/255)(frame))), k.outputs)))
 
 # %% ../../nbs/pilot/33_export.ipynb #e0f2c141
 def keras_commands(model, k, frames, beside):
-    """(n, 2) steering and throttle of a Keras model for frames as the camera gives them,
+    """Return (n, 2) steering and throttle of a Keras model for frames as the camera gives them,
     and {input: (n, m)} beside them."""
     seen, answers = k.eye.apply_all(frames), []
     for i in range(0, len(frames), 64):
@@ -136,8 +137,8 @@ def parity(
     files:dict,   # format -> path, from `export_formats`
     frames,       # (n, h, w, 3) uint8 held-out frames
 )->dict:          # format -> mean and max of |difference| in steering and in throttle
-    """How far each format is from the Keras net, with the same past and latency;
-    DonkeyCar's from the net that knows the image alone."""
+    """Measure how far each format is from the Keras net, with the same past and latency.
+    The format for DonkeyCar is compared with the net that knows the image alone."""
     whole, report = k.whole(net), {}
     alone = k.whole(without_side_inputs(net)) if k.name == 'edge' else whole
     for name, path in files.items():
@@ -159,7 +160,8 @@ def choose_format(
     prefer:list,        # formats, best first
     bound:float,        # largest allowed mean |steering difference|
 )->str:                 # the format that ships
-    "The first preferred format within its bound; EdgecarError with the whole table when there is none."
+    """Return the first preferred format within its bound.
+    Raise EdgecarError with the whole table when every one is beyond it."""
     if unknown := set(prefer) - {*EXPORT_FILES}:
         raise EdgecarError(f'no format is called {min(unknown)!r}',
                            mend=f'set export.prefer to some of {",".join(EXPORT_FILES)}')
@@ -175,7 +177,8 @@ def convert_h5(
     path,       # .h5
     to,         # .tflite to write
 )->Pilot:       # what it became
-    "Make a DonkeyCar .h5 drive here; EdgecarError when it is none, or of a kind that cannot."
+    """Convert a DonkeyCar .h5 to a .tflite that drives here.
+    Raise EdgecarError when it is not a DonkeyCar model, or of a kind that cannot drive here."""
     if Path(to).suffix != '.tflite':
         raise EdgecarError('is no name for what is written', to, 'give one that ends in .tflite')
     model = open_model(path)

@@ -32,7 +32,7 @@ RULES = dict(
 def read_bounds(
     repo,      # folder of the repository
 )->dict:       # rule -> bound
-    "The section `gate` of params.yaml; EdgecarError when there is none."
+    "Return the section `gate` of params.yaml. Raise EdgecarError when it is missing."
     file = Path(repo)/'params.yaml'
     try:
         return dict(yaml.safe_load(file.read_text())['gate'])
@@ -42,7 +42,7 @@ def read_bounds(
 # %% ../../nbs/pilot/42_gate.ipynb #05ce52f5
 @dataclass(frozen=True)
 class RuleVerdict:
-    "One rule: its bound, and what was found."
+    "One rule: its bound, and the value found."
     rule:str
     kind:str      # most, least
     bound:float
@@ -50,9 +50,11 @@ class RuleVerdict:
 
     @property
     def kept(self):
+        "Whether the value found is within the bound."
         return self.found <= self.bound if self.kind == 'most' else self.found >= self.bound
 
     def row(self):
+        "Return rule, kind, bound, value found and verdict: a row of the gate's table."
         return [self.rule, f'at {self.kind}', self.bound, self.found,
                 'kept' if self.kept else f'BROKEN by {abs(self.found - self.bound):.4g}']
 
@@ -61,7 +63,8 @@ def judge_metrics(
     metrics:dict,      # of metrics/evaluate.json
     bounds:dict,       # the section `gate` of params.yaml: all of `RULES`, and no others
 )->list:               # of Verdicts
-    "Hold a pilot against every rule; EdgecarError when a rule, a bound or a number is missing."
+    """Hold a pilot against every rule.
+    Raise EdgecarError when a rule, a bound or a number is missing."""
     if odd := sorted(set(RULES) ^ set(bounds)):
         raise EdgecarError(
             f'the gate has the rules {", ".join(RULES)}; wrong or missing: {", ".join(odd)}',
@@ -84,7 +87,7 @@ def interval_ends(
     driving:dict,   # summary of an exam
     path,           # of `RULES`
 )->tuple:           # the interval: low, high
-    "Both ends of the number that a rule reads."
+    "Return both ends of the number that a rule reads."
     for key in path[1:-1]:
         driving = driving[key]
     return driving['low'], driving['high']
@@ -93,7 +96,7 @@ def is_sure(
     driving:dict,   # summary of an exam, with wide intervals
     bounds:dict,    # of the gate
 )->bool:
-    "Whether the verdict on how a pilot drives will stay what it is."
+    "Return whether the verdict on how a pilot drives will stay what it is."
     kept = []
     for name, (path, kind) in RULES.items():
         if path[0] != 'driving':
@@ -108,8 +111,8 @@ def is_sure(
 def run_gate(
     repo,          # folder of the repository
 )->list:           # of Verdicts
-    """Judge what was evaluated, and write `build/gate/passed.json` if every rule is kept;
-    EdgecarError when the pilot is not the one that drove."""
+    """Judge what was evaluated, and write `build/gate/passed.json` if every rule is kept.
+    Raise EdgecarError when the pilot is not the one that drove."""
     repo = Path(repo)
     metrics, passed, pilot = (read_json(repo/'metrics/evaluate.json'), repo/'build/gate/passed.json',
                               repo/'build/export/pilot.tflite')

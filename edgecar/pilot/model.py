@@ -28,8 +28,8 @@ from donkeycar.utils import throttle as inferred_throttle
 
 # %% ../../nbs/pilot/30_model.ipynb #1bfe3556
 def pin_threads(n:int):
-    """Fix TensorFlow's threads to `n` and its operations to deterministic ones;
-    EdgecarError when it is too late for that."""
+    """Fix TensorFlow's threads to `n` and its operations to deterministic ones.
+    Raise EdgecarError when TensorFlow already runs with another number of threads."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(n)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -41,7 +41,7 @@ def pin_threads(n:int):
 
 # %% ../../nbs/pilot/30_model.ipynb #a8427cdd
 def rows_above(height, top):
-    "Rows of a frame that are cut off at the top: an even number."
+    "Return how many rows of a frame are cut off at the top: an even number."
     return round(top*height/2)*2
 
 def preprocess(
@@ -49,7 +49,7 @@ def preprocess(
     top:float=1/3,    # share of the height cut off at the top
     name='frame',     # of the input
 ):                    # keras Model: (n, h, w, 3) -> (n, (h-cut)//2, w//2, 3) float32, on the input's scale
-    "Crop to the road, halve by averaging 2x2 pixels."
+    "Build the model that crops a frame to the road and halves it by averaging 2x2 pixels."
     h, w = size
     cut = rows_above(h, top)
     frame = keras.Input((h, w, 3), name=name)
@@ -66,7 +66,7 @@ def backbone(
     dropout:float=.2,  # before each dense layer
     beside:int=0,      # numbers beside the frame
 ):                     # keras Model: (n, h, w, 3) float32 0..1, (n, beside) -> [steering, throttle] (n, 1)
-    "The trained part of `edge`: about 75,000 weights."
+    "Build the trained part of `edge`, which has about 75,000 weights."
     layers = keras.layers
     inputs = [keras.Input(shape, name='half')]
     x = inputs[0]
@@ -90,7 +90,7 @@ def rename_tensors(
     tensors,  # outputs of a net that is used as a layer; they would be called after it
     names,    # what the interface calls them
 ):
-    "The same tensors under the names that a runtime looks for."
+    "Return the same tensors under the names that a runtime looks for."
     return [keras.layers.Activation('linear', name=n)(t) for n, t in zip(names, tensors)]
 
 # %% ../../nbs/pilot/30_model.ipynb #244e09e8
@@ -98,7 +98,7 @@ def rescale_input(
     net,          # a trained `backbone`
     scale:float,  # what the pixels of the new one are multiplied with
 ):                # another `backbone`
-    "The same net for pixels of another scale."
+    "Return the same net for pixels of another scale."
     copy = keras.models.clone_model(net)
     copy.set_weights([w*np.float32(scale) if i == 0 else w for i, w in enumerate(net.get_weights())])
     return copy
@@ -107,7 +107,7 @@ def rescale_input(
 def without_side_inputs(
     net,  # a trained `backbone`
 ):        # another `backbone`, with one input
-    "The same net when nothing beside the frame is known."
+    "Return the net that takes the frame alone, for when nothing beside it is known."
     if len(net.inputs) == 1:
         return net
     alone = backbone(net.inputs[0].shape[1:], beside=0)
@@ -124,23 +124,23 @@ LATENCY_SCALE_S = .15    # the latency that is 1 to the net
 LATENCY_SPREAD_S = .005  # what is measured on a car is off by so much
 
 class SideInputs:
-    "What a net gets beside the frame, as columns of the labels after steering and throttle."
+    "The inputs of a net beside the frame, as columns of the labels after steering and throttle."
     memory = 0           # DonkeyCar's memory: commands that came before
     past_steering = 0    # ours: steering that came before, and the latency
 
     @property
     def mirror(self):
-        "What a mirror multiplies each label with: steering, throttle, what came before, the latency."
+        "The factor of each label in a mirrored frame: steering, throttle, past commands, latency."
         pairs = [-1, 1]*(1 + self.memory)
         return np.float32(pairs + [-1]*self.past_steering + [1]*bool(self.past_steering))
 
     def is_known(self, y):
-        "(n,) bool: of which labels it is known what came before, and how late."
+        "Return for each label whether its past commands and its latency are known: (n,) bool."
         return np.isfinite(y[:, 2:]).all(1)
 
     def lent(self, y, g):
-        """Labels of which every second one that lacks a past has another's, and no latency:
-        nothing is under way then, whatever came before."""
+        """Return labels where about half of those without a past get that of another, with latency 0.
+        No command is under way at latency 0, so any past fits."""
         known = self.is_known(y)
         if known.all() or not known.any():
             return y
@@ -151,7 +151,8 @@ class SideInputs:
         return y
 
     def hidden(self, y, share=0., g=None):
-        "Labels with what is unknown, and a share of the rest, set to zero; a last column says what is known."
+        """Return labels with unknown inputs, and a share of the known ones, set to zero.
+        A last column says which are known."""
         if not self.past_steering:
             return y
         if g is not None:
@@ -165,8 +166,8 @@ class SideInputs:
         return np.concatenate([y[:, :2], beside, known[:, None]], 1).astype(np.float32)
 
     def eats(self, x, y):
-        """What the trained part is given and what it should say,
-        of prepared frames and labels that `hidden` gave."""
+        """Return what the trained part is given, and what it should answer,
+        from prepared frames and labels that `hidden` gave."""
         if not self.past_steering:
             return x, y
         past, latency, known = y[:, 2:-2], y[:, -2:-1]/LATENCY_SCALE_S, y[:, -1:]
@@ -193,12 +194,12 @@ class Edge(SideInputs):
                                mend='use frames of at least 66x44, or cut off less at the top')
 
     def net(self):
-        "An untrained net."
+        "Return an untrained net."
         beside = self.past_steering + 2 if self.past_steering else 0
         return backbone(preprocess(self.size, self.top).output_shape[1:], self.dropout, beside)
 
     def prepare(self, frames):
-        """What the trained part eats, four times what `preprocess` gives:
+        """Return the input of the trained part, four times what `preprocess` gives:
         (n, h, w, 3) uint8 frames -> (n, h', w', 3) uint16 in 0..1020."""
         road = self.eye.apply_all(frames)[:, rows_above(self.size[0], self.top):]
         h, w = road.shape[1]//2*2, road.shape[2]//2*2
@@ -208,7 +209,7 @@ class Edge(SideInputs):
         return sums
 
     def whole(self, net, scale=1/255, name='frame'):
-        "The whole pilot around a trained `net`, from a frame whose pixels times `scale` lie in [0, 1]."
+        "Build the whole pilot around a trained `net`, for a frame whose pixels times `scale` lie in [0, 1]."
         eye, layers = preprocess(self.size, self.top, name), keras.layers
         inputs, given = [eye.input], [eye.output]
         if len(net.inputs) > 1:
@@ -223,18 +224,18 @@ class Edge(SideInputs):
                         name=self.name))
 
     def marked(self, model):
-        "The model, with a note of what its frames have to go through before."
+        "Note in the model which steps its frames go through before it, and return the model."
         model.seen_through = self.eye.to_json()
         return model
 
     def loss(self, y, out):
-        "Huber, steering counting five times the throttle: a human's thumb has outliers."
+        "Return the Huber loss, steering counting five times the throttle: a human's thumb has outliers."
         err = tf.concat(out, 1) - y
         huber = tf.where(tf.abs(err) < .2, err*err/.4, tf.abs(err) - .1)
         return tf.reduce_mean(huber[:, 0]) + .2*tf.reduce_mean(huber[:, 1])
 
     def decode(self, out):
-        "Outputs -> (n, 2) float32 steering, throttle in [-1, 1]."
+        "Return (n, 2) float32 steering and throttle in [-1, 1] from the outputs."
         return np.clip(np.concatenate([np.asarray(o, np.float32) for o in out], 1), -1, 1)
 
 # %% ../../nbs/pilot/30_model.ipynb #8a198459
@@ -243,16 +244,19 @@ class Linear(Edge):
     name, frame_scale = 'linear', 1/255
 
     def net(self):
+        "Return DonkeyCar's untrained net."
         return default_n_linear(2, (*self.size, 3))
 
     def prepare(self, frames):
+        "Return the whole frames after the transform."
         return self.eye.apply_all(frames)
 
     def whole(self, net, scale=1, name='img_in'):
+        "Return the trained `net` itself: it is a whole pilot, for pixels in [0, 1]."
         return self.marked(net)
 
     def loss(self, y, out):
-        "Mean squared error of both outputs, as DonkeyCar's."
+        "Return the mean squared errors of both outputs, added as DonkeyCar does."
         return tf.reduce_mean((tf.concat(out, 1) - y)**2)*2
 
 # %% ../../nbs/pilot/30_model.ipynb #705c19aa
@@ -261,20 +265,21 @@ class Categorical(Linear):
     name, outputs, R = 'categorical', ('angle_out', 'throttle_out'), .8
 
     def net(self):
+        "Return DonkeyCar's untrained net."
         return default_categorical((*self.size, 3))
 
     def bins(self, y):
-        "(n, 2) labels -> bin numbers (n,) in 0..14 and (n,) in 0..19, as `donkeycar.utils.linear_bin` does."
+        "Return bin numbers of (n, 2) labels, as `donkeycar.utils.linear_bin`: (n,) in 0..14, (n,) in 0..19."
         return (tf.clip_by_value(tf.cast(tf.round((y[:, 0]+1)*7), tf.int32), 0, 14),
                 tf.clip_by_value(tf.cast(tf.round(y[:, 1]*20/self.R), tf.int32), 0, 19))
 
     def loss(self, y, out):
-        "Cross-entropy of both votes, half each, as DonkeyCar's."
+        "Return the cross-entropy of both votes, half each, as DonkeyCar does."
         xent = keras.losses.sparse_categorical_crossentropy
         return sum(tf.reduce_mean(xent(b, o)) for b, o in zip(self.bins(y), out))/2
 
     def decode(self, out):
-        "The winning bins -> (n, 2) float32 steering in [-1, 1], throttle in [0, R]."
+        "Return (n, 2) float32 of the winning bins: steering in [-1, 1], throttle in [0, R]."
         angle, throttle = (np.asarray(o).argmax(1) for o in out)
         return np.stack([angle*2/14 - 1, throttle*self.R/20], 1).astype(np.float32)
 
@@ -284,14 +289,15 @@ class Inferred(Linear):
     name, outputs = 'inferred', ('n_outputs0',)
 
     def net(self):
+        "Return DonkeyCar's untrained net, whose only output is the steering."
         return default_n_linear(1, (*self.size, 3))
 
     def loss(self, y, out):
-        "Mean squared error of the steering, as DonkeyCar's."
+        "Return the mean squared error of the steering, as DonkeyCar does."
         return tf.reduce_mean((out[0][:, 0] - y[:, 0])**2)
 
     def decode(self, out):
-        "Steering -> (n, 2) float32 with DonkeyCar's throttle for it."
+        "Return (n, 2) float32: the steering, and DonkeyCar's throttle for it."
         steering = np.clip(np.asarray(out[0], np.float32)[:, 0], -1, 1)
         return np.stack([steering, [inferred_throttle(s) for s in steering]], 1).astype(np.float32)
 
@@ -301,9 +307,11 @@ class Memory(Linear):
     name, memory = 'memory', 3
 
     def net(self):
+        "Return DonkeyCar's untrained net, which takes the last `memory` commands beside the frame."
         return default_memory((*self.size, 3), self.memory)
 
     def eats(self, x, y):
+        "Return frames with their past commands, and the commands that the net should answer."
         return [x, y[:, 2:]], y[:, :2]
 
 # %% ../../nbs/pilot/30_model.ipynb #6bb7376e
@@ -314,7 +322,7 @@ def make_kind(
     size=(120, 160),     # (h, w) of the camera frame
     **options,           # dropout, top and past_steering (edge only), transform: see edgecar.data.transform
 ):
-    "A kind of pilot by its name; EdgecarError when there is none."
+    "Return a kind of pilot by its name. Raise EdgecarError when there is no such kind."
     if name not in PILOT_KINDS:
         raise EdgecarError(f'there is no pilot kind {name!r}', mend=f'choose one of {", ".join(PILOT_KINDS)}')
     return PILOT_KINDS[name](size, **options)
@@ -323,7 +331,8 @@ def make_kind(
 def net_and_kind(
     whole,    # a whole pilot, as `train` saves it
 )->tuple:     # (its trained net, its kind)
-    "The net and the kind of a saved pilot; EdgecarError when it is none of ours."
+    """Return the net and the kind of a saved pilot.
+    Raise EdgecarError when its kind is unknown, or its frame size does not fit its transform."""
     size, seen = tuple(whole.inputs[0].shape[1:3]), getattr(whole, 'seen_through', '')
     eye = Transform.from_json(seen, size)
     k = make_kind('inferred' if whole.name == 'linear' and len(whole.outputs) == 1 else whole.name,

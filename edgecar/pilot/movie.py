@@ -29,7 +29,7 @@ def movie_frame(
     chart,           # (360, 480, 3) uint8 map
     note:str='',
 )->Image.Image:      # 640 x 260
-    "One picture of a film."
+    "Draw one picture of a film."
     out = Image.new('RGB', (640, 260), (18, 19, 21))
     out.paste(Image.fromarray(frame).resize((320, 240), Image.Resampling.NEAREST))
     out.paste(Image.fromarray(chart).resize((320, 240), Image.Resampling.BILINEAR), (320, 0))
@@ -46,7 +46,7 @@ def saliency(
     frame,            # (h, w, 3) uint8
     patch:int=12,     # px, side of what is covered
 )->np.ndarray:        # (h//patch, w//patch) float32: |change of steering|
-    "How much the steering depends on each patch of a frame."
+    "Measure how much the steering depends on each patch of a frame."
     h, w = (n//patch for n in frame.shape[:2])
     pilot = getattr(pilot, 'peek', pilot)   # one that remembers must not remember this
     asked, hidden = pilot(frame)[0], np.array(Image.fromarray(frame).filter(ImageFilter.BoxBlur(patch)))
@@ -62,7 +62,7 @@ def overlay_saliency(
     frame,            # (h, w, 3) uint8
     heat,             # of `saliency`
 )->np.ndarray:        # (h, w, 3) uint8
-    "A frame with its saliency over it."
+    "Draw a frame with its saliency over it."
     smooth = Image.fromarray(np.clip(heat/.05*200, 0, 200).astype(np.uint8)).resize(
         frame.shape[1::-1], Image.Resampling.BILINEAR)
     return np.array(Image.composite(
@@ -75,7 +75,7 @@ def render_rollout(
     steps,            # numbers of the steps to show
     where:bool=False, # show where it looks, see `saliency`
 )->list:              # of pictures
-    "Drive a rollout, and what it looks like."
+    "Drive a rollout, and return pictures of the chosen steps."
     shots, trail = [], []
     def each(run, frame, command):
         n, car = len(run.cte_m), run.car
@@ -102,7 +102,8 @@ def film_rollout(
     every:int=2,      # of them, every which
     where:bool=False, # show where it looks
 )->Path:              # `path`
-    "Drive a rollout again and film it; EdgecarError when the name ends otherwise, or no step is left."
+    """Drive a rollout again and film it.
+    Raise EdgecarError when the name ends in neither .webp nor .gif, or no step is left."""
     path, steps = Path(path), range(first, min(last or d.steps, d.steps), every)
     if path.suffix not in MOVIE_FORMATS:
         raise EdgecarError('is no kind of film', path, f'end its name with {" or ".join(MOVIE_FORMATS)}')

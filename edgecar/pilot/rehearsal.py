@@ -20,7 +20,7 @@ RATES = 'off_track_per_km', 'clean', 'worst_latency_per_km', 'troubled_per_km'
 RATE_SHARE = .5
 
 def target(rule, bound, margin):
-    "What the rehearsal wants of a number whose bound the gate sets."
+    "Return what the rehearsal wants of a number whose bound the gate sets."
     kind = RULES[rule][1]
     if rule in RATES:
         margin = 1 - RATE_SHARE
@@ -31,7 +31,7 @@ def missed(
     bounds:dict,    # of the gate
     margin:float,   # 0..1
 )->dict:            # rule -> by how much, in the rule's own unit
-    "The rules that a rehearsal misses: its values against the gate's bounds with a margin."
+    "Return the rules that a rehearsal misses: its values against the gate's bounds with a margin."
     short = {}
     for rule, (path, kind) in RULES.items():
         if path[0] != 'driving':
@@ -49,8 +49,8 @@ def cost(
     driving:dict,   # of `score_driving`
     short:dict,     # of `missed`
 )->float:
-    """Events per km, plus metres off the line at the shortest and at the worst latency,
-    plus the lack of speed; 1000 when it did not pass."""
+    """Return events per km, plus metres off the line at the shortest and at the worst latency,
+    plus the lack of speed; 1000 more when a rule is missed."""
     worst = driving['worst_latency']
     value = lambda number: max(number['value'], 0.)
     events = value(driving['off_track_per_km']) + value(driving['troubled_per_km'])
@@ -70,7 +70,8 @@ def rehearsal(
     steps:int=STEPS,
     margin:float=MARGIN,
 ):                        # whole Keras pilot -> dict of numbers: for `train(rehearse=...)`
-    "Have candidates driven as they would be shipped: converted, through the runtime, late."
+    """Return a function that has candidates driven as they would be shipped:
+    converted, through the runtime, late."""
     drives = rollout_suite('select', tracks, latencies_ms=REHEARSED_MS, steps=steps)
     def rehearse(whole):
         with tempfile.TemporaryDirectory() as d:
@@ -90,7 +91,7 @@ def verdict_of(
     history:list,   # of `train`
     best:int,       # the epoch that ships
 )->str:
-    "What the rehearsals came to, in a sentence."
+    "Sum up the rehearsals in a sentence."
     rehearsed = [h for h in history if 'cost' in h]
     if not rehearsed:
         return 'nothing was rehearsed: the validation block picked the checkpoint'

@@ -27,7 +27,8 @@ def replay_commands(
     bar:bool=True,           # show progress
     say=lambda line: None,   # told what is done to frames of another size than the pilot's
 )->list:                     # of (frame, steering, throttle)
-    "What a pilot does on each frame of a recording, in order; EdgecarError when there is no tub."
+    """Return what a pilot does on each frame of a recording, in order.
+    Raise EdgecarError when there is no tub."""
     rec = load_recording(find_tubs_in([path]), pilot.size, bar=bar)
     for line in rec.fitted():
         say(line)
@@ -43,7 +44,7 @@ def write_reference(path, rows):
 
 # %% ../../nbs/pilot/44_replay.ipynb #e217f911
 def read_reference(path)->list:   # of (frame, steering, throttle)
-    "A stored reference; EdgecarError when it is missing or is none."
+    "Return a stored reference. Raise EdgecarError when it is missing, or is not a reference."
     try:
         with open(path, newline='') as f:
             head, *rows = csv.reader(f)
@@ -59,7 +60,7 @@ def read_reference(path)->list:   # of (frame, steering, throttle)
 # %% ../../nbs/pilot/44_replay.ipynb #cda92fd4
 @dataclass(frozen=True)
 class CommandChange:
-    "A command of one frame that is not what it was."
+    "A command of one frame that differs from the reference."
     frame:int
     what:str     # steering, throttle
     was:float
@@ -67,6 +68,7 @@ class CommandChange:
 
     @property
     def by(self):
+        "Size of the change."
         return abs(self.now - self.was)
 
 # %% ../../nbs/pilot/44_replay.ipynb #9b314a92
@@ -74,7 +76,7 @@ def command_changes(
     refs, now,              # (frame, steering, throttle) of each frame
     tolerance:float=.01,    # largest difference that is none
 )->list:                    # of Changes, the largest first
-    "Where driving has changed; EdgecarError when it is not the same recording."
+    "Return where driving has changed. Raise EdgecarError when it is not the same recording."
     if not 0 <= tolerance <= 2:
         raise EdgecarError(f'tolerance is {tolerance}', mend='give a number from 0 to 2')
     if len(refs) != len(now):

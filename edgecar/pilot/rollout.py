@@ -29,7 +29,7 @@ from ..sim.look import Appearance
 # %% ../../nbs/pilot/41_rollout.ipynb #2f4f4897
 @dataclass(frozen=True)
 class RolloutSpec:
-    "One rollout: where, with what, for how long; EdgecarError when a value cannot be."
+    "One rollout: where, with what, for how long; EdgecarError when a value is out of range."
     track:str                 # as `find_track` takes it
     backwards:bool=False
     seed:int=0                # of the hall, the lens, the car, the place of the start and the noise
@@ -58,7 +58,7 @@ STEPS_PER_COMMAND = v.PHYSICS_HZ//20   # the simulator's sub-steps for each
 def spawn_car(
     d:RolloutSpec,
 )->SimCar:
-    "The car of a rollout, at its start."
+    "Return the car of a rollout, at its start."
     g = rng(8, d.seed)
     lens, look = Lens.random(d.seed + 64, d.random), Appearance.random(d.seed + 64, d.random)
     vehicle, noise, station = v.Vehicle.random(g, d.random), int(g.integers(2**31)), g.random()
@@ -76,20 +76,22 @@ class RolloutState:
         self.events = dict(off_track=0, hit=0, stuck=0)
 
     def observe(self):
-        "What the pilot gets: (h, w, 3) uint8, or None when the frame is lost."
+        "Return what the pilot gets: (h, w, 3) uint8, or None when the frame is lost."
         frame, d = self.car.observe(), self.d
         if d.dropped and self.g.random() < d.dropped:
             return None
         return self.noisy(frame) if d.noise else frame
 
     def noisy(self, frame):
+        "Return a frame with the rollout's noise added: uint8, clipped to 0..255."
         noise = self.g.standard_normal(frame.shape, np.float32)
         noise *= np.float32(self.d.noise)
         noise += frame
         return np.clip(noise, 0, 255, out=noise).astype(np.uint8)
 
     def step(self, steering, throttle):
-        "Drive on for a step; this command comes into force late. The event, if there was one."
+        """Drive for one step, and return the event, if there was one.
+        The command takes effect after the latency."""
         car, laps = self.car, self.car.course.lap_count
         steering = clip_command(steering)
         car.act(steering, clip_command(throttle), STEPS_PER_COMMAND)
@@ -105,7 +107,7 @@ class RolloutState:
         return event
 
     def event(self):
-        "Why somebody has to carry the car back; None when nobody has to."
+        "Return why somebody has to carry the car back; None when nobody has to."
         if abs(self.car.cte) > self.car.track.width_m/2:
             return 'off_track'
         if self.car.hit != 'none':
@@ -113,7 +115,7 @@ class RolloutState:
         return 'stuck' if self.still >= 3*CONTROL_RATE_HZ else None
 
     def carry_back(self):
-        "Put the car on the middle line, along the road, standing, with nothing under way to it."
+        "Put the car on the middle line, along the road, standing, with no command under way."
         track, at, row = self.car.track, int(self.car.station), self.car.row
         row[:] = 0
         row[:3] = *track.xy[at], atan2(*track.tangent[at][::-1])
@@ -123,7 +125,7 @@ class RolloutState:
 
 # %% ../../nbs/pilot/41_rollout.ipynb #bcb44f8c
 def reset_pilot(pilot, latency_s=None):
-    "Have a pilot forget what came before, and know its latency; a plain function has neither."
+    "Make a pilot forget its past, and set its latency, s. A plain function has neither."
     if latency_s is not None and hasattr(pilot, 'latency_s'):
         pilot.latency_s = latency_s
     if hasattr(pilot, 'reset'):
@@ -135,7 +137,7 @@ def rollout(
     pilot=None,   # frame -> (steering, throttle), or the expert; a `Pilot` hears of latency and lost frames
     each=None,    # called with the run, the frame and the command at each step
 )->dict:          # of numbers, see `rollout_metrics`
-    "Drive one rollout."
+    "Drive one rollout, and return its numbers."
     run, command = RolloutState(d), (0., 0.)
     expert = None if pilot else Expert(run.car.track, run.car.vehicle)
     reset_pilot(pilot, d.latency_s)
@@ -156,7 +158,8 @@ def rollout(
 
 # %% ../../nbs/pilot/41_rollout.ipynb #253ba19e
 def rollout_metrics(run)->dict:
-    "A finished run in numbers: m, s, 1/s2; `saturated` and `speed_mps` are means over its steps."
+    """Return a finished run in numbers: m, s, 1/s2.
+    `saturated` and `speed_mps` are means over its steps."""
     d, car = run.d, run.car
     steering, cte = np.array(run.steering), np.abs(run.cte_m)
     metres, jerk = car.course.progress - run.begun, np.diff(steering, 2)*CONTROL_RATE_HZ**2
@@ -170,7 +173,8 @@ def rollout_metrics(run)->dict:
 
 # %% ../../nbs/pilot/41_rollout.ipynb #168ed930
 def rollout_worker():
-    "Drive the rollouts that the input names, one a line: the main program of a process of `RolloutWorkers`."
+    """Drive the rollouts that the input names, one a line.
+    This is the main program of a process of `RolloutWorkers`."""
     pilots = {None: None}
     for line in sys.stdin:
         path, drive = json.loads(line)
@@ -214,7 +218,7 @@ class RolloutWorkers:
         pilot=None,    # path of a .tflite; the expert if None
         tick=None,     # called after each
     )->list:           # what `rollout` gives, for each
-        "Drive them all, in any order; EdgecarError when one cannot be driven or a process ends."
+        "Drive them all, in any order. Raise EdgecarError when one cannot be driven or a process ends."
         jobs, results = list(enumerate(drives)), [None]*len(drives)
         wanted = min(self.workers, len(jobs))
         while len(self.running) < wanted:
@@ -258,7 +262,7 @@ def run_rollouts(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->list:               # what `rollout` gives, for each
-    "Drive rollouts on all cores; EdgecarError when the file is no pilot, or a process ends."
+    "Drive rollouts on all cores. Raise EdgecarError when the file is no pilot, or a process ends."
     drives, pilot = list(drives), pilot and str(Pilot(pilot).path)
     with (progress_bar(None, 'driving', len(drives), 'rollout', disable=not bar) as shown,
           RolloutWorkers(workers) as drivers):

@@ -40,7 +40,7 @@ SIDE_INPUTS = dict(   # inputs beside the frame, and what they are
 def outputs_of(
     outputs:dict,  # signature output name -> tensor details
 ):                 # the details of steering, throttle and place, as far as there are; None if it is no pilot
-    "Steering and throttle among a model's outputs."
+    "Return the tensors of steering and throttle among a model's outputs."
     for names, sizes in OUTPUT_SHAPES.items():
         if set(names) == set(outputs) and all(
                 tuple(outputs[n]['shape']) == (1, s or outputs[n]['shape'][-1])
@@ -52,8 +52,8 @@ def fits_side_input(
     what:str,  # of `SIDE_INPUTS`
     detail,    # of the tensor
 )->bool:
-    """Whether a tensor can be such an input: one row of numbers, real or quantised;
-    a past has pairs, a latency is one."""
+    """Return whether a tensor can be such an input: one row of numbers, real or quantised.
+    A past has pairs, a latency is one number."""
     shape = tuple(map(int, detail['shape']))
     if len(shape) != 2 or shape[0] != 1:
         return False
@@ -65,7 +65,7 @@ def fits_side_input(
 def inputs_of(
     inputs:dict,  # signature input name -> tensor details
 )->tuple:         # (the frame's name, its details, {what: details} beside it); ValueError if it is no pilot
-    "The frame among a model's inputs, and what it wants beside it."
+    "Return the frame among a model's inputs, and what the model wants beside it."
     shape = lambda d: tuple(map(int, d['shape']))
     frames = {n: d for n, d in inputs.items() if n not in SIDE_INPUTS}
     beside = {SIDE_INPUTS[n]: d for n, d in inputs.items() if n in SIDE_INPUTS}
@@ -89,27 +89,29 @@ def layer_name(
     tensor:str,   # name of a tensor, such as model/n_outputs0/BiasAdd or serving_default_img_in:0
     layers:dict,  # DonkeyCar's layers -> their names today
 ):                # the one among them that the tensor is of, None when there is none or more than one
-    "The layer of DonkeyCar's that a tensor is named after."
+    "Return the layer of DonkeyCar's that a tensor is named after."
     parts = re.split('[/;:]', tensor.removeprefix('serving_default_'))
     found = {layers[part] for part in parts if part in layers}
     return found.pop() if len(found) == 1 else None
 
 def output_number(tensor:str):
-    "Which output of the net a tensor is, by its number, from 0; None when it has none."
+    "Return which output of the net a tensor is, by its number, from 0; None when it has no number."
     match = NUMBERED.fullmatch(tensor)
     return int(match[1] or match[2] or 0) if match else None
 
 # %% ../../nbs/pilot/32_runtime.ipynb #b1509359
 def tensor_length(tensor):
+    "Return the last dimension of a tensor; 0 when it has no dimension."
     return int(tensor['shape'][-1]) if len(tensor['shape']) else 0
 
 def describe_tensors(tensors):
+    "Return names and shapes of tensors as text, with commas between them."
     return ', '.join(f'{d["name"]} {tuple(map(int, d["shape"]))}' for d in tensors)
 
 def names_by_length(
     outputs:list,  # tensor details, in the order of their numbers
 )->dict:           # {DonkeyCar's name: details}; empty when no kind has such outputs
-    "Name outputs by how long they are, and equal ones by their order."
+    "Name outputs by how long they are, and equally long ones by their order."
     for names, lengths in OUTPUT_SHAPES.items():
         named, rest = {}, list(outputs)
         for name, length in zip(names, lengths):
@@ -124,7 +126,7 @@ def names_by_length(
 def named_outputs(
     outputs:list,  # tensor details
 )->dict:           # {DonkeyCar's name: details}; ValueError when nothing tells them apart
-    "The outputs of a file without a signature, by name."
+    "Return the outputs of a file without a signature, by name."
     layers = [layer_name(d['name'], OUTPUT_NAMES) for d in outputs]
     if None not in layers and len(set(layers)) == len(layers):
         return dict(zip(layers, outputs))
@@ -144,8 +146,8 @@ def named_tensors(
     inputs:list,   # tensor details
     outputs:list,  # tensor details
 )->tuple:          # ({input name: details}, {output name: details}), as a signature has them
-    """The tensors of a file without a signature, by the names of DonkeyCar's layers;
-    ValueError when they cannot be told."""
+    """Return the tensors of a file without a signature, by the names of DonkeyCar's layers.
+    Raise ValueError when nothing tells them apart."""
     named = {layer_name(d['name'], INPUT_NAMES) or d['name']: d for d in inputs}
     if 'img_in' not in named or len(named) < len(inputs):
         raise ValueError('has no signature, and its inputs are not those of a pilot of DonkeyCar '
@@ -154,12 +156,12 @@ def named_tensors(
 
 # %% ../../nbs/pilot/32_runtime.ipynb #6e4eaaf6
 def dequantise(q, detail):
-    "The numbers that a tensor stands for: float32."
+    "Return the numbers that a tensor stands for: float32."
     scale, zero = detail['quantization']
     return (q.astype(np.float32) - zero)*np.float32(scale) if scale else q
 
 def quantise(x, detail):
-    "The tensor that stands for real numbers: quantised as it wants them, the nearest it can hold."
+    "Return the tensor that stands for real numbers: quantised as it wants them, the nearest it can hold."
     scale, zero = detail['quantization']
     if not scale:
         return np.float32(x)
@@ -171,7 +173,7 @@ def decode_command(
     out:list,   # vectors: steering; throttle; a place. Or one of both
     R:float,    # DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
 )->tuple:       # steering and throttle in [-1, 1]
-    "What a pilot's outputs mean."
+    "Return the command that a pilot's outputs mean."
     if len(out[0]) == 15:
         return int(out[0].argmax())*2/14 - 1, int(out[1].argmax())*R/20
     if len(out[0]) == 2:
@@ -188,7 +190,8 @@ PILOT_HINT = ('a pilot takes one frame (1, h, w, 3) and gives n_outputs0 and n_o
               'or angle_out and throttle_out: export it again, or convert its .h5 (edgecar convert)')
 
 def read_model(path):
-    "The bytes of a .tflite file; EdgecarError when it cannot be read or has not its mark."
+    """Return the bytes of a .tflite file.
+    Raise EdgecarError when it cannot be read, or lacks the mark of TFLite."""
     try:
         data = Path(path).read_bytes()
     except OSError as e:
@@ -201,7 +204,7 @@ def read_model(path):
 NOTE_FILE = 'edgecar.json'
 
 def with_note(data:bytes, note:str)->bytes:
-    "A .tflite file with a note behind it; the same bytes for the same note."
+    "Append a note to the bytes of a .tflite file; the same note gives the same bytes."
     if not note:
         return data
     (whole := io.BytesIO()).write(data)
@@ -210,7 +213,7 @@ def with_note(data:bytes, note:str)->bytes:
     return whole.getvalue()
 
 def note_of(data:bytes)->str:
-    "The note in a .tflite file, or nothing; ValueError when it cannot be read."
+    "Return the note in a .tflite file, or an empty text. Raise ValueError when it cannot be read."
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return ''
     try:
@@ -225,14 +228,14 @@ def note_of(data:bytes)->str:
 
 # %% ../../nbs/pilot/32_runtime.ipynb #c54ebbc4
 def unsupported_ops(data:bytes)->list:
-    "The operations that a .tflite file needs and LiteRT has not."
+    "Return the operations that a .tflite file needs and LiteRT lacks."
     names = [m[0] for m in re.finditer(rb'Flex[A-Z][A-Za-z0-9]{2,60}(?=\0)', data)
              if data[m.start()-4:m.start()] == len(m[0]).to_bytes(4, 'little')]
     return sorted({n.decode() for n in names})
 
 # %% ../../nbs/pilot/32_runtime.ipynb #a200676e
 class TfliteNet:
-    "A .tflite file that fits, its tensors by what they are for. EdgecarError when it does not."
+    "A .tflite file that fits, its tensors by their use. EdgecarError when it does not fit."
     def __init__(self, path, threads:int=1):
         self.path = Path(path)
         data = read_model(self.path)
@@ -250,14 +253,13 @@ class TfliteNet:
             self.net.invoke()   # some operations are missed only now
 
     def _signature(self):
-        "Inputs and outputs as the signature names them; None where there is no signature."
+        "Return inputs and outputs as the signature names them; None when there is no signature."
         if not self.net.get_signature_list():
             return None
         runner = self.net.get_signature_runner()   # nothing can be allocated while it looks at the model
         return runner.get_input_details(), runner.get_output_details()
 
     def _connect(self, data, signed):
-        "Find what is what; EdgecarError when it is no pilot."
         try:
             inputs, made = signed or named_tensors(self.net.get_input_details(),
                                                    self.net.get_output_details())
@@ -282,6 +284,7 @@ class TfliteNet:
 
     @property
     def needs(self)->tuple:
+        "Names of what must come with each frame: `imu`, or nothing."
         return ('imu',) if 'imu' in self.beside else ()   # what must come with each frame
 
     def _length(self, what):
@@ -302,36 +305,37 @@ class TfliteNet:
 DEFAULT_LATENCY_S = .075   # until somebody has measured it
 
 class Remembering(TfliteNet):
-    "A net with what it gets beside the frame: what came before, the latency, what was chosen."
+    "A net with its inputs beside the frame: past commands, the latency, the chosen behavior."
     behavior = 0             # DonkeyCar's behavior only: the one that is chosen
     latency_s = DEFAULT_LATENCY_S    # from a frame to its command; whoever drives sets what was measured
 
     def reset(self):
-        "Forget the commands and the frames of before."
+        "Forget past commands and frames."
         n = max(self._length('past')//2, self._length('steering'), 1)
         self.commands, self.film, self.location = [(0., 0.)]*n, [], None
 
     def remember(self, steering, throttle):
-        """Note what the car was given, -1..1, where that is not what the pilot said:
+        """Record the command that the car was given, -1..1, where that is not what the pilot said:
         a lost frame, a driver's override."""
         self.commands = [*self.commands[1:], (steering, throttle)]
 
     @property
     def past_steering(self)->int:
+        "Number of past steerings that the net gets."
         return self._length('steering')   # how many of the car's last steerings it gets
 
     def recall(self,
         steerings,   # -1..1, `past_steering` of them, 50 ms apart, the oldest first
     ):
-        """Take as the past what the car was given in answer to the last frames;
-        EdgecarError when it is too long or too short."""
+        """Take as the past what the car was given in answer to the last frames.
+        Raise EdgecarError when there are more or fewer than `past_steering`."""
         if len(steerings) != self.past_steering:
             raise EdgecarError(f'wants {self.past_steering} past steerings, and gets {len(steerings)}',
                                self.path, 'give `past_steering` of them')
         self.commands = [(steering, 0.) for steering in steerings]
 
     def _given(self, what, imu=None):
-        "The numbers of one input beside the frame: (n,) float32."
+        "Return the numbers of one input beside the frame: (n,) float32."
         n = self._length(what)
         if what == 'past':
             return np.float32(self.commands[-n//2:]).ravel()
@@ -352,7 +356,7 @@ class Remembering(TfliteNet):
 
     @property
     def beside_frame(self)->dict:
-        "{input name: (n,) float32} of what the net gets beside the next frame."
+        "What the net gets beside the next frame: {input name: (n,) float32}."
         return {name: self._given(what) for name, what in SIDE_INPUTS.items() if what in self.beside}
 
 # %% ../../nbs/pilot/32_runtime.ipynb #5e5b2420
@@ -369,7 +373,7 @@ class Pilot(Remembering):
         self.reset()
 
     def infer(self, frame, imu=None, remember=False):
-        "The raw outputs for one (h, w, 3) uint8 frame: a list of float32 vectors."
+        "Return the raw outputs for one (h, w, 3) uint8 frame: a list of float32 vectors."
         if frame.shape != (*self.size, 3) or frame.dtype != np.uint8:
             raise EdgecarError(f'the frame is {frame.shape} {frame.dtype}, the pilot wants '
                                f'{(*self.size, 3)} uint8', self.path, 'set the camera to this size')
@@ -391,18 +395,18 @@ class Pilot(Remembering):
         return [dequantise(self.net.get_tensor(o['index'])[0], o) for o in self.outputs]
 
     def peek(self, frame, imu=None)->tuple:
+        "Return steering and throttle for a frame, and remember nothing."
         return decode_command(self.infer(frame, imu), self.R)
 
     def __call__(self,
         frame,       # (h, w, 3) uint8 RGB
         imu=None,    # DonkeyCar's imu only: acceleration x, y, z and rotation x, y, z
     )->tuple:        # steering in [-1, 1], left is -1; throttle in [-1, 1]
-        "Drive: one frame in, one command out."
+        "Return the command for one frame, and remember it."
         out = self.infer(frame, imu, remember=True)
         if len(out) > 2:
             self.location = int(out[2].argmax())
-        said = decode_command(out, self.R)
-        # as DonkeyCar's memory
+        said = decode_command(out, self.R)   # what is remembered is as DonkeyCar's memory has it
         self.remember(*(map(float, (out[0][0], out[1][0])) if 'past' in self.beside else said))
         return said
 
@@ -411,7 +415,7 @@ class Pilot(Remembering):
         latency_s=None,   # (n,) s, NaN where unknown: the driver's steering was in force as it was taken
         session=None,     # (n,) another number where the pilot starts afresh
     ):                    # (n, 2) float32 steering and throttle
-        "Answer a recording; what came before is what the pilot itself said, never what the driver did."
+        "Return commands for a recording. The past is what the pilot said itself, never what the driver did."
         answers = []
         for i, frame in enumerate(frames):
             if i == 0 or session is not None and session[i] != session[i - 1]:

@@ -19,7 +19,7 @@ def prediction_errors(
     y,        # (n,) what the driver did, [-1, 1]
     pred,     # (n,) what the pilot would have done, [-1, 1]
 )->dict:      # mae, rmse, correlation
-    "Mean absolute and root mean square error, and Pearson's correlation."
+    "Return the mean absolute and root mean square error, and Pearson's correlation."
     y, pred = np.asarray(y, np.float64), np.asarray(pred, np.float64)
     e = pred - y
     corr = np.corrcoef(y, pred)[0, 1] if min(y.std(), pred.std()) > 1e-6 else 0.
@@ -31,7 +31,7 @@ CURVATURE_BINS = dict(straight=(0, .1), gentle=(.1, .4), sharp=(.4, 1.01))  # of
 def errors_by_curvature(
     y, pred,   # (n,) steering, [-1, 1]
 )->dict:       # bin -> frames and mae (absent when no frame is in it)
-    "The steering error on straights, in gentle and in sharp turns."
+    "Return the steering error on straights, in gentle and in sharp turns."
     out = {}
     for name, (lo, hi) in CURVATURE_BINS.items():
         inside = (np.abs(y) >= lo) & (np.abs(y) < hi)
@@ -45,7 +45,7 @@ def open_loop_report(
     pred,       # (n, 2) of the pilot
     train_y,    # (m, 2) labels it was trained on, for the constant
 )->dict:        # nested numbers, ready for JSON
-    "The open-loop report of a pilot."
+    "Return the open-loop report of a pilot."
     constant = np.median(train_y, 0)
     out = dict(frames=len(y), steering=prediction_errors(y[:, 0], pred[:, 0]),
                throttle=prediction_errors(y[:, 1], pred[:, 1]),
@@ -60,7 +60,7 @@ def plot_open_loop(
     y, pred,       # (n, 2) steering, throttle of driver and pilot
     title:str='',
 ):                 # matplotlib Figure
-    "Driver and pilot over time, one against the other, and the error by curvature."
+    "Draw driver and pilot over time, one against the other, and the error by curvature."
     import matplotlib.pyplot as plt
     fig, (over, cross, bars) = plt.subplots(
         1, 3, figsize=(11, 2.8), dpi=70, width_ratios=[3, 1, 1], layout='constrained')
@@ -79,7 +79,7 @@ def plot_open_loop(
 # %% ../../nbs/pilot/34_score.ipynb #bc08245b
 @dataclass(frozen=True, eq=False)
 class TubScore:
-    "How a pilot does on one tub."
+    "The score of a pilot on one tub."
     tub:str                # its folder
     seen:Recording|None    # None when nothing in it can be used
     pred:np.ndarray|None   # (n, 2) steering and throttle of the pilot
@@ -87,10 +87,11 @@ class TubScore:
 
     @property
     def driver(self):
+        "Steering and throttle of the driver: (n, 2)."
         return np.stack([self.seen.steering, self.seen.throttle], 1)
 
     def row(self):
-        "tub, frames, MAE of steering, its ratio to a constant's, correlation, note"
+        "Return tub, frames, MAE of steering, its ratio to a constant's, correlation and note."
         if self.seen is None:
             return [self.tub, 0, '', '', '', self.note]
         r = open_loop_report(self.driver, self.pred, self.driver)
@@ -103,7 +104,7 @@ def score_tub(
     tub,             # a tub's folder
     **how,           # cache, bar: as for `load_recording`
 )->TubScore:
-    "Have a pilot drive along on a tub."
+    "Score a pilot on one tub; a tub that cannot be used has a note instead of frames."
     try:
         seen = load_recording([tub], pilot.size, **how)
     except EdgecarError as e:
@@ -116,7 +117,7 @@ def score_tub(
 
 def score_tubs(pilot, tubs,
                **how)->tuple:   # (a TubScore each, the `open_loop_report` of all frames together)
-    "Score a pilot on several tubs; EdgecarError when none of them can be used."
+    "Score a pilot on several tubs. Raise EdgecarError when no tub can be used."
     scores = [score_tub(pilot, t, **how) for t in tubs]
     good = [s for s in scores if s.seen is not None]
     if not good:

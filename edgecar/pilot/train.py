@@ -32,7 +32,7 @@ from .model import keras, make_kind, net_and_kind, pin_threads, tf
 # %% ../../nbs/pilot/31_train.ipynb #3718d068
 @dataclass(frozen=True)
 class Training:
-    "What decides the weights, besides the data."
+    "The settings that decide the weights, besides the data."
     kind:str='edge'        # edge, linear, categorical, inferred, memory
     seed:int=1
     threads:int=2          # TensorFlow's; another number gives (slightly) other weights
@@ -67,23 +67,25 @@ class Training:
 
     @property
     def planned(self):
+        "Number of epochs without further rounds."
         return self.epochs + self.rounds*self.round_epochs   # epochs, when no further round is needed
 
     def frames_of_an_epoch(self, there):
-        "How many of the frames that are there an epoch takes."
+        "Return how many of the `there` frames an epoch takes."
         return min(there, self.epoch_frames or there)
 
 # %% ../../nbs/pilot/31_train.ipynb #c51a1875
 def round_of(epoch:int, cfg:Training)->int:
-    "The round that an epoch belongs to; 0 is the recording alone."
+    "Return the round that an epoch belongs to; 0 is the recording alone."
     return 0 if epoch < cfg.epochs else 1 + (epoch - cfg.epochs)//cfg.round_epochs if cfg.rounds else 0
 
 def begins_round(epoch:int, cfg:Training)->bool:
+    "Return whether an epoch is the first of a round."
     return round_of(epoch, cfg) > round_of(epoch - 1, cfg)
 
 def rehearses(epoch:int, cfg:Training)->bool:
-    """Whether the pilot rehearses after an epoch: the last planned one,
-    and the last one of each further round."""
+    """Return whether the pilot rehearses after an epoch: after the last planned one,
+    and after the last one of each further round."""
     late = epoch + 1 - cfg.planned
     return late >= 0 and (late == 0 or not cfg.rounds or late % cfg.round_epochs == 0)
 
@@ -92,7 +94,7 @@ def learning_rate(
     epoch:float,     # with its part, 2.5 is half way through the third
     cfg:Training,
 )->float:
-    "The learning rate at a moment of the training."
+    "Return the learning rate at a moment of the training."
     warm = min(2., cfg.planned/2)
     if epoch < warm:
         return cfg.lr*(.1 + .9*epoch/warm)
@@ -106,7 +108,7 @@ def check_labels(
     y,            # (n, 2) training labels
     flip:float,   # the augmentation's probability of a mirror
 ):
-    """EdgecarError when the labels cannot teach steering: not finite, constant,
+    """Raise EdgecarError when the labels cannot teach steering: not finite, constant,
     or to one side only with nothing to mirror them."""
     if not np.isfinite(y).all():
         raise EdgecarError(f'{(~np.isfinite(y)).any(1).sum()} labels are not finite',
@@ -138,7 +140,7 @@ class Learner:
 
     @tf.function
     def step(self, x, y):
-        "One batch; returns its loss."
+        "Train on one batch, and return its loss."
         x, y = self.k.eats(x, y)
         with tf.GradientTape() as tape:
             loss = self.k.loss(y, tf.nest.flatten(self.net(x, training=True)))
@@ -150,17 +152,18 @@ class Learner:
 
     @tf.function
     def see(self, x, y):
+        "Return the raw outputs of the averaged twin for a batch: a list of tensors."
         return tf.nest.flatten(self.twin(self.k.eats(x, y)[0], training=False))
 
     def averaged(self):
-        "The net with the averaged weights."
+        "Return the net with the averaged weights."
         for t, m in zip(self.twin.weights, self.mean):
             t.assign(m)
         return self.twin
 
     def predict(self, x, y):
-        """(n, 2) steering and throttle of the averaged weights, for prepared frames;
-        of the labels only what came before is looked at."""
+        """Return (n, 2) steering and throttle of the averaged weights, for prepared frames.
+        The steering and throttle in `y` are not read."""
         self.averaged()
         return np.concatenate([
             self.k.decode([o.numpy() for o in self.see(as_float_frames(x[i:i+256]), y[i:i+256])])
@@ -173,9 +176,11 @@ class Learner:
             m.assign(w)
 
     def state(self):
+        "Return weights, averages and the optimiser's variables: a list of arrays."
         return [v.numpy() for v in (*self.net.weights, *self.mean, *self.opt.variables)]
 
     def restore(self, state):
+        "Put back the arrays that `state` returned."
         for v, s in zip((*self.net.weights, *self.mean, *self.opt.variables), state):
             v.assign(s)
 
@@ -183,7 +188,7 @@ class Learner:
 BRIGHTEST = dict(uint8=255, uint16=4*255)   # of a prepared frame, by how it is kept
 
 def as_float_frames(x):
-    "Prepared frames as float32 in [0, 1], whatever they are kept as."
+    "Return prepared frames as float32 in [0, 1], whatever type they are kept as."
     frames = x.astype(np.float32)
     frames *= np.float32(1/BRIGHTEST.get(x.dtype.name, 1))
     return frames
@@ -200,6 +205,7 @@ class Checkpoint:
         self.rounds = self.path and self.path.with_suffix('.rounds')   # folder of what its rounds record
 
     def save(self, learner, history, best):
+        "Write the state, the history and the best weights, whole or not at all."
         if not self.path:
             return
         arrays = ({f's{i}': a for i, a in enumerate(learner.state())}
@@ -209,8 +215,8 @@ class Checkpoint:
             f.write(whole.getbuffer())
 
     def load(self, learner):
-        """(history, best weights) of an interrupted run, put back into `learner`;
-        ([], None) when there is none that can be read."""
+        """Put the state of an interrupted run back into `learner`; return (history, best weights).
+        Return ([], None) when there is no state that can be read."""
         if not (self.path and self.path.exists()):
             return [], None
         try:
@@ -224,6 +230,7 @@ class Checkpoint:
             return [], None
 
     def done(self):
+        "Delete the state and the recordings of the rounds."
         if not self.path:
             return
         self.path.unlink(missing_ok=True)
@@ -236,7 +243,7 @@ def batches(
     cfg:Training,
     epoch:int,       # with cfg.seed it decides order and augmentation
 ):                   # yields (batch, h, w, 3) float32 and (batch, 2 and more) float32
-    "The batches of one epoch, the same ones whenever it is run."
+    "Yield the batches of one epoch, the same ones in every run."
     g, n = rng(cfg.seed, epoch), cfg.frames_of_an_epoch(len(x))
     order, size = g.permutation(len(x))[:n], min(cfg.batch, n)
     def make(i):
@@ -257,8 +264,8 @@ def past_commands(
     rec,         # Recording
     length:int,  # commands
 ):               # (n, 2*length) float32: steering and throttle, the oldest first
-    """The commands that the car was given before each frame, in its session;
-    the driver's, where nothing else is known."""
+    """Return the commands that the car was given before each frame, in its session.
+    The driver's commands stand in where nothing else is known."""
     before = np.zeros((len(rec.steering), length, 2), np.float32)
     given = np.where(np.isfinite(rec.given), rec.given, rec.steering)
     commands = np.stack([given, rec.throttle], 1)
@@ -271,7 +278,7 @@ def labels_of(
     rec,   # Recording
     k,     # the kind of pilot
 ):         # (n, 2 and more) float32; NaN where nobody knows what the car was given, or how late
-    "Steering and throttle of each frame, and what the net gets beside it."
+    "Return steering and throttle of each frame, and what the net gets beside it."
     labels = [np.stack([rec.steering, rec.throttle], 1), past_commands(rec, k.memory)]
     if k.past_steering:
         unknown = np.where(np.isfinite(rec.given) & np.isfinite(rec.latency_s), 0, np.nan)
@@ -280,10 +287,11 @@ def labels_of(
 
 # %% ../../nbs/pilot/31_train.ipynb #c26f2b15
 def best_epoch(history):
-    "The number of the epoch whose weights ship."
+    "Return the number of the epoch whose weights ship."
     return min(history, key=lambda h: (h.get('cost', np.inf), -h['round'], h['val_steering_mae']))['epoch']
 
 def has_plateaued(history, patience):
+    "Return whether the best epoch lies `patience` or more epochs back."
     return bool(history) and history[-1]['epoch'] - best_epoch(history) >= patience
 
 # %% ../../nbs/pilot/31_train.ipynb #b723325b
@@ -294,7 +302,7 @@ def repeat_rare(
     y,   # labels, NaN where nobody knows what came before
     k,   # the kind of pilot
 ):       # (m,) frame numbers, m >= n
-    "Every frame once, and a person's few beside the twin's many more often."
+    "Return every frame once, and a person's few more often beside the twin's many."
     every, known = np.arange(len(y)), k.is_known(y)
     few = every[~known]
     if not len(few) or not known.any():
@@ -303,7 +311,7 @@ def repeat_rare(
     return np.concatenate([every, np.tile(few, times - 1)])
 
 class TrainingSet:
-    "Prepared frames and labels, which rounds add to."
+    "Prepared frames and labels; rounds add more of them."
     def __init__(self, k, rec, part):
         self.k, self.x, self.y = k, k.prepare(rec.frames[part]), labels_of(rec, k)[part]
 
@@ -319,7 +327,7 @@ class TrainingSet:
         self.y = np.concatenate([self.y, labels_of(rec, self.k)])
 
 def run_epoch(learner, lessons, cfg, epoch):
-    "Mean loss of one epoch; EdgecarError when it is not a number."
+    "Train one epoch, and return its mean loss. Raise EdgecarError when the loss is not finite."
     learner.begin(cfg.seed, epoch)
     n = cfg.frames_of_an_epoch(len(lessons.x))
     losses, steps = [], max(1, n//min(cfg.batch, n))
@@ -337,13 +345,13 @@ def kind_for_recording(
     rec,            # Recording
     cfg:Training,
 ):
-    "The kind of pilot that a recording can train: without past steering where it says nothing of that."
+    "Return the kind of pilot that a recording can train, without past steering when it records none."
     known = np.isfinite(rec.given) & np.isfinite(rec.latency_s)
     alone = dict() if known.any() else dict(past_steering=0)
     return make_kind(cfg.kind, rec.frames.shape[1:3], dropout=cfg.dropout, transform=cfg.transform, **alone)
 
 def is_over(history:list, cfg:Training)->bool:
-    """Whether a training is at its end: its budget is used up, its rehearsal passed,
+    """Return whether a training is at its end: its budget is used up, its rehearsal is passed,
     or nothing has become better for long."""
     last, e = history[-1] if history else {}, len(history)
     if e >= cfg.planned + cfg.more_rounds*cfg.round_epochs*bool(cfg.rounds):
@@ -362,7 +370,7 @@ def train(
     correct=None,      # (whole Keras pilot, number of the round, folder or None) -> Recording of corrections
     rehearse=None,     # whole Keras pilot -> dict of numbers: `cost`, less is better, and `passed`, 0 or 1
 ):                     # (trained net of the kind, its kind, history: list of dicts)
-    "Train a pilot; EdgecarError on data that cannot teach and on a loss that is not a number."
+    "Train a pilot. Raise EdgecarError when the data cannot teach, or the loss is not finite."
     split.check()
     pin_threads(cfg.threads)
     seed_all(cfg.seed)
@@ -408,7 +416,8 @@ def train(
 def log_epochs(
     live,   # dvclive.Live
 ):          # for `on_epoch`
-    "Give each epoch's numbers to DVCLive, so that `dvc exp` and editors show them while it trains."
+    """Return a function that gives each epoch's numbers to DVCLive.
+    `dvc exp` and editors show them during the training."""
     def log(numbers):
         for name, value in numbers.items():
             if name != 'epoch':
@@ -439,7 +448,7 @@ _KNOWN = (
     | {'Functional', 'Model', 'Sequential'})
 
 def _named(config):
-    "What a model's description names: (class, module, function), at any depth."
+    "Yield what a model's description names: (class, module, function), at any depth."
     if isinstance(config, dict):
         if 'class_name' in config:
             yield (str(config['class_name']), str(config.get('module') or 'keras'),
@@ -452,7 +461,7 @@ def _named(config):
 
 # %% ../../nbs/pilot/31_train.ipynb #e66ffc25
 def unsafe_names(config:dict)->list:
-    "Those of them that are more than numbers in, numbers out."
+    "Return the names in a model's description that are more than numbers in, numbers out."
     computes = lambda f: f in (
         'concat', 'cast', 'reshape', 'stack', 'split', 'transpose', 'expand_dims', 'image.resize',
         'nn.relu', 'nn.softmax') or f.startswith(('math.', '__operators__.'))
@@ -462,7 +471,7 @@ def unsafe_names(config:dict)->list:
 
 # %% ../../nbs/pilot/31_train.ipynb #8833fee0
 def external_data(h5)->list:
-    "Names in an open HDF5 file whose data lie in other files, or may."
+    "Return the names in an open HDF5 file whose data lie in other files, or may."
     names = []
     for name in h5:
         if not isinstance(h5.get(name, getlink=True), h5py.HardLink):
@@ -475,7 +484,8 @@ def external_data(h5)->list:
 
 # %% ../../nbs/pilot/31_train.ipynb #a585677e
 def open_model(path):
-    "A Keras model from an .h5 file; EdgecarError when it is not one, or has a layer that is a program."
+    """Return a Keras model from an .h5 file.
+    Raise EdgecarError when the file is not one, or the model may run programs or read files."""
     try:
         with h5py.File(path) as h5:
             if names := unsafe_names(json.loads(h5.attrs['model_config'])) + external_data(h5):
@@ -498,7 +508,8 @@ def weights_of(
     path,   # .h5
     k,      # the kind that is to start with them
 )->list:    # arrays
-    "The weights of a saved pilot; EdgecarError when it is none, is of another kind, or has another shape."
+    """Return the weights of a saved pilot. Raise EdgecarError when it is no pilot,
+    or when its kind, frame size, transform or shape differs."""
     try:
         net, was = net_and_kind(open_model(path))
     except EdgecarError as e:
