@@ -22,13 +22,14 @@ ALLOWED_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: ope
                      ast.FloorDiv: operator.floordiv, ast.USub: operator.neg, ast.UAdd: operator.pos}
 
 def checked_number(x):
+    "Return a number unchanged; raise ValueError when it is no number, or exceeds 1e12."
     if isinstance(x, bool) or not isinstance(x, (int, float)) or abs(x) > 1e12:
         raise ValueError('no number')
     return x
 
 # %% ../../nbs/car/50_config.ipynb #cefbd906
 def evaluate_literal(node:ast.AST, names:dict):
-    "What an expression says; ValueError when that would have to be run to know."
+    "Return the value of an expression; raise ValueError when it would have to be run."
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name) and node.id in names:
@@ -47,7 +48,7 @@ def evaluate_literal(node:ast.AST, names:dict):
 
 # %% ../../nbs/car/50_config.ipynb #d6aaf0da
 def read_myconfig(path)->tuple:  # values by name, what is no value: (line, text)
-    "What a myconfig.py says; EdgecarError when it cannot be read."
+    "Read the values of a myconfig.py; raise EdgecarError when it cannot be read."
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as e:
@@ -67,7 +68,7 @@ def read_myconfig(path)->tuple:  # values by name, what is no value: (line, text
 
 # %% ../../nbs/car/50_config.ipynb #800f2421
 def _apply_assignment(s, names):
-    "Do what an assignment says; an error when it is none, or its value is none."
+    "Apply an assignment; raise an error when it is no assignment, or has no value that can be read."
     if (isinstance(s, (ast.Import, ast.ImportFrom, ast.Pass))
             or isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)):
         return   # nothing is said
@@ -85,7 +86,7 @@ def _apply_assignment(s, names):
 # %% ../../nbs/car/50_config.ipynb #a541e2dd
 @dataclass
 class Settings:
-    "Values by name; takes note of which were asked for."
+    "Values by name, and a record of which were asked for."
     values:dict
     where:object=None
 
@@ -93,7 +94,7 @@ class Settings:
         self.asked = set()
 
     def get(self, name, default=None, kind=object, low=None, high=None):
-        "A value; EdgecarError when it is of another kind, or out of its range."
+        "Return a value; raise EdgecarError when it has another type, or is out of its range."
         self.asked.add(name)
         setting = self.values.get(name, default)
         if setting is default:
@@ -106,10 +107,12 @@ class Settings:
         return setting
 
     def refuse(self, name, setting, mend):
+        "Raise EdgecarError for a value that is not supported; `mend` says what to do."
         raise EdgecarError(f'{name} = {setting!r} is not supported', self.where, mend)
 
     def one_of(self, name, known):
-        "A value out of a few, by what it means; the first when nothing is said."
+        """Return the meaning of a value that must be one of a few; the first when it is not set.
+        Raise EdgecarError for any other value."""
         setting = self.get(name, next(iter(known)))
         try:
             return known[setting]
@@ -118,13 +121,13 @@ class Settings:
 
 # %% ../../nbs/car/50_config.ipynb #97df2934
 def device_uri(kind, path, **options):
-    "The name of a thing, as edgecar.car.hardware reads it; options that are None are left out."
+    "Return the name of a device, as edgecar.car.hardware reads it, without options that are None."
     given = urlencode({k: v for k, v in options.items() if v is not None})
     return f'{kind}:{path}' + (f'?{given}' if given else '')
 
 # %% ../../nbs/car/50_config.ipynb #1aff1f3f
 def camera_uri(s:Settings)->str:
-    "The camera's name."
+    "Return the camera's name; raise EdgecarError for a camera that is not supported."
     s.one_of('CAMERA_TYPE', dict.fromkeys(('PICAM', 'WEBCAM', 'CVCAM', 'V4L')))
     s.one_of('IMAGE_DEPTH', {3: None})
     flip = 'v'*s.get('CAMERA_VFLIP', False, bool) + 'h'*s.get('CAMERA_HFLIP', False, bool)
@@ -134,7 +137,7 @@ def camera_uri(s:Settings)->str:
 
 # %% ../../nbs/car/50_config.ipynb #18488fbb
 def parse_pwm_pin(s:Settings, name, text)->tuple:  # bus, address, channel
-    "What a pin's name says."
+    "Parse the name of a PWM pin; raise EdgecarError unless it is PCA9685.BUS:ADDRESS.CHANNEL."
     kind, _, rest = str(text).partition('.')
     try:
         bus_address, channel = rest.split('.')
@@ -150,7 +153,7 @@ PULSE_SETTINGS = dict(left='STEERING_LEFT_PWM', right='STEERING_RIGHT_PWM', forw
                       stopped='THROTTLE_STOPPED_PWM', reverse='THROTTLE_REVERSE_PWM')
 
 def pwm_channels(s:Settings, group:Settings)->list:
-    "Bus, address and channel of steering and of throttle."
+    "Return bus, address and channel of steering and of throttle."
     bus, address = (s.get('PCA9685_I2C_BUSNUM', None, int, 0, 255),
                     s.get('PCA9685_I2C_ADDR', 0x40, int, 3, 0x77))
     channels = dict(STEERING=s.get('STEERING_CHANNEL', 1, int, 0, 15),
@@ -164,7 +167,7 @@ def pwm_channels(s:Settings, group:Settings)->list:
 
 # %% ../../nbs/car/50_config.ipynb #e25040aa
 def actuator_uri(s:Settings)->str:
-    "The actuator's name."
+    "Return the actuator's name; raise EdgecarError for an actuator that is not supported."
     new = s.one_of('DRIVE_TRAIN_TYPE', dict(PWM_STEERING_THROTTLE=True, I2C_SERVO=False, SERVO_ESC=False))
     group = Settings(s.get('PWM_STEERING_THROTTLE', {}, dict) if new else {}, s.where)
     for name in ('PWM_STEERING_INVERTED', 'PWM_THROTTLE_INVERTED'):
@@ -182,7 +185,7 @@ def actuator_uri(s:Settings)->str:
 
 # %% ../../nbs/car/50_config.ipynb #5769a27e
 def gamepad_uri(s:Settings):
-    "Its name; None without one."
+    "Return the gamepad's name; None when there is no gamepad."
     if not s.get('USE_JOYSTICK_AS_DEFAULT', False, bool):
         return None
     s.one_of('JOYSTICK_THROTTLE_DIR', {-1.: None})
@@ -193,7 +196,7 @@ def gamepad_uri(s:Settings):
 
 # %% ../../nbs/car/50_config.ipynb #5134b167
 def imu_uri(s:Settings):
-    "Its name; None without one."
+    "Return the IMU's name; None when there is no IMU."
     if not s.get('HAVE_IMU', False, bool):
         return None
     s.one_of('IMU_SENSOR', dict(mpu6050=None))
@@ -206,7 +209,7 @@ SCENE_NAMES = dict(generated_roads='generated_road', avc_sparkfun='sparkfun_avc'
                    thunderhill_track='thunderhill', circuit_launch_track='circuit_launch')
 
 def scene_name(s:Settings):
-    "The simulator's scene; None without one."
+    "Return the simulator's scene; None when the file sets up no simulator."
     if not s.get('DONKEY_GYM', False, bool):
         return None
     name = (s.get('DONKEY_GYM_ENV_NAME', 'donkey-generated-track-v0', str).removeprefix('donkey-')
@@ -218,8 +221,8 @@ def myconfig_changes(
     path,             # a myconfig.py
     car:bool=True,    # with its hardware; else what a twin can use
 )->tuple:             # what differs: fields of a profile, and what was passed over, a line each
-    """What a myconfig.py changes;
-    EdgecarError when it cannot be read, or describes a car that is not supported."""
+    """Return what a myconfig.py changes.
+    Raise EdgecarError when it cannot be read, or describes a car that is not supported."""
     values, unread = read_myconfig(path)
     s = Settings(values, path)
     applied = dict(rate_hz=s.get('DRIVE_LOOP_HZ', None, float, 1, 200),

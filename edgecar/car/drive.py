@@ -35,13 +35,14 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/car/58_drive.ipynb #40c1e701
 class LoopClock:
-    "The first part, and the vehicle's profiler: starts each turn when it is due."
+    "The first part, and the vehicle's profiler: it starts each turn when it is due."
     def __init__(self, rate_hz, keep=1000):
         self.period_s, self.due, self.begun, self.missed, self.turns = 1/rate_hz, None, None, 0, 0
         self.moments, self.overheads = deque(maxlen=keep), deque(maxlen=keep)   # s; ms beside inference
         self.took = {}                                                          # part -> s in this turn
 
     def run(self, inferred_ms=None):
+        "Wait until the next turn is due; `inferred_ms` is what the newest answer of the pilot took."
         now = time.perf_counter()
         if self.due is None:
             self.due = now
@@ -60,20 +61,24 @@ class LoopClock:
         self.turns += 1
 
     def profile_part(self, part):
+        "Do nothing; the vehicle calls it for each part that is added."
         pass
 
     def on_part_start(self, part):
+        "Record when a part starts."
         self.started = time.perf_counter()
 
     def on_part_finished(self, part):
+        "Record what a part took in this turn, s."
         self.took[part] = time.perf_counter() - self.started
 
     def report(self):
+        "Do nothing; the vehicle calls it when it stops."
         pass
 
 # %% ../../nbs/car/58_drive.ipynb #2754a216
 class TwinCamera:
-    "Pictures and telemetry from a simulator, ours or Unity's; EdgecarError when there is none."
+    "Frames and telemetry from a simulator, ours or Unity's; raises EdgecarError when there is none."
     def __init__(self, owner, host='127.0.0.1', port=9091, scene='donkey', token=None):
         from edgecar.sim.client import Simulator
         self.owner = owner
@@ -97,6 +102,7 @@ class TwinCamera:
         self.seen = frame, seen_s, parse_telemetry(telemetry, self.sim.line)
 
     def update(self):
+        "Read frames until `shutdown`; connect again after a failure."
         while not self.over:
             try:
                 self._read() if self.sim.line else self._connect()
@@ -108,14 +114,16 @@ class TwinCamera:
                 time.sleep(.1)
 
     def run_threaded(self):
+        "Return the newest frame, when it came, monotonic s, and the telemetry."
         return self.seen
 
     def shutdown(self):
+        "Ask `update` to end."
         self.over = True
 
 # %% ../../nbs/car/58_drive.ipynb #77db9e25
 class ReplayCamera:
-    "Pictures of a recording, over and over, in one size; of noise when there is none."
+    "Frames of a recording in one size, over and over; noise without a recording."
     def __init__(self, tub=None, rate_hz=20., size=(120, 160)):
         from edgecar.data.frames import load_recording
         from edgecar.data.tub import find_tubs_in
@@ -134,8 +142,9 @@ class ReplayCamera:
 
 # %% ../../nbs/car/58_drive.ipynb #4ed5f851
 class DriveMode:
-    "A part: whose steering and throttle, and whose causes."
+    "A part that chooses steering, throttle and causes by the mode."
     def run(self, mode, user_angle, user_throttle, pilot_angle, pilot_throttle, pilot_causes, limit):
+        "Return steering, throttle within `limit`, and causes; `mode` says who gives each."
         own, limit = (user_angle or 0.), 1. if limit is None else limit
         if mode == 'user':
             return own, (user_throttle or 0.)*limit, ()
@@ -145,7 +154,7 @@ class DriveMode:
 
 # %% ../../nbs/car/58_drive.ipynb #372e85fc
 class ButtonHandler:
-    "A part: buttons of the page, and stops from elsewhere; gives the throttle limit."
+    "A part that handles buttons of the page and stops from elsewhere; it gives the throttle limit, 0..1."
     def __init__(self, owner, garage, stops, book, limit=1.):
         self.owner, self.garage, self.stops, self.book, self.limit = owner, garage, stops, book, limit
 
@@ -164,7 +173,7 @@ class ButtonHandler:
 
 # %% ../../nbs/car/58_drive.ipynb #a17f7a10
 def map_pose(info, road)->dict:
-    "Where the car is, for the map; empty when nobody knows."
+    "Return where the car is, for the map; empty when the position is not known."
     if 'car' not in info:
         return {}
     return dict(road=road, x=round(info['pos'][0], 3), y=round(info['pos'][2], 3),
@@ -172,7 +181,7 @@ def map_pose(info, road)->dict:
 
 # %% ../../nbs/car/58_drive.ipynb #7fda45cb
 def track_outline(scene):
-    "The road of a scene, or None when it is not one of ours."
+    "Return the road of a scene; None when it is not one of our tracks."
     from edgecar.sim.env import find_track
     from edgecar.sim.protocol import track_name
     from edgecar.sim.view import road_outline
@@ -183,14 +192,14 @@ def track_outline(scene):
 
 # %% ../../nbs/car/58_drive.ipynb #50e673e6
 class StatusReporter:
-    "A part: what is the case, for the page and for whoever asks."
+    "A part that gives the status, for the page, the metrics and the log."
     def __init__(self, clock, copilot, garage, book, road=None, recorder=None):
         self.clock, self.copilot, self.garage = clock, copilot, garage
         self.book, self.road, self.recorder = book, road, recorder
         self.figures = {}
 
     def measure(self):
-        "Percentiles, now and then: they cost more than all the rest."
+        "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
             p50, p99 = np.percentile(self.clock.overheads, (50, 99))
             period_s = np.median(np.diff(list(self.clock.moments)[-100:]))
@@ -200,6 +209,7 @@ class StatusReporter:
 
     def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0,
             told=None, latency=None):
+        "Return the status, a dict with units in its keys."
         counts, pilot, info = dict(self.book.counts), self.copilot.pilot, info or {}
         for cause, n in (owner or {}).get('counts', {}).items():
             counts[cause] = counts.get(cause, 0) + n
@@ -224,7 +234,7 @@ class StatusReporter:
 # %% ../../nbs/car/58_drive.ipynb #df653e84
 @dataclass(frozen=True)
 class Profile:
-    "What a drive is made of."
+    "The parts and parameters of a drive."
     camera:str='mock'          # twin, mock, replay, or what edgecar.car.hardware knows: v4l2:...
     actuator:str='mock:'       # see edgecar.car.owner
     gamepad:str=''             # js:..., see edgecar.car.hardware
@@ -258,7 +268,7 @@ def open_camera(
     owner,
     size=(120, 160),   # (height, width) of pictures that need not come from a camera: what the pilot wants
 ):
-    "The camera of a profile; EdgecarError when it cannot be had."
+    "Open the camera of a profile; raise EdgecarError when that fails."
     if profile.camera == 'twin':
         return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
     if profile.camera in ('mock', 'replay'):
@@ -268,7 +278,7 @@ def open_camera(
     return hardware.camera(profile.camera)
 
 def _open_camera_or_end(p, owner, page, copilot):
-    "The camera of a profile; without one the actuator's process and the page end too."
+    "Open the camera of a profile; on failure end the actuator's process and the page too."
     try:
         return open_camera(p, owner, getattr(copilot.pilot, 'size', (120, 160)))
     except BaseException:
@@ -282,8 +292,8 @@ def apply_myconfig(
     path,         # a myconfig.py
     say=print,    # told what is passed over
 )->Profile:
-    """A profile as an owner has it;
-    EdgecarError when the file cannot be read, or describes another kind of car."""
+    """Return a profile with the owner's settings.
+    Raise EdgecarError when the file cannot be read, or describes another kind of car."""
     settings, over = myconfig_changes(path, car=name == 'car')
     for line in over:
         say(f'{path}: {line}')
@@ -291,26 +301,29 @@ def apply_myconfig(
 
 # %% ../../nbs/car/58_drive.ipynb #17ff945c
 class OutputHistory:
-    "A part: since when the car was given what, as the actuator's process has reported it by now."
+    "A part: what the car was given since when, as the actuator's process has reported it so far."
     def __init__(self, owner):
         self.owner = owner
 
     def run(self)->tuple:
+        "Return (s, steering, throttle) of each output, the oldest first."
         self.owner.receive()
         return self.owner.given
 
 class SpeedReader:
     "A part: the speed, m/s, where the camera knows it."
     def run(self, info):
+        "Return the speed, m/s; None when it is not known."
         return (info or {}).get('speed')
 
 # %% ../../nbs/car/58_drive.ipynb #41ea91ad
 class ActuatorWatchdog:
-    "A part: ends the drive when there is no owner any more."
+    "A part that ends the drive when the actuator's process has ended."
     def __init__(self, vehicle):
         self.vehicle = vehicle
 
     def run(self, owner):
+        "Stop the vehicle when the state says that the actuator's process is not alive."
         if not owner['alive']:
             log.critical("the actuator's process has ended; see what software cannot do")
             self.vehicle.on = False
@@ -320,7 +333,7 @@ class ActuatorWatchdog:
 IMU_CHANNELS = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'gyr_z'))
 
 def new_vehicle():
-    "DonkeyCar's vehicle."
+    "Return a new vehicle of DonkeyCar's."
     import_donkeycar()
     from donkeycar.vehicle import Vehicle
     logging.getLogger('donkeycar').setLevel(logging.WARNING)
@@ -328,7 +341,7 @@ def new_vehicle():
 
 # %% ../../nbs/car/58_drive.ipynb #50f3be62
 def compose(p:Profile):
-    "A vehicle of a profile; EdgecarError when a part cannot be had."
+    "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
     V, clock = new_vehicle(), LoopClock(p.rate_hz)
     book, stops, copilot = FaultLog(), StopRequests(), InferenceWorker(bounds=p.bounds)
     V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
@@ -389,7 +402,8 @@ def compose(p:Profile):
 
 # %% ../../nbs/car/58_drive.ipynb #f3c94472
 def run_vehicle(V, say=print, turns=None)->dict:
-    "Run a composed vehicle until somebody ends it: its last status; EdgecarError when a part fails."
+    """Run a composed vehicle until it is ended, and return its last status.
+    Raise EdgecarError when a part fails."""
     sys.setswitchinterval(.0005)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -406,7 +420,7 @@ def run_vehicle(V, say=print, turns=None)->dict:
     return V.mem['status']
 
 def drive_profile(profile:Profile, say=print, turns=None)->dict:
-    "Drive; EdgecarError when a part cannot be had, or fails."
+    "Drive until ended, and return the last status; raise EdgecarError when a part fails."
     if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'):
         raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
     return run_vehicle(compose(profile), say, turns)

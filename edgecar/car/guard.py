@@ -45,7 +45,7 @@ FAULT_CAUSES = dict(
 # %% ../../nbs/car/53_guard.ipynb #5cf4e0f4
 @dataclass(frozen=True)
 class GuardBounds:
-    "How long what may last."
+    "Bounds of the guards: how long each condition may last."
     frame_s:float=.15    # since the newest picture was taken, beyond the camera's usual delay
     delay_s:float=.1     # that is forgiven as a camera's usual one
     steady_s:float=.05   # from the median to the 95th percentile of what is called usual
@@ -63,13 +63,14 @@ def usual_delay_s(
     window:LatencyWindow,
     steady_s:float,   # from its median to its 95th percentile
 )->float:             # s; 0 while nothing is known, or it is not steady
-    "What something usually takes."
+    "Return the median of what something takes, if it is steady."
     p50_s, p95_s = window.percentiles_s
     return max(p50_s, 0.) if p50_s is not None and p95_s - p50_s <= steady_s else 0.
 
 # %% ../../nbs/car/53_guard.ipynb #4a0fc1f6
 class FrameMonitor:
-    "Causes in a picture, (h, w, 3) or (h, w) uint8, and in the time when it was taken and when it came."
+    """A part that finds causes in a frame, (h, w, 3) or (h, w) uint8.
+    It also checks when the frame was taken and when it came."""
     def __init__(self, bounds=GuardBounds(), clock=time.monotonic):
         self.bounds, self.clock, self.delays = bounds, clock, LatencyWindow(3., clock=clock)
         # of the newest picture; when the last new one was due
@@ -78,10 +79,11 @@ class FrameMonitor:
 
     @property
     def usual_s(self):
+        "The camera's usual delay, s, at most `bounds.delay_s`."
         return min(usual_delay_s(self.delays, self.bounds.steady_s), self.bounds.delay_s)
 
     def _take(self, frame, seen_s, now):
-        "Note a picture that has just come."
+        "Record a picture that has just come."
         self.delays.add([(seen_s, now)])
         was, self.sum = self.sum, zlib.crc32(np.ascontiguousarray(frame))
         self.seen_s, self.came_s, self.fresh = seen_s, now, was != self.sum
@@ -89,14 +91,14 @@ class FrameMonitor:
             self.fresh_s, self.frozen = min(now, seen_s + self.usual_s), False
 
     def _old(self, now)->tuple:
-        "Whether the newest picture is too old, and why."
+        "Return the cause why the newest picture is too old, if it is."
         bound_s = self.bounds.frame_s + self.usual_s
         late, old = self.came_s - self.seen_s > bound_s - self.bounds.steady_s, now - self.seen_s > bound_s
         self.delayed = late and (old or self.delayed)
         return ('delayed',) if self.delayed else ('frame',) if old else ()
 
     def _still(self, now, speed_m_s)->tuple:
-        "Whether the camera stands still, and not the car."
+        "Return the cause `frozen` when the picture stands still, and the car does not."
         if speed_m_s is not None and abs(speed_m_s) < self.bounds.standing_m_s:
             self.fresh_s = max(self.fresh_s, now - self.bounds.frozen_s/2)
         elif not self.fresh and now - self.fresh_s > self.bounds.frozen_s:
@@ -104,6 +106,7 @@ class FrameMonitor:
         return ('frozen',)*self.frozen
 
     def run(self, frame, seen_s, speed_m_s=None)->tuple:
+        "Return the causes in a frame that was taken at `seen_s`, monotonic s."
         now = self.clock()
         if frame is None:
             return 'frame',
@@ -120,12 +123,13 @@ class FrameMonitor:
 
 # %% ../../nbs/car/53_guard.ipynb #c1cfdb83
 class DriverHeartbeat:
-    "Whether a driver is there."
+    "A part that checks whether a driver is there."
     def __init__(self, sources, attended=True, bounds=GuardBounds(), clock=time.monotonic):
         # sources: objects with seen_s, s
         self.sources, self.attended, self.bounds, self.clock = sources, attended, bounds, clock
 
     def run(self, mode)->tuple:
+        "Return the cause `link` when a driver is needed and has not been there recently."
         if mode != 'user' and not self.attended:
             return ()
         return () if any(self.clock() - s.seen_s <= self.bounds.link_s for s in self.sources) else ('link',)
@@ -136,14 +140,14 @@ def answer_timeout_s(
     usual_s:float,   # that the pilot takes; 0 when it is not known or not steady
     inside:bool,     # whether the whole is within what was examined
 )->float:
-    "How long an answer may take."
+    "Return how long an answer may take."
     if not inside:
         return bounds.answer_s
     return max(bounds.answer_s, min(usual_s + bounds.steady_s, bounds.slow_answer_s))
 
 # %% ../../nbs/car/53_guard.ipynb #43a68827
 def command_faults(steering, throttle)->tuple:
-    "Causes in what a pilot says."
+    "Return the causes in a pilot's command."
     try:
         good = math.isfinite(steering) and math.isfinite(throttle)
     except TypeError:
@@ -153,7 +157,7 @@ def command_faults(steering, throttle)->tuple:
 # %% ../../nbs/car/53_guard.ipynb #9d4a6aa1
 @dataclass(frozen=True)
 class PilotAnswer:
-    "What a pilot made of a picture."
+    "A pilot's answer to a frame."
     seen_s:float=0.
     took_s:float=0.
     steering:float=0.
@@ -163,13 +167,15 @@ class PilotAnswer:
 
 # %% ../../nbs/car/53_guard.ipynb #8f04164c
 class FrameFit:
-    "Frames in the size that a pilot wants; `text` says what is done to them, and is empty when nothing is."
+    """Frames in the size that a pilot needs.
+    `text` says how frames are changed, and is empty when they are not."""
     def __init__(self,
         size=None,   # (height, width), pixels; None takes any
     ):
         self.size, self.found, self.text = size, None, ''
 
     def __call__(self, frame):
+        "Return a frame, (h, w, 3) uint8, fitted to `size`; return it unchanged when that is None."
         if self.size is None or not isinstance(frame, np.ndarray) or frame.ndim != 3:
             return frame   # the pilot says what is wrong with it
         if frame.shape[:2] != self.found:
@@ -185,7 +191,7 @@ def steering_at(
     given,      # (s, steering, throttle): since when the car was given what, the oldest first
     moment_s,   # of the past, or of the future, in which the last one holds on
 )->float:       # -1..1; neutral before the first
-    "The steering in force at a moment."
+    "Return the steering in force at a moment."
     i = bisect_right(given, moment_s, key=lambda output: output[0]) - 1
     return given[i][1] if i >= 0 else 0.
 
@@ -195,7 +201,8 @@ def past_steering(
     latency_s,   # from a frame to its command
     length,      # steerings that are wanted
 )->list:         # -1..1, the oldest first
-    "The steering that the car was given in answer to the frames before this one, 50 ms apart."
+    """Return the steering that the car was given in answer to the frames before this one.
+    The values are 50 ms apart."""
     return [steering_at(given, frame_s + latency_s - (ago - .5)*PAST_STEP_S) for ago in range(length, 0, -1)]
 
 # %% ../../nbs/car/53_guard.ipynb #64ff6d89
@@ -204,7 +211,8 @@ def append_answer(
     answer:PilotAnswer,  # the newest
     mode,            # who drives
 ):
-    "What the car was given, and the answer that it will be given next, if a pilot steers it now."
+    """Return what the car was given.
+    If a pilot steers now, its answer, which the car will be given next, comes last."""
     steers = mode != 'user' and not answer.causes and given and tuple(given[-1][1:]) != (0., 0.)
     if not steers or answer.said_s <= given[-1][0]:
         return given
@@ -217,7 +225,7 @@ def set_pilot_inputs(
     given,             # (s, steering, throttle): since when the car was given what
     latency:LatencyMonitor,
 ):
-    "Tell a pilot what it may want to know beside the frame."
+    "Give a pilot the inputs that it may need beside the frame."
     if hasattr(pilot, 'latency_s') and (measured_s := latency.pilot_s) is not None:
         pilot.latency_s = measured_s
     if length := getattr(pilot, 'past_steering', 0):
@@ -235,8 +243,8 @@ def run_inference(
 
 # %% ../../nbs/car/53_guard.ipynb #5b63fab4
 def inference_loop(copilot, pilot, turn):
-    """Answer picture after picture, until another pilot is put in;
-    what it remembers by itself begins when it begins to drive."""
+    """Answer frame after frame, until another pilot is put in.
+    A pilot with a memory starts with an empty one when it begins to drive."""
     forget, fit = getattr(pilot, 'reset', lambda: None), copilot.fit
     forget()
     while True:
@@ -267,7 +275,8 @@ def inference_loop(copilot, pilot, turn):
 
 # %% ../../nbs/car/53_guard.ipynb #d9094b9e
 class InferenceWorker:
-    "A part: the pilot in its thread; steering, throttle, causes, ms and frame_s of the newest answer."
+    """A part that runs the pilot in a thread.
+    It gives steering, throttle, causes, ms and frame_s of the newest answer."""
     def __init__(self, pilot=None, bounds=GuardBounds(), patience_s=.005):
         self.bounds, self.patience_s = bounds, patience_s
         self.news = threading.Condition()
@@ -279,7 +288,7 @@ class InferenceWorker:
         self.take(pilot)
 
     def take(self, pilot, examined_ms=None):
-        "Put another pilot in, which was examined at latencies of [low, high] ms."
+        "Replace the pilot by one that was examined at latencies of [low, high] ms."
         with self.news:
             self.fit = FrameFit(getattr(pilot, 'size', None))
             self.latency.expect(examined_ms)
@@ -293,7 +302,7 @@ class InferenceWorker:
                                  name='pilot').start()
 
     def _late(self, answer, late_s)->tuple:
-        "Whether the answer took too long, or the next does."
+        "Return the cause when the answer took too long, or the next one does."
         if answer.said_s > self.said_s:
             self.said_s = answer.said_s
             self.times.add([(answer.said_s - answer.took_s, answer.said_s)])
@@ -304,6 +313,8 @@ class InferenceWorker:
         return ('slow',) if max(late_s, answer.took_s) > bound_s else ()
 
     def run(self, frame, seen_s, mode=None, given=(), *imu):
+        """Give the pilot a frame that was taken at `seen_s`, monotonic s.
+        Return steering, throttle, causes, ms and frame_s of the newest answer."""
         self.given = given or ()
         if self.pilot is None:
             return 0., 0., ('pilot',), None, None
@@ -319,12 +330,13 @@ class InferenceWorker:
         return steering, throttle, causes, answer.took_s*1e3, answer.seen_s or None
 
     def shutdown(self):
+        "End the thread of the pilot."
         self.take(None)
 
 # %% ../../nbs/car/53_guard.ipynb #0c8f9fff
 def released_digest(path, manifest=None):
-    """The digest that a model must have, or None when nobody says so;
-    EdgecarError when the manifest is no manifest."""
+    """Return the sha256 that a model must have; None when no manifest says so.
+    Raise EdgecarError when the manifest names no pilot."""
     beside = Path(path).parent/'manifest.json'
     if not manifest and not beside.is_file():
         return None
@@ -337,7 +349,8 @@ def released_digest(path, manifest=None):
 
 # %% ../../nbs/car/53_guard.ipynb #4c1dc09c
 def load_pilot(path, manifest=None, strict=False):
-    "A `Pilot`; EdgecarError when it is not the one of the manifest, or (strict) there is no manifest."
+    """Load a `Pilot`; raise EdgecarError when it is not the one of the manifest.
+    With `strict`, raise it also when there is no manifest, or the model has not passed the gate."""
     from edgecar.pilot.runtime import Pilot
     wanted = released_digest(path, manifest)
     if strict and (wanted is None or gate_evidence(path, manifest).get('gate') == 'not passed'):
@@ -357,7 +370,8 @@ def load_pilot(path, manifest=None, strict=False):
 
 # %% ../../nbs/car/53_guard.ipynb #c987060e
 def gate_section(path, manifest=None):
-    "What the gate wrote about a model, in its manifest or in a file of its own; None where there is none."
+    """Return what the gate wrote about a model, in its manifest or in a file of its own.
+    None when there is no such file."""
     file = Path(manifest) if manifest else Path(path).parent/'manifest.json'
     try:
         fields = read_json(file)
@@ -366,12 +380,13 @@ def gate_section(path, manifest=None):
     return fields.get('gate', fields) if isinstance(fields, dict) else {}
 
 def examined_range_ms(path, manifest=None):
-    "[low, high], ms, of the latencies that a model was examined at; None when nothing says so."
+    "Return the latencies, [low, high] ms, that a model was examined at; None when no file says so."
     gate, file = gate_section(path, manifest), manifest or Path(path).parent/'manifest.json'
     return examined_latency(gate, file) if isinstance(gate, dict) else None
 
 def gate_evidence(path, manifest=None)->dict:
-    "What the gate found, for people, as the manifest has it; nothing without one."
+    """Return the findings of the gate as texts, from the manifest.
+    The dict is empty without a manifest."""
     if (gate := gate_section(path, manifest)) is None:
         return {}
     listed = isinstance(gate, dict) and isinstance(gate.get('rules', []), list)
@@ -384,7 +399,7 @@ def gate_evidence(path, manifest=None)->dict:
 
 # %% ../../nbs/car/53_guard.ipynb #6f8a8ba7
 class ModelManager:
-    "The models to choose from; `choose` puts one into the copilot."
+    "The models to choose from; `choose` puts one into the inference worker."
     def __init__(self, copilot, models, manifest=None, strict=False, note=lambda cause, why: None,
                  load=load_pilot, has=()):
         self.copilot, self.models = copilot, {Path(m).name: m for m in models}
@@ -393,9 +408,11 @@ class ModelManager:
         self.has = has                      # what the car has beside a camera
 
     def choose(self, name):
+        "Start `change` in a thread."
         threading.Thread(target=self.change, args=(name,), daemon=True, name='garage').start()
 
     def change(self, name)->bool:
+        "Load a model and let it drive; return False, and note why, when it cannot."
         try:
             if name not in self.models:
                 raise EdgecarError('there is no such model', name)
@@ -417,35 +434,39 @@ class ModelManager:
 
 # %% ../../nbs/car/53_guard.ipynb #9e67e900
 class StopRequests:
-    "E-stops that came since the last turn."
+    "Emergency stops that came since the last turn."
     def __init__(self):
         self.pushed = set()
 
     def push(self, source):
+        "Add a stop from `source`, a name in FAULT_CAUSES."
         self.pushed = self.pushed | {source}
 
     def listen(self, lines=None):
-        "Push for every line that is typed; for a thread."
+        "Push a stop for every line that is typed; runs in a thread."
         for _ in lines or sys.stdin:
             self.push('keyboard')
 
     def run(self)->tuple:
+        "Return the sources of the stops since the last call, sorted."
         pushed, self.pushed = self.pushed, set()
         return tuple(sorted(pushed))
 
 # %% ../../nbs/car/53_guard.ipynb #072ea3a4
 class FaultLog:
-    "A part: causes of all guards in, those that hold out; `counts` since the start."
+    """A part: takes the causes of all guards, gives those that hold.
+    `counts` has how often each began since the start."""
     def __init__(self, clock=time.monotonic):
         self.clock, self.counts, self.began, self.last = clock, {}, {}, {}
 
     def note(self, cause, why=''):
-        "Count something that does not last."
+        "Count and log a cause that does not last."
         self.counts[cause] = self.counts.get(cause, 0) + 1
         self.last[cause] = why or FAULT_CAUSES.get(cause, cause)
         log.warning('fault %s: %s', cause, self.last[cause], extra=dict(cause=cause))
 
     def run(self, *groups)->tuple:
+        "Return the causes of all groups, each once; log those that begin or end."
         causes = tuple(dict.fromkeys(c for group in groups for c in group or ()))
         for cause in [c for c in causes if c not in self.began]:
             self.began[cause] = self.clock()

@@ -29,7 +29,8 @@ def take_apart(
     path:str,      # where it is if nobody says
     **defaults,    # an option's kind is that of its default
 )->tuple:          # path, options
-    "Where a thing is, and its options; ValueError when one is unknown, or no number where it should be."
+    """Split a spec into path and options.
+    Raise ValueError when an option is unknown, or is not the number that it should be."""
     place, _, query = spec.partition(':')[2].partition('?')
     given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
     if unknown := given.keys() - defaults.keys():
@@ -42,7 +43,7 @@ RETRIES, TIMEOUT, SLAVE = 0x701, 0x702, 0x703   # linux/i2c-dev.h; the timeout i
 
 # %% ../../nbs/car/52_hardware.ipynb #438565a6
 class I2C:
-    "A chip on a bus; OSError when there is no such bus, or the chip does not answer."
+    "A chip on a bus; raises OSError when there is no such bus, or the chip does not answer."
     def __init__(self,
         path:str='/dev/i2c-1',
         address:int=0x40,       # 7 bits
@@ -56,16 +57,19 @@ class I2C:
             raise
 
     def write(self, *data):
+        "Write bytes, given as ints; raise OSError when the bus does not take all."
         if os.write(self.file, bytes(data)) != len(data):
             raise OSError('the bus took only a part')
 
     def read(self, register, n=1)->bytes:
+        "Read `n` bytes from a register; raise OSError when fewer come."
         self.write(register)
         if len(data := os.read(self.file, n)) != n:
             raise OSError('the bus gave only a part')
         return data
 
     def close(self):
+        "Close the bus."
         os.close(self.file)
 
 # %% ../../nbs/car/52_hardware.ipynb #5f810c5e
@@ -74,7 +78,7 @@ AUTO, SLEEP, TOTEM = 0x20, 0x10, 0x04   # count registers up; oscillator off; ou
 
 # %% ../../nbs/car/52_hardware.ipynb #d418000c
 class PCA9685:
-    "Pulses on sixteen channels; OSError when the chip does not answer, or has forgotten what it was told."
+    "Pulses on sixteen channels; raises OSError when the chip does not answer, or has lost its settings."
     def __init__(self,
         bus,            # see `I2C`
         hz:float=60.,   # pulses a second, 24..1526
@@ -84,10 +88,11 @@ class PCA9685:
             raise ValueError(f'{hz} pulses a second cannot be had')
 
     def awake(self):
+        "Return whether the chip runs with these settings."
         return self.bus.read(MODE1)[0] & 0x7f == AUTO and self.bus.read(PRESCALE)[0] == self.prescale
 
     def wake(self):
-        "Set it up, unless it is."
+        "Set the chip up, unless it is set up already."
         if self.awake():
             return
         # whatever pulses it made end here, and go on with what is written next
@@ -98,18 +103,19 @@ class PCA9685:
         time.sleep(5e-4)                      # until the oscillator runs
 
     def pulse(self, channel, ticks):
-        "Pulses of so many of 4096 ticks."
+        "Make pulses of so many of 4096 ticks on a channel."
         if self.bus.read(MODE1)[0] & 0x7f != AUTO:
             raise OSError('the PCA9685 has lost its settings: look at its power')
         self.bus.write(LED0 + 4*channel, 0, 0, ticks & 255, ticks >> 8)
 
     def off(self, channel):
+        "Make no more pulses on a channel."
         self.bus.write(LED0 + 4*channel, 0, 0, 0, 0x10)
 
 # %% ../../nbs/car/52_hardware.ipynb #9ed454da
 class Car:
-    """A steering servo and a speed controller;
-    OSError when the bus fails, ValueError when the numbers make no car."""
+    """A steering servo and a speed controller.
+    It raises OSError when the bus fails, ValueError when channels or ticks do not make a car."""
     def __init__(self, bus, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370,
                  reverse=220, hz=60.):
         if steering == throttle or not all(0 <= c < 16 for c in (steering, throttle)):
@@ -125,21 +131,24 @@ class Car:
         self.speeds = (reverse, stopped, forward)
 
     def pulses(self, steering, throttle):
-        "Ticks of both."
+        "Return the ticks of steering and of throttle, for commands in -1..1."
         (left, right), (reverse, stopped, forward) = self.sides, self.speeds
         return (int(left + (steering + 1)/2*(right - left)),
                 int(stopped + throttle*(forward - stopped) if throttle > 0
                     else reverse + (throttle + 1)*(stopped - reverse)))
 
     def write(self, steering, throttle):
+        "Make the pulses of a command, steering and throttle in -1..1; throttle first."
         for channel, ticks in zip(self.channels[::-1], self.pulses(steering, throttle)[::-1]):
             self.chip.pulse(channel, ticks)
 
     def neutral(self):
+        "Set the chip up if necessary, and make the pulses of steering 0 and throttle 0."
         self.chip.wake()
         self.write(0., 0.)
 
     def close(self):
+        "Close the bus; the last pulses go on."
         self.chip.bus.close()
 
 # %% ../../nbs/car/52_hardware.ipynb #e7910beb
@@ -148,7 +157,8 @@ def open_hardware_actuator(
     # &forward=500&stopped=370&reverse=220&hz=60]
     spec:str,
 ):
-    "The actuator of a stock car; ValueError when there is no such thing, OSError when there is no such bus."
+    """Open the actuator of a stock car.
+    Raise ValueError when there is no such actuator, OSError when there is no such bus."""
     if spec.partition(':')[0] != 'pca9685':
         raise ValueError(f'no actuator is called {spec!r}')
     path, options = take_apart(spec, '/dev/i2c-1', address=0x40, steering=1, throttle=0, left=460, right=290,
@@ -162,7 +172,8 @@ def calibrate(
     lines,            # what somebody types
     say=print,
 )->dict:              # ticks by DonkeyCar's names
-    "Make pulses on a channel, line by line; it is off at the end. OSError when the bus fails."
+    """Make pulses on a channel, line by line; the channel is off at the end.
+    Raise OSError when the bus fails."""
     from edgecar.car.config import PULSE_SETTINGS
     low, high = (round(ms*25e3/(chip.prescale + 1)) for ms in (.5, 2.5))
     ticks, named = None, {}
@@ -198,7 +209,7 @@ DAMAGED, MONOTONIC = 0x40, 0x2000   # flags of a buffer
 
 # %% ../../nbs/car/52_hardware.ipynb #926bd678
 def buffer(index=0)->bytearray:
-    """A v4l2_buffer: index, type, bytes used, flags;
+    """Return a v4l2_buffer: index, type, bytes used, flags;
     seconds, microseconds at 24; memory at 60, offset at 64, length at 72."""
     b = bytearray(88)
     struct.pack_into('=II', b, 0, index, CAPTURE)
@@ -207,7 +218,7 @@ def buffer(index=0)->bytearray:
 
 # %% ../../nbs/car/52_hardware.ipynb #be888e28
 class Video:
-    "A camera's stream; OSError when it cannot be had, or has gone."
+    "A camera's stream; raises OSError when the camera cannot be opened, or has gone."
     def __init__(self, path:str, width:int, height:int, hz:float, buffers=4):
         self.maps, self.file = [], os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -241,7 +252,7 @@ class Video:
             self._ask(SET_RATE, wish + bytearray(184))
 
     def read(self, wait_s=.1):
-        "The newest picture's bytes and its moment, s; None when none came."
+        "Return the newest picture's bytes and when it was taken, monotonic s; None when no picture came."
         newest = None
         if select.select([self.file], [], [], wait_s)[0]:
             for _ in self.maps:
@@ -257,6 +268,7 @@ class Video:
         return newest
 
     def close(self):
+        "Unmap the buffers and close the device."
         for m in self.maps:
             m.close()
         os.close(self.file)
@@ -266,7 +278,7 @@ def colours(
     data:bytes,   # as `Video.read` gives it
     video,        # its kind, width, height, stride
 ):                # (height, width, 3) uint8 RGB; None when it is damaged
-    "A picture of what a camera gave."
+    "Decode a picture from a camera to RGB."
     import cv2
     import numpy as np
     if video.kind == b'MJPG':
@@ -285,7 +297,7 @@ def shape(
     size=(160, 120),   # width, height
     flip='',           # v, h or vh
 ):
-    "The middle of a picture in another size."
+    "Crop a picture to its middle and resize it; flip it if asked."
     import cv2
 
     from edgecar.data.frames import fit_frame
@@ -294,8 +306,8 @@ def shape(
 
 # %% ../../nbs/car/52_hardware.ipynb #61c370ad
 class Camera:
-    """A part: the newest picture, its moment and what else is known (nothing);
-    EdgecarError when there is no camera."""
+    """A part: the newest frame, when it was taken, and an empty dict.
+    It raises EdgecarError when there is no camera."""
     def __init__(self, path='/dev/video0', width=160, height=120, hz=30., flip=''):
         self.open = lambda: Video(path, width, height, hz)
         self.size, self.flip, self.seen = (width, height), flip, (None, 0., {})
@@ -324,6 +336,7 @@ class Camera:
         self.found = found
 
     def update(self):
+        "Read frames until `shutdown`; open the camera again after it fails."
         while not self.over:
             try:
                 self._look()
@@ -337,16 +350,18 @@ class Camera:
             self.video.close()
 
     def run_threaded(self):
+        "Return the newest frame, (h, w, 3) uint8 RGB or None, when it was taken, monotonic s, and {}."
         return self.seen
 
     def shutdown(self):
+        "Ask `update` to end."
         self.over = True
 
 # %% ../../nbs/car/52_hardware.ipynb #49e8101a
 def camera(
     name:str,   # hardware, or v4l2:[/dev/video0][?width=160&height=120&hz=30&flip=vh]
 ):
-    "The camera of a car; EdgecarError when there is none."
+    "Open the camera of a car; raise EdgecarError when there is none."
     from edgecar.core import EdgecarError
     if name.partition(':')[0] not in ('hardware', 'v4l2'):
         raise EdgecarError(f'no camera is called {name!r}', mend='v4l2:/dev/video0, twin, mock or replay')
@@ -370,7 +385,7 @@ LAYOUTS = dict(xbox={0x130: 'mode', 0x131: 'recording', 0x133: 'erase', 0x134: '
 
 # %% ../../nbs/car/52_hardware.ipynb #448ac166
 def numbering(file)->tuple:
-    "The kernel's names of a pad's axes and buttons, by number."
+    "Return the kernel's codes of a pad's axes and of its buttons, by number."
     try:
         axes, buttons = bytearray(64), bytearray(1024)
         for what, names in ((AXES, axes), (BUTTONS, buttons)):
@@ -381,7 +396,7 @@ def numbering(file)->tuple:
 
 # %% ../../nbs/car/52_hardware.ipynb #7505eb66
 class Pad:
-    "What a gamepad has said."
+    "The state of a gamepad: its sticks, and the buttons pressed since the last turn."
     def __init__(self, path='/dev/input/js0', stop=lambda: None, layout='xbox', deadzone=.05, scale=1.,
                  most=1., quiet_s=1., clock=time.monotonic):
         self.path, self.stop, self.layout = path, stop, LAYOUTS[layout]
@@ -391,22 +406,24 @@ class Pad:
         self.lose()
 
     def lose(self):
+        "Forget sticks, buttons and times, as when the gamepad is gone."
         self.sticks, self.pushed, self.touched, self.alive_s, self.event_s = {}, [], False, 0., 0.
 
     @property
     def seen_s(self):
-        "When it was there last, 0 when nobody has touched it."
+        "When the gamepad was last there, s; 0 when nobody has touched it."
         if not self.touched:
             return 0.
         held_quietly = self.command()[1] and self.alive_s - self.event_s > self.quiet_s
         return self.event_s if held_quietly else self.alive_s
 
     def command(self):
+        "Return steering in -1..1 and throttle in -most..most; pushing the stick up is forward."
         steer, gas = ((x := self.sticks.get(axis, 0.))*(abs(x) > self.deadzone) for axis in (STEER, GAS))
         return min(max(steer*self.scale, -1.), 1.), -gas*self.most + 0.   # up is forward
 
     def hear(self, event, axes, buttons):
-        "Take in eight bytes."
+        "Apply one event, the eight bytes of a js_event."
         _, value, kind, number = EVENT.unpack(event)
         if not kind & 0x80:
             self.touched, self.event_s = True, self.clock()
@@ -421,7 +438,7 @@ class Pad:
 
 # %% ../../nbs/car/52_hardware.ipynb #3f50172e
 def listen(pad):
-    "Hear a pad until it is gone; OSError then."
+    "Read events of a pad until `pad.over`; raise OSError when the pad is gone."
     file = os.open(pad.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         names = numbering(file)
@@ -437,11 +454,12 @@ def listen(pad):
 
 # %% ../../nbs/car/52_hardware.ipynb #fbabe3b7
 class Gamepad(Pad):
-    """A part: angle, throttle, mode, recording and buttons of the page, and the throttle's limit, in;
-    what is left of them out."""
+    """A part that changes what the page asks for: angle, throttle, mode, recording and buttons.
+    It also takes the limit of the throttle, which two of its buttons change."""
     hold_s = .15   # that a command holds without a heartbeat
 
     def update(self):
+        "Read the gamepad until `shutdown`; wait for it while it is not there."
         while not self.over:
             with contextlib.suppress(OSError):
                 listen(self)
@@ -451,6 +469,7 @@ class Gamepad(Pad):
             time.sleep(.1)
 
     def run_threaded(self, angle, throttle, mode, recording, buttons, limit):
+        "Return angle, throttle, mode, recording and buttons, with what the gamepad asks for."
         own = self.command() if self.clock() - self.seen_s <= self.hold_s else (0., 0.)
         with self.lock:
             pushed, self.pushed = self.pushed, []
@@ -470,6 +489,7 @@ class Gamepad(Pad):
         return angle, throttle, mode, recording, {**(buttons or {}), **asked}
 
     def shutdown(self):
+        "Ask `update` to end."
         self.over = True
 
 # %% ../../nbs/car/52_hardware.ipynb #12a879a5
@@ -477,7 +497,7 @@ def gamepad(
     spec:str,            # js:[/dev/input/js0][?layout=xbox&deadzone=0.05&scale=1&most=1]
     stop=lambda: None,   # called when its stop is pressed
 ):
-    "The gamepad of a car, which may come later; EdgecarError when there is no such kind."
+    "Return the gamepad of a car, which may come later; raise EdgecarError when there is no such kind."
     from edgecar.core import EdgecarError
     try:
         path, options = take_apart(spec, '/dev/input/js0', layout='xbox', deadzone=.05, scale=1., most=1.)
@@ -490,8 +510,8 @@ def gamepad(
 
 # %% ../../nbs/car/52_hardware.ipynb #9b4fd665
 class IMU:
-    """A part: acceleration x, y, z, m/s^2, rate of turn x, y, z, deg/s, temperature, C;
-    OSError when no MPU6050 answers."""
+    """A part: acceleration x, y, z, m/s^2, rate of turn x, y, z, deg/s, temperature, C.
+    It raises OSError when no MPU6050 answers."""
     def __init__(self, bus, hz=60.):
         self.bus, self.hz, self.told, self.over = bus, hz, (None,)*7, False
         if bus.read(0x75) != b'\x68':
@@ -499,6 +519,7 @@ class IMU:
         bus.write(0x6b, 0)
 
     def run(self):
+        "Read the seven numbers; each is None when the chip does not answer."
         try:
             ax, ay, az, celsius, gx, gy, gz = struct.unpack('>7h', self.bus.read(0x3b, 14))
         except OSError:
@@ -506,19 +527,22 @@ class IMU:
         return *(a/16384*9.80665 for a in (ax, ay, az)), *(g/131 for g in (gx, gy, gz)), celsius/340 + 36.53
 
     def update(self):
+        "Read at `hz` until `shutdown`."
         while not self.over:
             self.told = self.run()
             time.sleep(1/self.hz)
 
     def run_threaded(self):
+        "Return the newest seven numbers; each is None before the first reading."
         return self.told
 
     def shutdown(self):
+        "Ask `update` to end."
         self.over = True
 
 # %% ../../nbs/car/52_hardware.ipynb #355f991f
 def imu(spec:str):   # mpu6050:[/dev/i2c-1][?address=0x68]
-    "The IMU of a car; EdgecarError when it cannot be had."
+    "Open the IMU of a car; raise EdgecarError when that fails."
     from edgecar.core import EdgecarError
     try:
         path, options = take_apart(spec, '/dev/i2c-1', address=0x68)

@@ -16,7 +16,7 @@ from .guard import FAULT_CAUSES
 
 # %% ../../nbs/car/55_health.ipynb #fb554a75
 def ready(status:dict)->tuple:   # bool, why not
-    "Whether it could drive, as a probe wants to know it."
+    "Return whether the car could drive, for a readiness probe."
     age_ms, owner_ms = status.get('frame_age_ms'), status.get('owner_ms')
     if age_ms is None or age_ms > 1000:
         return False, 'no camera'
@@ -28,7 +28,7 @@ def ready(status:dict)->tuple:   # bool, why not
 
 # %% ../../nbs/car/55_health.ipynb #b7db9a7f
 def line(name, value, /, **labels):
-    "A sample; None gives none."
+    "Return a sample as a list of one line; the list is empty when the value is None."
     quoted = lambda x: '"' + str(x).replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n') + '"'
     if value is None:
         return []
@@ -36,7 +36,7 @@ def line(name, value, /, **labels):
     return [f'edgecar_{name}{known} {float(value):.10g}']
 
 def family(name, kind, about, *samples):
-    "A name's samples, with what they are; nothing without samples."
+    "Return samples below their HELP and TYPE lines; nothing when there are no samples."
     found = [s for some in samples for s in some]
     return [f'# HELP edgecar_{name} {about}', f'# TYPE edgecar_{name} {kind}', *found] if found else []
 
@@ -67,7 +67,7 @@ FACTS = [   # name, kind, about, key of the status, times what
 LATENCY = 'frame_to_actuator_seconds'
 
 def latency_families(status:dict)->list:
-    "The latency of a status, as families of samples."
+    "Return the latency of a status, as families of samples."
     seconds = lambda ms: None if ms is None else ms/1e3
     low, high = status.get('latency_examined_ms') or (None, None)
     samples = [
@@ -83,7 +83,7 @@ def latency_families(status:dict)->list:
 
 # %% ../../nbs/car/55_health.ipynb #986bcc6f
 def metrics(status:dict)->str:
-    "The status for Prometheus."
+    "Return the status as Prometheus text."
     faults, stopped = status.get('faults') or {}, set(status.get('stopped') or ())
     model = status.get('model') or {}
     rows = [family('build_info', 'gauge', 'What runs.', line('build_info', 1, version=version('edgecar')))]
@@ -113,6 +113,7 @@ def metrics(status:dict)->str:
 class Json(logging.Formatter):
     "A log record as a line of JSON."
     def format(self, record):
+        "Return the line, without a line break."
         moment = (datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec='milliseconds')
                   .replace('+00:00', 'Z'))
         said = dict(time=moment, level=record.levelname.lower(), room=record.name, event=record.getMessage())
@@ -122,7 +123,7 @@ class Json(logging.Formatter):
         return json.dumps(said, default=str)
 
 def log_to(kind:str='text', stream=None):
-    "Log `edgecar` and what it stands on as text or as json lines, to stderr."
+    "Log `edgecar` and the libraries that it uses to stderr, as text or JSON lines; return the handler."
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Json() if kind == 'json'
                          else logging.Formatter('%(asctime)s %(levelname).1s %(message)s', '%H:%M:%S'))
@@ -132,13 +133,14 @@ def log_to(kind:str='text', stream=None):
 
 # %% ../../nbs/car/55_health.ipynb #015752d9
 class Journal:
-    "A part: logs what has changed in the status."
+    "A part that logs what has changed in the status."
     KEYS = 'mode', 'armed', 'recording', 'laps', 'recording_note', 'upload_error', 'throttle_limit'
 
     def __init__(self):
         self.log, self.was = logging.getLogger('edgecar.car.health'), {}
 
     def run(self, status):
+        "Log the keys of KEYS, and the pilot, that differ from those of the last status."
         now = ({k: status.get(k) for k in self.KEYS}
                | dict(pilot=(status.get('model') or {}).get('digest', '')[:12]))
         for key in now:

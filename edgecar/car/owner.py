@@ -22,28 +22,32 @@ import time
 
 # %% ../../nbs/car/51_owner.ipynb #d901e60c
 class MockActuator:
-    "Notes commands in a file: monotonic seconds, steering, throttle."
+    "An actuator that writes commands to a file: monotonic seconds, steering, throttle."
     def __init__(self, path=''):
         self.path = path or os.devnull
         self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def write(self, steering, throttle):
+        "Write a command, steering and throttle in -1..1; raise OSError while PATH.fail exists."
         if os.path.exists(self.path + '.fail'):
             raise OSError('the bus does not answer')
         os.write(self.file, f'{time.monotonic():.6f} {steering:.4f} {throttle:.4f}\n'.encode())
 
     def neutral(self):
+        "Write steering 0 and throttle 0."
         self.write(0., 0.)
 
     def close(self):
+        "Close the file."
         os.close(self.file)
 
 # %% ../../nbs/car/51_owner.ipynb #7b590dbe
 class TwinActuator(MockActuator):
-    "Says commands to a simulator, on a line that is handed over, and notes them."
+    "An actuator that sends commands to a simulator, on a connection given to it, and writes them to a file."
     line = None
 
     def take(self, line):
+        "Take over the connection to a simulator, the file descriptor of a socket."
         self.disconnect()
         self.line = socket.socket(fileno=line)
 
@@ -60,18 +64,22 @@ class TwinActuator(MockActuator):
             self.disconnect()  # the car has gone with it, or will halt by itself
 
     def write(self, steering, throttle, brake=0.):
+        "Write a command and send it; steering and throttle in -1..1, brake in 0..1."
         super().write(steering, throttle)
         self._say(steering, throttle, brake)
 
     def neutral(self):
+        "Write and send steering 0, throttle 0 and full brake."
         self.write(0., 0., 1.)
 
     def disconnect(self):
+        "Close the connection to the simulator, if there is one."
         if self.line:
             self.line.close()
         self.line = None
 
     def close(self):
+        "Close the connection and the file."
         self.disconnect()
         super().close()
 
@@ -79,7 +87,7 @@ class TwinActuator(MockActuator):
 def open_actuator(
     spec:str,   # mock:FILE, twin, or what edgecar.car.hardware knows: pca9685:...
 ):
-    "What a spec names; ValueError when there is no such thing."
+    "Open the actuator that a spec names; raise ValueError when there is no such actuator."
     kind, _, rest = spec.partition(':')
     if kind in (known := dict(mock=MockActuator, twin=TwinActuator)):
         return known[kind](rest)
@@ -88,7 +96,7 @@ def open_actuator(
 
 # %% ../../nbs/car/51_owner.ipynb #4ec1b032
 class CommandGate:
-    "What may reach an actuator, and what it was told."
+    "The rules for which commands reach an actuator, and a record of what it was given."
     def __init__(self, actuator, hold_s=.1, forget_s=1., clock=time.monotonic):
         self.actuator, self.hold_s, self.forget_s, self.clock = actuator, hold_s, forget_s, clock
         self.armed, self.stopped, self.causes, self.counts = False, [], set(), {}
@@ -118,10 +126,11 @@ class CommandGate:
         self.armed, self.broken = False, True
 
     def neutral(self):
+        "Put the actuator into neutral; a failure becomes the cause `bus`, and disarms."
         self._write(self.actuator.neutral, (0., 0.))
 
     def stop(self, cause='stop'):
-        "Neutral, until it is released."
+        "Go to neutral until `release`."
         self.armed = False
         if cause not in self.stopped:
             self.stopped.append(cause)
@@ -129,24 +138,28 @@ class CommandGate:
         self.neutral()
 
     def arm(self):
+        "Let commands pass, unless the car is stopped or the bus fails."
         self.heard, self.armed = self.clock(), not self.stopped and not self.broken
 
     def release(self):
+        "Clear all stops; the car stays disarmed."
         self.stopped, self.armed = [], False
 
     def disarm(self):
+        "Go to neutral, and let no command pass until `arm`."
         self.armed = False
         self.neutral()
 
 # %% ../../nbs/car/51_owner.ipynb #9f585e03
 def is_number(x):
+    "Return whether a value is a finite int or float; a bool is not a number."
     return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
 def record_write(
     rule:CommandGate,
     frame_s,     # when the frame was taken, monotonic s; None when the command came from no frame
 ):
-    "Note when the first write for a frame was done."
+    "Record when the first write for a frame was done."
     if frame_s is None or rule.broken or (rule.wrote and rule.wrote[0] == frame_s):
         return
     rule.wrote = frame_s, rule.clock()
@@ -173,7 +186,7 @@ def handle_command(rule:CommandGate, steering, throttle, until, causes=(), frame
 
 # %% ../../nbs/car/51_owner.ipynb #372829d2
 def tick(rule:CommandGate):
-    "Go to neutral when nothing holds any longer; gives the seconds until it has to be asked again."
+    "Go to neutral when the command no longer holds; return the seconds until the next call is due."
     now = rule.clock()
     if rule.out != (0., 0.) and now >= rule.until:
         rule.begin('silent')
@@ -186,13 +199,13 @@ def tick(rule:CommandGate):
 
 # %% ../../nbs/car/51_owner.ipynb #29e33be6
 def gate_state(rule:CommandGate)->dict:
-    "What is the case."
+    "Return the state of a gate, as JSON can represent it."
     return dict(armed=rule.armed, stopped=rule.stopped, causes=sorted(rule.causes), counts=rule.counts,
                 out=rule.out, out_s=rule.out_s, pid=os.getpid(), wrote=rule.wrote)
 
 # %% ../../nbs/car/51_owner.ipynb #44af2672
 def handle_message(rule:CommandGate, raw:bytes):
-    "Do what a message says."
+    "Do what a message asks; a message without meaning becomes the cause `nonsense`."
     try:
         message = json.loads(raw)
         do = message.pop('do')
@@ -207,12 +220,12 @@ def handle_message(rule:CommandGate, raw:bytes):
 
 # %% ../../nbs/car/51_owner.ipynb #ff3aeab4
 def send_state(rule:CommandGate, channel):
-    "Say what is the case, to whoever listens; nobody is waited for."
+    "Send the state to the other end of a channel, without waiting."
     with contextlib.suppress(OSError):
         channel.send(json.dumps(gate_state(rule)).encode(), socket.MSG_DONTWAIT)
 
 def serve_actuator(rule:CommandGate, channel, wake)->str:
-    "Listen until somebody ends it; gives who."
+    "Serve messages until the process is asked to end; return why it ended."
     while True:
         out, wait_s = rule.out, tick(rule)
         if rule.out != out:
@@ -238,7 +251,7 @@ def serve_actuator(rule:CommandGate, channel, wake)->str:
 
 # %% ../../nbs/car/51_owner.ipynb #f729fb75
 def main(spec:str, fd:int, hold_s:float):
-    "The process: own `spec`, and do what comes from the socket `fd`."
+    "Run the process: own the actuator `spec`, and serve the socket `fd`."
     channel = socket.socket(fileno=fd)
     wake, woken = socket.socketpair()
     woken.setblocking(False)
@@ -271,7 +284,8 @@ def append_output(
     given:tuple,   # (s, steering, throttle): since when, the oldest first
     out_s, out,    # since when, (steering, throttle); None, None while nothing was written
 )->tuple:
-    "What the car was given, with what it is given now; what held before the last seconds is left out."
+    """Return what the car was given, with what it is given now.
+    What ended more than OUTPUT_HISTORY_S ago is left out."""
     if out is None or given and given[-1] == (out_s, *out):
         return given
     start = next((i for i, (until_s, *_) in enumerate(given[1:]) if until_s > out_s - OUTPUT_HISTORY_S),
@@ -280,7 +294,7 @@ def append_output(
 
 # %% ../../nbs/car/51_owner.ipynb #8e3881bf
 class ActuatorProcess:
-    "A part: an actuator in a process of its own; EdgecarError when that does not start."
+    "A part: an actuator in a process of its own; raises EdgecarError when that does not start."
     def __init__(self,
         spec:str,            # see `open_actuator`
         hold_s:float=.1,     # that a command holds
@@ -316,7 +330,7 @@ class ActuatorProcess:
         return self.process.poll() is None
 
     def send(self, do='', lines=(), **words):
-        "Send a message; what the process said last is in `state`."
+        "Send a message; `state` holds the process's last answer."
         raw = json.dumps(dict(do=do, **words) if do else {}).encode()
         with contextlib.suppress(OSError):
             socket.send_fds(self.channel, [raw], lines) if lines else self.channel.send(raw)
@@ -332,6 +346,7 @@ class ActuatorProcess:
                     self.written.append(self.wrote)
 
     def run(self, steering, throttle, causes=(), frame_s=None):
+        "Send a command, steering and throttle in -1..1; return the state as a dict."
         self.send('drive', steering=steering, throttle=throttle, until=time.monotonic() + self.hold_s,
                   causes=list(causes), frame_s=frame_s)
         written, self.written = self.written, []

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/car/57_page.ipynb #3af8ce90
 def plain(value):
-    "A value as JSON can have it."
+    "Convert a value to one that JSON can represent."
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, np.ndarray)):
@@ -46,7 +46,7 @@ def plain(value):
 
 # %% ../../nbs/car/57_page.ipynb #f2f1147f
 def jpeg(frame)->bytes:
-    "A picture's file, for (h, w, 3) RGB or (h, w) grey uint8; empty when it is no picture."
+    "Encode a picture, (h, w, 3) RGB or (h, w) grey uint8, as JPEG; empty when it is no picture."
     frame = np.squeeze(frame) if frame is not None else None
     if (frame is None or frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size
             or frame.shape[2:] not in ((), (3,))):
@@ -56,14 +56,14 @@ def jpeg(frame)->bytes:
 
 # %% ../../nbs/car/57_page.ipynb #881e3f37
 def loopback(host:str)->bool:
-    "Whether only this machine can reach `host`."
+    "Return whether only this machine can reach `host`."
     try:
         return host == 'localhost' or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 def permitted(host, token, anyone):
-    "EdgecarError unless it is safe to listen there."
+    "Raise EdgecarError unless it is safe to listen there."
     if token and len(token) < 8:
         raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
     if not (loopback(host) or token or anyone):
@@ -73,12 +73,12 @@ def permitted(host, token, anyone):
 
 # %% ../../nbs/car/57_page.ipynb #3bc8a1a0
 def same(shown, secret):
+    "Return whether two texts are equal, in a time that does not depend on where they differ."
     return secrets.compare_digest((shown or '').encode(errors='replace'), secret.encode())
 
 # %% ../../nbs/car/57_page.ipynb #55059be5
 class Page:
-    """A part that shows the car and takes the driver's word;
-    EdgecarError when it may not, or cannot, listen there."""
+    "A part: shows the car, takes commands; raises EdgecarError when it may not, or cannot, listen there."
     def __init__(self,
         port:int=8887,             # 0: any that is free
         host:str='127.0.0.1',
@@ -109,6 +109,7 @@ class Page:
 
     @property
     def url(self):
+        "The address of the page, with the token if there is one."
         return f'http://{self.host}:{self.port}/drive' + (f'?token={quote(self.token)}' if self.token else '')
 
     @property
@@ -116,15 +117,17 @@ class Page:
         return self.wheel.seen_s
 
     def age_ms(self):
+        "Return the time since the last turn of the loop, ms; None before the first."
         return None if self.turned_s is None else (time.monotonic() - self.turned_s)*1e3
 
     def picture(self):
-        "The newest picture's file, made once for all."
+        "Return the newest picture as JPEG, encoded once for all clients."
         if self._picture[0] is not (frame := self.frame):
             self._picture = frame, jpeg(frame)
         return self._picture[1]
 
     def run_threaded(self, img_arr=None, num_records=0, mode=None, recording=None, status=None):
+        "Show a frame and a status; return angle, throttle, mode, recording and buttons."
         self.frame, self.num_records = img_arr, num_records or 0
         self.status, self.turned_s = status or {}, time.monotonic()
         return self.wheel.tick(mode, recording)
@@ -132,9 +135,11 @@ class Page:
     run = run_threaded
 
     def update(self):
+        "Serve the page until `shutdown`."
         asyncio.run(serve(self))
 
     def shutdown(self):
+        "Ask `update` to end; close the listeners if it never started."
         self.ended = True
         if self.loop and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.stopping.set)
@@ -143,7 +148,8 @@ class Page:
 
 # %% ../../nbs/car/57_page.ipynb #1f28abb9
 def state(page, client)->dict:
-    "What a client is told now: all that our page shows, or what has changed for one of DonkeyCar's."
+    """Return what a client is sent now.
+    That is all that our page shows, or what has changed for a page of DonkeyCar's."""
     wheel = page.wheel
     if not client.ours:
         now = dict(driveMode=wheel.mode, recording=wheel.recording,
@@ -170,7 +176,7 @@ async def _send(client, text, picture):
         await client.write_message(picture, binary=True)
 
 async def broadcast(page):
-    "Tell all, again and again; what goes wrong with one is no reason to leave the others in the dark."
+    "Send the state to all clients, again and again; an error with one does not affect the others."
     while True:
         await asyncio.sleep(1/page.rate_hz)
         for client in [*page.sockets]:
@@ -212,14 +218,16 @@ async def serve(page):
 
 # %% ../../nbs/car/57_page.ipynb #da9c259f
 class Guarded:
-    "What every handler checks first."
+    "The checks that every handler makes first."
     secret = True
 
     @property
     def page(self):
+        "The `Page` that is served."
         return self.application.page
 
     def known(self):
+        "Return whether the token is in address, header or cookie of the request, or none is set."
         bearer = self.request.headers.get('Authorization', '').removeprefix('Bearer ')
         return (not self.page.token
                 or any(same(shown, self.page.token)
@@ -227,6 +235,7 @@ class Guarded:
                 or same(self.get_cookie('edgecar'), self.page.cookie))
 
     def prepare(self):
+        "Refuse with 403 another origin, a foreign host name, or a request without the token."
         origin = self.request.headers.get('Origin')
         if origin and urlsplit(origin).netloc.lower() != self.request.host.lower():
             raise tornado.web.HTTPError(403, 'another origin')
@@ -236,6 +245,7 @@ class Guarded:
             raise tornado.web.HTTPError(403, 'no token')
 
     def set_default_headers(self):
+        "Set the headers that limit what a browser may do with the answer."
         self.set_header('Content-Security-Policy',
                         "default-src 'self'; img-src 'self' data:; "
                         "frame-ancestors 'none'; form-action 'self'")
@@ -245,11 +255,12 @@ class Guarded:
 
 # %% ../../nbs/car/57_page.ipynb #f75f9923
 class Static(Guarded, tornado.web.RequestHandler):
-    "A file of the page; there is nothing to hide in it, only in what it is told."
+    "A file of the page, which needs no token because it contains no secret."
     secret = False
     TYPES = dict(html='text/html', js='text/javascript', css='text/css')
 
     def get(self, file):
+        "Send the file of this name."
         self.set_header('Content-Type', self.TYPES[file.rsplit('.')[-1]] + '; charset=utf-8')
         self.finish((files('edgecar.car')/'static'/file).read_bytes())
 
@@ -257,12 +268,15 @@ ROUTES.append((r'/(drive\.js|drive\.css)', Static))
 
 # %% ../../nbs/car/57_page.ipynb #d0dfbfa6
 class Drive(Static):
+    "The page itself, and commands by POST."
     def get(self):
+        "Send the page; send the form for the token when the request does not show it."
         if (known := self.known()) and self.page.token:
             self.set_cookie('edgecar', self.page.cookie, httponly=True, samesite='Strict', expires_days=30)
         super().get('drive.html' if known else 'login.html')
 
     def post(self):
+        "Do what the message in the body asks; answer 403 without the token, 400 to a bad message."
         if not self.known():
             raise tornado.web.HTTPError(403, 'no token')
         try:
@@ -274,7 +288,9 @@ ROUTES.append((r'/drive', Drive))
 
 # %% ../../nbs/car/57_page.ipynb #e998bdae
 class Login(Static):
+    "The form for the token."
     async def post(self):
+        "Set a cookie and redirect to the page; answer 403, after 0.5 s, when the token is wrong."
         if not same(self.get_body_argument('token', ''), self.page.token):
             await asyncio.sleep(.5)
             self.set_status(403)
@@ -286,7 +302,9 @@ ROUTES.append((r'/login', Login))
 
 # %% ../../nbs/car/57_page.ipynb #7f436059
 class Socket(Guarded, tornado.websocket.WebSocketHandler):
+    "The WebSocket of a client: states and pictures out, messages in."
     def open(self):
+        "Add the client; close the connection when there are too many."
         self.ours = bool(self.get_query_argument('page', ''))
         self.wrong, self.told, self.road = 0, {}, None
         self.sent, self.pong = None, None
@@ -296,10 +314,12 @@ class Socket(Guarded, tornado.websocket.WebSocketHandler):
         self.page.sockets.add(self)
 
     def on_close(self):
+        "Remove the client, and release control if it drives."
         self.page.sockets.discard(self)
         self.page.wheel.leave(self)
 
     def on_message(self, text):
+        "Do what a message asks; disconnect a client that sends too many, or too many bad ones."
         now = time.monotonic()
         filled = self.allowance + (now - self.filled)*self.page.messages_hz
         self.allowance, self.filled = min(filled, self.page.messages_hz) - 1, now
@@ -315,7 +335,7 @@ class Socket(Guarded, tornado.websocket.WebSocketHandler):
             self.pong = message['ping'], now
 
     def end(self, why):
-        "Part from a client; nothing that it still says is heard."
+        "Disconnect a client; its further messages are ignored."
         self.on_message = lambda text: None
         self.page.wheel.leave(self)
         self.close(1008, why)
@@ -324,7 +344,9 @@ ROUTES.append((r'/wsDrive', Socket))
 
 # %% ../../nbs/car/57_page.ipynb #4b0e5a54
 class Video(Guarded, tornado.web.RequestHandler):
+    "The pictures as a stream of JPEGs."
     async def get(self):
+        "Send pictures until the client leaves; answer 503 when too many clients look on."
         if self.page.watching >= self.page.viewers:
             raise tornado.web.HTTPError(503, 'too many look on')
         self.set_header('Content-Type', 'multipart/x-mixed-replace;boundary=frame')
@@ -345,7 +367,9 @@ ROUTES.append((r'/video', Video))
 
 # %% ../../nbs/car/57_page.ipynb #28a185cf
 class Health(tornado.web.RequestHandler):
+    "The probes of health and readiness, without a token."
     def get(self, which):
+        "Answer 200, or 503 and why; `which` is healthz or readyz."
         page, age_ms = self.application.page, self.application.page.age_ms()
         good, why = (True, '') if age_ms is not None and age_ms < 2000 else (False, 'the loop stands still')
         if good and which == 'readyz' and page.ready:
@@ -354,6 +378,7 @@ class Health(tornado.web.RequestHandler):
         self.finish('ok\n' if good else f'{why}\n')
 
 class Metrics(Guarded, tornado.web.RequestHandler):
+    "The status as Prometheus text."
     def get(self):
         self.set_header('Content-Type', 'text/plain; version=0.0.4; charset=utf-8')
         self.finish(self.page.metrics(self.page.status) if self.page.metrics else '')
@@ -362,10 +387,11 @@ ROUTES += [(r'/(healthz|readyz)', Health), (r'/metrics', Metrics)]
 
 # %% ../../nbs/car/57_page.ipynb #bbb93251
 class Gone(Guarded, tornado.web.RequestHandler):
-    "What DonkeyCar has there and we have elsewhere."
+    "Addresses of DonkeyCar's page whose function is elsewhere here."
     secret = False
 
     def get(self):
+        "Answer 410, and say where a car is calibrated."
         self.set_status(410)
         self.finish('A car is calibrated where it stands, not from a page: edgecar calibrate\n')
 

@@ -37,7 +37,7 @@ RECORD_FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/
 
 # %% ../../nbs/car/54_record.ipynb #db8b419d
 def make_record(frame, mode, own, driven, pilot, limit)->dict:  # own, driven, pilot: steering and throttle
-    "A record; what the pilot did not say is left out."
+    "Return a record; the pilot's fields are None, and not written, when the pilot gave no command."
     wanted = (driven[0] if mode == 'user' else own[0] or driven[0],
               driven[1] if mode != 'local' else own[1]*limit or driven[1])
     return dict(zip(RECORD_FIELDS, (frame, *wanted, mode, *(pilot or (None, None)))))
@@ -45,7 +45,7 @@ def make_record(frame, mode, own, driven, pilot, limit)->dict:  # own, driven, p
 # %% ../../nbs/car/54_record.ipynb #e23ca3b8
 @dataclass(frozen=True)
 class RecordingLimits:
-    "How much is kept, and in what pieces."
+    "How much is recorded, and in what pieces."
     folder:str='tubs/drive'
     budget_mb:float=8000.   # of all tubs together
     reserve_mb:float=500.   # that stay free on the disk
@@ -57,13 +57,13 @@ class RecordingLimits:
 
 # %% ../../nbs/car/54_record.ipynb #a4c34262
 def tub_number(path)->int:
-    "The number in a tub's name, -1 without one."
+    "Return the number in a tub's name; -1 when there is no number."
     found = re.match(r'tub_(\d+)_', Path(path).name)
     return int(found[1]) if found else -1
 
 # %% ../../nbs/car/54_record.ipynb #73a0e39c
 def disk_usage_bytes(tub)->int:
-    "Bytes that a tub takes on its disk."
+    "Return the bytes that a tub takes on its disk."
     return sum(f.stat().st_blocks*512 for f in Path(tub).rglob('*'))
 
 # %% ../../nbs/car/54_record.ipynb #30e6cb56
@@ -73,16 +73,16 @@ class TubStore:
         self.limits, self.folder, self.sizes, self.removed = limits, Path(limits.folder), {}, 0
 
     def tubs(self):
-        "Oldest first."
+        "Return the tubs, oldest first."
         return sorted(find_tubs(self.folder) if self.folder.is_dir() else [], key=tub_number)
 
     def new(self)->Path:
-        "A name that none has, nor had."
+        "Return a name with a number above those of all tubs and their .dvc files."
         names = [tub_number(p) for p in self.folder.glob('tub_*')] if self.folder.is_dir() else []
         return self.folder/f'tub_{max(names, default=0) + 1}_{time.strftime("%y-%m-%d")}'
 
     def left_mb(self, current=None, current_bytes=0)->float:
-        "What may still be written; a finished tub is measured once."
+        "Return how much may still be written, MB; a finished tub is measured once."
         self.folder.mkdir(parents=True, exist_ok=True)
         tubs = [t for t in find_tubs(self.folder) if t != current]
         self.sizes = {t: self.sizes.get(t) or disk_usage_bytes(t) for t in tubs}
@@ -91,8 +91,8 @@ class TubStore:
                    disk.f_bavail*disk.f_frsize/1e6 - self.limits.reserve_mb)
 
     def make_room(self, current=None, current_bytes=0)->float:
-        """Remove the oldest tubs that are in the remote until there is room;
-        gives what is left, MB, nothing or less if there is none."""
+        """Remove the oldest tubs that are in the remote until there is room.
+        Return what is left, MB; 0 or less when there is no room."""
         while (left := self.left_mb(current, current_bytes)) <= 0:
             gone = next((t for t in self.tubs() if t != current and is_uploaded(t)), None)
             if gone is None:
@@ -104,7 +104,7 @@ class TubStore:
 
 # %% ../../nbs/car/54_record.ipynb #36f58543
 class DriveTubs:
-    "The tubs of a drive: those that it has written, and the one that it writes."
+    "The tubs of a drive: those that it has written, and the one that it is writing."
     def __init__(self,
         shelf:TubStore,
         mine=(),                # tubs that this drive has written already
@@ -119,10 +119,11 @@ class DriveTubs:
 
     @property
     def count(self):
+        "Live records in all tubs of this drive."
         return sum(self.live.values())
 
     def finish(self):
-        "End the tub."
+        "Finish the current tub; remove it when nothing was ever written to it."
         writer, self.writer = self.writer, None
         if writer is None:
             return   # one whose records are all erased is false, too
@@ -132,11 +133,12 @@ class DriveTubs:
             shutil.rmtree(writer.path, ignore_errors=True)
 
     def measure(self):
+        "Measure what is left, MB, and remove uploaded tubs if necessary."
         current = self.writer.path if self.writer is not None else None
         self.looked_s, self.left_mb = self.clock(), self.shelf.make_room(current, self.bytes)
 
     def erase(self, n:int):
-        "Mark the last `n` live records as deleted, in as many of this drive's tubs as that takes."
+        "Mark the last `n` live records as deleted, in as many of this drive's tubs as necessary."
         for path in [*self.live][::-1]:
             m = min(n, self.live[path])
             if not m:
@@ -149,9 +151,9 @@ class DriveTubs:
 
 # %% ../../nbs/car/54_record.ipynb #4694c9a8
 class RotatingTubWriter(DriveTubs):
-    "Records of a drive, in the newest tub; EdgecarError or OSError when there is no room."
+    "A writer of records to the newest tub; raises EdgecarError or OSError when there is no room."
     def begin(self, notes):
-        "Another tub, when it is time for one; there must be room."
+        "Start another tub when one is due; raise EdgecarError when there is no room."
         if self.writer is not None and (self.noted != notes
                                         or self.writer._newest.index >= self.limits.frames
                                         or self.clock() - self.begun_s > self.limits.minutes*60):
@@ -178,7 +180,7 @@ class RotatingTubWriter(DriveTubs):
 
 # %% ../../nbs/car/54_record.ipynb #ecd6a62d
 def handle_request(tape:RotatingTubWriter, what)->dict:
-    "Do what was asked; how things are."
+    "Do what was asked, and return the state; an error becomes the `why` of the state."
     try:
         if what is None:
             if tape.clock() - tape.busy_s > tape.limits.rest_s:
@@ -200,7 +202,7 @@ def handle_request(tape:RotatingTubWriter, what)->dict:
 
 # %% ../../nbs/car/54_record.ipynb #e7c0bc9c
 def main(fd:int, limits:dict, mine):
-    "Answer, until nobody asks any more."
+    "Answer requests until the other end closes."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
     line, tape = Connection(fd), RotatingTubWriter(TubStore(RecordingLimits(**limits)), mine)
@@ -228,13 +230,14 @@ def start_recorder_process(
 
 # %% ../../nbs/car/54_record.ipynb #d1b433ba
 class RecorderProcess:
-    "Has written what is put into its queue."
+    "A queue, and a process that writes what is put into the queue."
     def __init__(self, limits=RecordingLimits(), depth=100):
         self.limits, self.queue = limits, queue.Queue(depth)
         self.dropped, self.failed, self.process, self.told = 0, False, None, {}
         self.over, self.done = threading.Event(), threading.Event()
 
     def put(self, what):   # a record with its notes, or how many to erase
+        "Put a request into the queue; count it as dropped when the queue is full."
         try:
             self.queue.put_nowait(what)
         except queue.Full:
@@ -260,7 +263,7 @@ class RecorderProcess:
                 self.dropped += 1
 
     def update(self):
-        "Hand over what comes, until the end."
+        "Pass requests to the process until `shutdown`, and start it again when it ends."
         while not (self.over.is_set() and self.queue.empty()):
             what = None
             with contextlib.suppress(queue.Empty):
@@ -284,14 +287,14 @@ class RecorderProcess:
         self.done.set()
 
     def shutdown(self):
-        "Write what is left; three seconds at most."
+        "Write what is left in the queue, in three seconds at most."
         self.over.set()
         if not self.done.wait(3) and self.process:
             self.process.kill()
 
 # %% ../../nbs/car/54_record.ipynb #1dd4c6b5
 def reaches_wheels(owner, causes)->bool:
-    "Whether a command reaches the wheels."
+    "Return whether a command reaches the wheels."
     return bool(owner and owner['armed'] and not owner['stopped'] and not causes)
 
 # %% ../../nbs/car/54_record.ipynb #54c24da2
@@ -302,20 +305,21 @@ class Recorder(RecorderProcess):
         self.notes, self.on, self.rolled, self.seen_s, self.waits = notes, False, False, None, ''
 
     def _auto(self, mode, throttle, recording):
-        "DonkeyCar's AUTO_RECORD_ON_THROTTLE: on and off with the throttle."
+        "Start and stop with the throttle, as DonkeyCar's AUTO_RECORD_ON_THROTTLE does."
         rolls = bool(throttle) and (mode == 'user' or self.limits.pilots)
         if rolls != self.rolled:
             recording = self.rolled = rolls
         return recording
 
     def _waits(self, mode, causes, owner):
-        "What recording waits for."
+        "Return what recording waits for; empty when it waits for nothing."
         if not reaches_wheels(owner, causes):
             return 'waits until it drives'
         return 'waits until you drive (RECORD_DURING_AI)' if mode != 'user' and not self.limits.pilots else ''
 
     def run_threaded(self, frame, seen_s, own_angle, own_throttle, mode, angle, throttle, pilot_angle,
                      pilot_throttle, pilot_causes, limit, causes, owner, recording, buttons):
+        "Record a new frame when it should be; return the number of live records and whether it records."
         if self.limits.auto:
             recording = self._auto(mode, throttle, recording)
         if self.failed:
@@ -333,7 +337,7 @@ class Recorder(RecorderProcess):
         return self.told.get('count', 0), self.on
 
     def state(self)->dict:
-        "For the page and the metrics."
+        "Return the state of the recording, for the page and the metrics."
         t, left = self.told, self.told.get('left_mb')
         return dict(recording_note=t.get('why') or self.waits, recording_failed=bool(t.get('why')),
                     dropped=self.dropped, removed=t.get('removed', 0),

@@ -33,21 +33,24 @@ class FolderRemote:
         self.path = Path(path)
 
     def has(self, key, size):
+        "Return whether the remote has a file of this key and size, bytes."
         try:
             return (self.path/key).stat().st_size == size
         except OSError:
             return False
 
     def put(self, key, data):
+        "Write bytes to the file of a key, whole or not at all."
         with atomic_write(self.path/key, sync=False) as f:
             f.write(data)
 
     def settle(self):
+        "Wait until everything written is on the disk."
         os.sync()
 
 # %% ../../nbs/car/49_upload.ipynb #40623b9b
 class HttpRemote:
-    "A remote behind an address; who may write there says the environment: EDGECAR_REMOTE_TOKEN, as a bearer."
+    "A remote behind an address. EDGECAR_REMOTE_TOKEN in the environment is sent as a bearer token."
     def __init__(self, url, timeout_s=20.):
         import requests
         self.url, self.timeout_s, self.session = url.rstrip('/'), timeout_s, requests.Session()
@@ -55,10 +58,12 @@ class HttpRemote:
             self.session.headers['Authorization'] = f'Bearer {token}'
 
     def has(self, key, size):
+        "Return whether the remote has a file of this key and size, bytes."
         response = self.session.head(f'{self.url}/{key}', timeout=self.timeout_s)
         return response.ok and response.headers.get('Content-Length') == str(size)
 
     def put(self, key, data):
+        "Send bytes to the address of a key; requests raises an OSError when the server refuses them."
         self.session.put(f'{self.url}/{key}', data, timeout=self.timeout_s).raise_for_status()
 
     def settle(self):
@@ -66,7 +71,8 @@ class HttpRemote:
 
 # %% ../../nbs/car/49_upload.ipynb #26821acf
 def find_remote(where:str):
-    "The remote of that name; EdgecarError when there is no such kind of remote, or its folder is not there."
+    """Return the remote of that name.
+    Raise EdgecarError when there is no such kind of remote, or its folder does not exist."""
     if where.startswith(('http://', 'https://')):
         return HttpRemote(where)
     if '://' in where:
@@ -79,17 +85,20 @@ def find_remote(where:str):
 
 # %% ../../nbs/car/49_upload.ipynb #ce7792f5
 def remote_key(md5):
+    "Return where a DVC remote keeps a file with this MD5, in hexadecimal digits."
     return f'files/md5/{md5[:2]}/{md5[2:]}'
 
 def md5_hex(data:bytes)->str:
+    "Return the MD5 of bytes, in hexadecimal digits."
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 def dvc_file(tub):
+    "Return the path of the .dvc file that pins a tub; it lies beside the tub."
     return Path(tub).parent/f'{Path(tub).name}.dvc'
 
 # %% ../../nbs/car/49_upload.ipynb #69aef0a5
 def is_uploaded(tub)->bool:
-    "Whether a tub is in the remote as it is now."
+    "Return whether the remote has a tub as it is now."
     try:
         known = re.search(r'manifest: (\w{32})', dvc_file(tub).read_text())[1]
         return known == md5_hex((Path(tub)/'manifest.json').read_bytes())
@@ -98,7 +107,7 @@ def is_uploaded(tub)->bool:
 
 # %% ../../nbs/car/49_upload.ipynb #b55d8a20
 def _tub_files(tub):
-    "Names of the files of a tub, as DVC sorts them; what is hidden is nobody's."
+    "Return the names of the files of a tub, as DVC sorts them, without hidden files."
     names = (p.relative_to(tub) for p in Path(tub).rglob('*') if p.is_file())
     return sorted(n.as_posix() for n in names if not any(part.startswith('.') for part in n.parts))
 
@@ -107,8 +116,8 @@ def upload_tub(
     remote,                   # see `find_remote`
     going=lambda: True,       # asked before each file
 )->int:                       # files that had to be sent; None when it was told not to go on
-    """Bring a finished tub into a remote, and pin it;
-    EdgecarError when it is being written, changes meanwhile, or the remote fails."""
+    """Upload a finished tub to a remote, and pin it.
+    Raise EdgecarError when it is being written, changes meanwhile, or the remote fails."""
     tub, sent, listing, size = Path(tub), 0, [], 0
     TubWriter(tub, sync_s=None).close()
     was = md5_hex((tub/'manifest.json').read_bytes())
@@ -138,11 +147,11 @@ def upload_tub(
 
 # %% ../../nbs/car/49_upload.ipynb #99369515
 def tubs_to_upload(folder)->list:
-    "Tubs that have not been uploaded, oldest first."
+    "Return the tubs of a folder that have not been uploaded, oldest first."
     return [t for t in find_tubs(folder) if not is_uploaded(t)] if Path(folder).is_dir() else []
 
 def upload_finished_tubs(folder, remote, going=lambda: True, say=lambda **news: None):
-    "Upload what is finished in a folder; tells what became of each."
+    "Upload the finished tubs of a folder, and report on each with `say(tub=..., error=...)`."
     for tub in tubs_to_upload(folder):
         why = ''
         try:
@@ -158,7 +167,7 @@ def upload_finished_tubs(folder, remote, going=lambda: True, say=lambda **news: 
 
 # %% ../../nbs/car/49_upload.ipynb #3f540059
 def main(folder, remote, every_s:float):
-    "Upload again and again, until standard input ends, which is when whoever started it has ended."
+    "Upload again and again, until standard input ends because the parent process has ended."
     def gone(wait_s=0.):
         return bool(select.select([sys.stdin], [], [], wait_s)[0])
 
@@ -179,13 +188,14 @@ if __name__ == '__main__' and __spec__:
 
 # %% ../../nbs/car/49_upload.ipynb #bb3e263c
 class Uploader:
-    "A part: how many tubs wait, and what is wrong with the remote; uploads them meanwhile."
+    "A part that uploads tubs; it gives how many tubs wait, and what is wrong with the remote."
     def __init__(self, folder, remote, every_s=10., again_s=5.):
         self.words = [str(folder), str(remote), str(every_s)]
         self.again_s, self.process, self.told = again_s, None, {}
         self.over = threading.Event()
 
     def update(self):
+        "Run the upload process until `shutdown`, and start it again when it ends."
         while not self.over.is_set():
             self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.upload', *self.words],
                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -200,9 +210,11 @@ class Uploader:
                 log.warning('upload: its process has ended; another one is started')
 
     def run_threaded(self):
+        "Return the newest report: a dict with `waiting` and `error`, empty before the first."
         return self.told
 
     def shutdown(self):
+        "End the upload process by closing its standard input."
         self.over.set()
         if self.process:
             self.process.stdin.close()   # it sees that, and ends

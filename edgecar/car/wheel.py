@@ -21,7 +21,7 @@ def _refuse_number(text):
     raise ValueError(f'{text} is no number')
 
 def clamped_number(low, high):
-    "A reader of numbers, clamped to a range."
+    "Return a reader that clamps a number to a range; it raises ValueError for anything else."
     def read(value):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             return _refuse_number(repr(value)[:40])
@@ -31,16 +31,19 @@ def clamped_number(low, high):
 
 # %% ../../nbs/car/56_wheel.ipynb #cc2c7895
 def boolean(value):
+    "Return a bool unchanged; raise ValueError for anything else."
     if not isinstance(value, bool):
         raise ValueError('neither true nor false')
     return value
 
 def drive_mode(value):
+    "Return one of DRIVE_MODES unchanged; raise ValueError for anything else."
     if value not in DRIVE_MODES:
         raise ValueError(f'no mode is called {str(value)[:40]!r}')
     return value
 
 def printable_name(value):
+    "Return a printable text of 1..200 characters unchanged; raise ValueError for anything else."
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
         raise ValueError('no name')
     return value
@@ -51,6 +54,7 @@ BUTTON_READERS = (dict.fromkeys(('w1', 'w2', 'w3', 'w4', 'w5', 'arm', 'estop', '
                          throttle_limit=clamped_number(0, 1)))
 
 def parse_buttons(value):
+    "Return the known buttons that are set; raise ValueError when a value is wrong."
     if not isinstance(value, dict):
         raise ValueError('buttons are an object')
     return {k: BUTTON_READERS[k](v) for k, v in value.items() if k in BUTTON_READERS and v is not None
@@ -61,7 +65,7 @@ MESSAGE_READERS = dict(angle=clamped_number(-1, 1), throttle=clamped_number(-1, 
 
 # %% ../../nbs/car/56_wheel.ipynb #76b86cf8
 def parse_message(text:str)->dict:
-    "What a message asks for; EdgecarError when it makes no sense."
+    "Parse a message; raise EdgecarError when it is malformed or a value is wrong."
     try:
         message = json.loads(text, parse_constant=_refuse_number)
         if not isinstance(message, dict):
@@ -73,7 +77,7 @@ def parse_message(text:str)->dict:
 
 # %% ../../nbs/car/56_wheel.ipynb #0e8c7071
 class ControlArbiter:
-    "What the driver asks for; said in one thread, read in another."
+    "What the driver asks for; written in one thread, read in another."
     def __init__(self,
         mode:str='user',
         stale_s:float=.15,      # that a command holds
@@ -90,7 +94,7 @@ class ControlArbiter:
         self.seen_s = self.clock() if client else 0.
 
     def leave(self, client):
-        "Give up the wheel, if this client has it."
+        "Release control, if this client has it."
         with self.lock:
             if client is self.driver:
                 self._seat(None)
@@ -99,7 +103,8 @@ class ControlArbiter:
         message,         # as `parse_message` has it
         plain=False,     # a client that knows no `take`
     )->bool:
-        "Do what a client asks; False when it does not drive, and nothing but stopping was done."
+        """Do what a client asks.
+        Return False when the client does not drive; only its stop has an effect then."""
         with self.lock:
             buttons, now = message.get('buttons', {}), self.clock()
             if 'estop' in buttons:
@@ -121,8 +126,8 @@ class ControlArbiter:
             return True
 
     def tick(self, mode=None, recording=None):
-        """Angle, throttle, mode, recording and buttons for one turn of the loop;
-        a mode or a recording given is the state before, which what was asked for changes."""
+        """Return angle, throttle, mode, recording and buttons for one turn of the loop.
+        `mode` and `recording` are the state before; what was asked for changes them."""
         with self.lock:
             self.mode = self.asked.pop('drive_mode', self.mode if mode is None else mode)
             self.recording = self.asked.pop('recording', self.recording if recording is None else recording)

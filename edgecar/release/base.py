@@ -43,8 +43,8 @@ LINUX_MACHINES = dict(amd64='x86_64', arm64='aarch64')  # Debian's and OCI's nam
 
 # %% ../../nbs/release/61_base.ipynb #cb91315c
 def read_package_pins(file, arch:str)->dict:
-    """Package -> (version, sha256) of a processor;
-    EdgecarError when the file is not there, or pins other packages than we want."""
+    """Return package -> (version, sha256) of a processor.
+    Raise EdgecarError when the file does not exist, or pins other packages than we want."""
     if arch not in LINUX_MACHINES:
         raise EdgecarError(f'no base for {arch!r}', mend=f"one of: {', '.join(LINUX_MACHINES)}")
     try:
@@ -62,7 +62,8 @@ def read_package_pins(file, arch:str)->dict:
 
 # %% ../../nbs/release/61_base.ipynb #b048795b
 def apt_sources_file()->Path:
-    "The file that says where Debian 12's packages are; EdgecarError when this machine has none."
+    """Return the file that names the sources of Debian 12 packages.
+    Raise EdgecarError when this machine has no such file."""
     named, release = os.environ.get('EDGECAR_APT'), Path('/etc/os-release')
     bookworm = 'VERSION_CODENAME=bookworm' in (release.read_text() if release.is_file() else '')
     for file in ([Path(named)] if named
@@ -75,8 +76,8 @@ def apt_sources_file()->Path:
 
 # %% ../../nbs/release/61_base.ipynb #577bdea7
 def run_apt(state, arch, *words, **kw):
-    """Run apt-get or apt-cache for a processor, with its state in a folder of its own;
-    EdgecarError when it is missing or fails."""
+    """Run apt-get or apt-cache for a processor, with its state in a folder of its own; return its output.
+    Raise EdgecarError when it is missing or fails."""
     state = Path(state)
     for folder in ('lists/partial', 'cache/archives/partial'):
         (state/folder).mkdir(parents=True, exist_ok=True)
@@ -119,13 +120,14 @@ def pin_newest_packages(file, say=print):
 
 # %% ../../nbs/release/61_base.ipynb #08c1c1c1
 def cache_folder()->Path:
+    "Return the folder with what was downloaded or built, shared by all clones."
     # what was downloaded or built, for all clones
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'
 
 # %% ../../nbs/release/61_base.ipynb #02ee51ae
 def fetch_packages(pinned:dict, arch:str)->list:
-    """The files of the packages, from the cache or else from the mirror;
-    EdgecarError when one is not what was pinned."""
+    """Return the files of the packages, from the cache or else from the mirror.
+    Raise EdgecarError when a file is not the one that was pinned."""
     debs = {name: cache_folder()/'debs'/f'{name}_{arch}_{digest[:16]}.deb'
             for name, (_, digest) in pinned.items()}
     if lacking := [n for n, deb in debs.items() if not deb.is_file()]:
@@ -147,13 +149,14 @@ def fetch_packages(pinned:dict, arch:str)->list:
 
 # %% ../../nbs/release/61_base.ipynb #5b35cb59
 def usr_merged_path(path:str)->str:
-    "Where a file of a package lies, now that /bin, /lib and /sbin are in /usr."
+    "Return where a file of a package lies, now that /bin, /lib and /sbin are in /usr."
     path = posixpath.normpath(path).lstrip('/')
     return f'usr/{path}' if path.split('/')[0] in ('bin', 'lib', 'lib64', 'sbin') else path
 
 # %% ../../nbs/release/61_base.ipynb #0b61c354
 def unpack_deb(deb)->dict:
-    "path -> (TarInfo, content) of what is wanted of a package, and the entry that says that it is installed."
+    """Return path -> (TarInfo, content) of the wanted files of a package.
+    The entry that marks it as installed is among them."""
     entries = {}
     try:
         files = subprocess.run(['dpkg-deb', '--fsys-tarfile', deb], capture_output=True, check=True).stdout
@@ -171,7 +174,7 @@ def unpack_deb(deb)->dict:
 
 # %% ../../nbs/release/61_base.ipynb #e866cb2f
 def tar_entry(path, data=b'', mode=0o644, kind=tarfile.REGTYPE, link='')->dict:
-    "One file, folder or link of an archive."
+    "Return one file, folder or link of an archive, as path -> (TarInfo, content)."
     m = tarfile.TarInfo(path)
     m.mode, m.type, m.linkname = mode, kind, link
     return {path: (m, data)}
@@ -187,15 +190,15 @@ invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 '''
 
 def compile_modules(folder, place:str):
-    """Compile the modules below a folder as if they lay in `place`:
-    the same bytes each time, whenever and wherever."""
+    """Compile the modules below a folder as if they lay in `place`.
+    The bytes are the same each time, whenever and wherever."""
     names = [str(p.relative_to(folder)) for p in Path(folder).rglob('*.py')]
     subprocess.run([sys.executable, '-ISB', '-c', COMPILE_SCRIPT, folder, place], input='\n'.join(names),
                    text=True, check=True, env={'PYTHONHASHSEED': '0', 'PATH': os.defpath})
 
 # %% ../../nbs/release/61_base.ipynb #96df556a
 def compiled_stdlib(files:dict)->dict:
-    "Entries for the compiled standard library."
+    "Return the entries of the compiled standard library."
     at, entries = 'usr/lib/python3.11', {}
     with tempfile.TemporaryDirectory() as d:
         for path, (m, data) in files.items():
@@ -209,7 +212,7 @@ def compiled_stdlib(files:dict)->dict:
 
 # %% ../../nbs/release/61_base.ipynb #b37658f2
 def layer_tar(files:dict)->bytes:
-    "The tar of a layer: sorted, owned by root, all of one time."
+    "Return the tar of a layer: sorted, owned by root, all entries of one time."
     for path in list(files):
         for folder in map(str, Path(path).parents):
             if folder != '.' and folder not in files:
@@ -226,7 +229,7 @@ def layer_tar(files:dict)->bytes:
 
 # %% ../../nbs/release/61_base.ipynb #f6c88c4e
 def put_blob(folder, data, kind:str)->dict:
-    "Put a blob into a layout: its descriptor."
+    "Write a blob to a layout, and return its descriptor."
     data = data if isinstance(data, bytes) else json.dumps(data, sort_keys=True).encode()
     digest = hashlib.sha256(data).hexdigest()
     (Path(folder)/'blobs/sha256'/digest).write_bytes(data)
@@ -266,8 +269,8 @@ def build_base(
     repo=None,     # folder of the repository
     to=None,       # the folder to make; in the cache if None
 )->Path:           # an OCI layout, tag `base`
-    """The base of a processor, from the cache if it was made before;
-    EdgecarError when a package cannot be had."""
+    """Return the base of a processor, from the cache if it was made before.
+    Raise EdgecarError when a package cannot be fetched."""
     pinned = read_package_pins(Path(repo or repo_root())/'deploy/base.txt', arch)
     recipe = json.dumps([pinned, UNWANTED_PATHS.pattern, ADDED_FILES, COMPILE_SCRIPT, sys.version],
                         sort_keys=True).encode()
@@ -291,7 +294,7 @@ def build_base(
 
 # %% ../../nbs/release/61_base.ipynb #3f312ff6
 def main():
-    "`scripts/base`: make the bases that are named, or `--lock` their packages; prints where they are."
+    "Run `scripts/base`: make the named bases and print their folders, or `--lock` their packages."
     words = sys.argv[1:] or list(LINUX_MACHINES)
     try:
         if words == ['--lock']:

@@ -32,7 +32,7 @@ MANIFEST_SCHEMA = 1
 def read_lock(
     pipfile,       # a Pipfile with its lock beside it
 )->dict:           # the lock
-    "A package lock; EdgecarError when it is missing, or its Pipfile has changed since."
+    "Read a package lock; raise EdgecarError when it is missing, or its Pipfile has changed since."
     pipfile, lock = Path(pipfile), read_json(f'{pipfile}.lock')
     try:
         asked = tomllib.loads(pipfile.read_text())
@@ -54,7 +54,7 @@ def image_packages(
     repo,          # folder of the repository
     target:str,    # twin or car
 )->dict:           # name -> version, without ==, and sha256 of the files that will do
-    "What the image of a target installs; EdgecarError when a lock is out of date."
+    "Return what the image of a target installs; raise EdgecarError when a lock is out of date."
     if target not in TARGETS:
         raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
     chosen = {n: p for n, p in read_lock(Path(repo)/'deploy/Pipfile')['car'].items()
@@ -66,13 +66,13 @@ def image_packages(
 
 # %% ../../nbs/release/60_bundle.ipynb #09f6b9ea
 def requirements_text(packages:dict)->str:
-    "As pip reads them, with `--require-hashes`."
+    "Return the packages as requirements that pip reads, with `--require-hashes`."
     return ''.join(f'{n}=={p["version"]} ' + ' '.join(f'--hash={h}' for h in p['hashes']) + '\n'
                    for n, p in packages.items())
 
 # %% ../../nbs/release/60_bundle.ipynb #1395d2ba
 def package_licence(name:str)->str:
-    "What an installed package says of its licence."
+    "Return what an installed package says of its licence."
     try:
         m = metadata(name)
     except PackageNotFoundError:
@@ -83,15 +83,15 @@ def package_licence(name:str)->str:
             or (m.get('License') or 'see its metadata in the image').strip().splitlines()[0])
 
 def licences_text(repo, packages:dict)->str:
-    "This project's licence, and which ones the packages have."
+    "Return the text of this project's licence, and the name of each package's licence."
     return (f'{(Path(repo)/"LICENSE").read_text()}\n\n'
             'Packages in this image; the text of each licence lies beside the package:\n\n'
             + ''.join(f'{n} {p["version"]}: {package_licence(n)}\n' for n, p in packages.items()))
 
 # %% ../../nbs/release/60_bundle.ipynb #0ad4ce24
 def locked_stages(repo)->dict:
-    """What `dvc.lock` says of the gate:
-    EdgecarError when a file or a parameter is another by now, or no gate was passed."""
+    """Return the stages in `dvc.lock`.
+    Raise EdgecarError when a file or a parameter has changed since, or no gate was passed."""
     repo = Path(repo)
     try:
         stages = yaml.safe_load((repo/'dvc.lock').read_text())['stages']
@@ -116,8 +116,8 @@ def locked_stages(repo)->dict:
 
 # %% ../../nbs/release/60_bundle.ipynb #337f7103
 def recording_digests(repo, tubs:str, stages:dict)->dict:
-    """md5 of each recording, as DVC pins it;
-    EdgecarError for one that it does not, or that has changed since the pilot learned."""
+    """Return the md5 of each recording, as DVC pins it.
+    Raise EdgecarError when DVC does not pin one, or it has changed since the pilot was trained."""
     digests, learned = {}, {d['path']: d['md5'] for d in stages['prepare']['deps']}
     for tub in (t.strip().rstrip('/') for t in tubs.split(',')):
         file = Path(repo)/f'{tub}.dvc'
@@ -130,8 +130,8 @@ def recording_digests(repo, tubs:str, stages:dict)->dict:
 
 # %% ../../nbs/release/60_bundle.ipynb #30da3a75
 def read_gate_result(repo)->dict:
-    """What the gate wrote;
-    EdgecarError unless every rule was kept, with today's bounds, by the pilot that is there."""
+    """Return the gate's result.
+    Raise EdgecarError unless every rule was kept, with today's bounds, by the pilot that is built."""
     repo = Path(repo)
     file, pilot = repo/'build/gate/passed.json', repo/'build/export/pilot.tflite'
     if not file.is_file():
@@ -156,7 +156,7 @@ def read_gate_result(repo)->dict:
 
 # %% ../../nbs/release/60_bundle.ipynb #36b5d417
 def bundle_interface(pilot:Pilot)->dict:
-    "What goes in, the frame and what is beside it, what a frame goes through before, and what comes out."
+    "Return the interface: frame, inputs beside it, transform of the frame, rate in Hz, and output."
     frame = dict(shape=[1, *map(int, pilot.size), 3], dtype=str(pilot.dtype), colour='RGB',
                  range=[0, 255] if pilot.raw else [0, 1])
     beside = {what: list(map(int, detail['shape'])) for what, detail in pilot.beside.items()}
@@ -165,8 +165,8 @@ def bundle_interface(pilot:Pilot)->dict:
     return dict(input=frame, beside=beside, transform=pilot.eye.text, rate_hz=20, output=output)
 
 def build_manifest(repo, target:str)->dict:
-    """All that is known about the pilot of a release and holds whenever it is made;
-    EdgecarError when it may not be released."""
+    """Return all facts about the pilot of a release that do not depend on when it is made.
+    Raise EdgecarError when it may not be released."""
     repo = Path(repo)
     stages, gate, file = locked_stages(repo), read_gate_result(repo), repo/'build/export/pilot.tflite'
     params = yaml.safe_load((repo/'params.yaml').read_text())
@@ -187,7 +187,7 @@ def write_bundle(
     target:str,    # twin or car
     to=None,       # the folder to make; build/bundle/TARGET if None
 )->Path:
-    "Write the bundle of a target, whole or not at all; EdgecarError when what is there may not be released."
+    "Write the bundle of a target, whole or not at all; raise EdgecarError if it may not be released."
     repo = Path(repo)
     to = Path(to or repo/'build/bundle'/target)
     content, new = build_manifest(repo, target), to.parent/f'.{to.name}.new'
@@ -202,8 +202,8 @@ def write_bundle(
     return new.rename(to)
 
 def check_bundle(folder)->dict:
-    """The manifest of a bundle;
-    EdgecarError when a file is missing, or the pilot is not the one that it names."""
+    """Return the manifest of a bundle.
+    Raise EdgecarError when a file is missing, or the pilot is not the one that the manifest names."""
     folder = Path(folder)
     if lacking := [n for n in BUNDLE_FILES if not (folder/n).is_file()]:
         raise EdgecarError(f"lacks {', '.join(lacking)}", folder, 'dvc repro bundle')

@@ -16,20 +16,20 @@ def flatten_values(
     x,             # nested dicts, lists
     name:str='',
 )->dict:           # dotted name -> value
-    "What is at the ends of nested dicts."
+    "Return the values at the ends of nested dicts."
     if not isinstance(x, dict):
         return {name: x}
     return {k: v for key, inner in x.items() for k,
             v in flatten_values(inner, f'{name}.{key}'.lstrip('.')).items()}
 
 def changed_values(a:dict, b:dict)->list:
-    "(name, value in a, value in b) of what differs; - for what one lacks."
+    "Return (name, value in a, value in b) of each difference; - stands for a missing value."
     return [(k, a.get(k, '-'), b.get(k, '-')) for k in sorted(a.keys() | b.keys())
             if a.get(k, '-') != b.get(k, '-')]
 
 # %% ../../nbs/release/69_diff.ipynb #9f777813
 def installed_versions(image)->dict:
-    "Packages of an image: kind and name -> version."
+    "Return the packages of an image: kind and name -> version."
     for bill in attested_predicates(image, 'https://spdx.dev/Document'):
         urls = [r.get('referenceLocator', '') for p in bill.get('packages', []) if isinstance(p, dict)
                 for r in p.get('externalRefs', []) if isinstance(r, dict)]
@@ -44,7 +44,7 @@ def bytes_to_fetch(
     a,          # an Image that is here
     b,          # the one to have
 )->tuple:       # bytes, layers; bytes of all of b
-    "What going from a to b takes, when layers that are here are not fetched again."
+    "Return what an update from a to b fetches; layers that are here are not fetched again."
     here = {layer['digest'] for layer in a.layers} | {a.manifest['config']['digest']}
     blobs = {x['digest']: x['size'] for x in [*b.layers, b.manifest['config']]}
     new = {d: n for d, n in blobs.items() if d not in here}
@@ -56,7 +56,7 @@ def diff_releases(
     a:str, b:str,        # names of images
     auth=None, ca=None,
 )->tuple:                # {part: rows of `changed_values`}, and what `bytes_to_fetch` says
-    "Compare two releases; EdgecarError when one is not there or not a release."
+    "Compare two releases; raise EdgecarError when one does not exist or is no release."
     images = []
     for text in (a, b):
         ref = parse_ref(text)

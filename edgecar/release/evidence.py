@@ -28,7 +28,8 @@ PILOT_LABEL = 'dev.edgecar.pilot.sha256'
 def read_pilot_layer(
     image,          # an Image
 )->tuple:           # the manifest as a dict, sha256 of the pilot, its bytes
-    "What the last layer says; EdgecarError when it is not a layer that holds one pilot and its manifest."
+    """Read the pilot and its manifest from the last layer.
+    Raise EdgecarError unless the layer holds one pilot and its manifest, and nothing outside their folder."""
     where, files = f'{image.source.where}: the last layer', {}
     if not image.layers:
         raise EdgecarError('has no layers', image.source.where)
@@ -53,8 +54,8 @@ def read_pilot_layer(
 def verified_manifest(
     image,       # an Image
 )->dict:         # its manifest.json
-    """The manifest of the pilot;
-    EdgecarError unless pilot, manifest and label name one digest and the gate was passed."""
+    """Return the manifest of the pilot.
+    Raise EdgecarError unless pilot, manifest and label name one digest and the gate was passed."""
     manifest, digest, size = read_pilot_layer(image)
     where = image.source.where
     digests = {'manifest.json': value_at(manifest, 'pilot', 'sha256', what=f'{where}: manifest.json'),
@@ -82,7 +83,7 @@ def toy_release(
     last:dict={},        # further files of the last layer
     tag:str='edgecar',
 )->str:                  # digest of the manifest
-    "A small image with a pilot in its last layer."
+    "Write a small image with a pilot in its last layer."
     digest = hashlib.sha256(pilot).hexdigest()
     says = dict(schema=1, pilot=dict(sha256=digest, bytes=len(pilot), interface={}), data={'data': 'f' * 32},
                 params=dict(train=dict(seed=1)), gate=dict(passed=True),
@@ -103,7 +104,8 @@ def _is_package_file(name):
 
 # %% ../../nbs/release/65_evidence.ipynb #9137bda7
 def _whiteout_target(path):
-    "What a mark deletes: a file, or all that is in a folder (with a / at its end); None when it is no mark."
+    """Return what a whiteout deletes: a file, or all files of a folder (with a / at its end).
+    None when the path is no whiteout."""
     folder, _, name = path.rpartition('/')
     if name == '.wh..wh..opq':
         return f'{folder}/'
@@ -113,7 +115,7 @@ def _whiteout_target(path):
 def package_files(
     image,       # an Image
 )->dict:         # name -> text, as a container would see them
-    "The files of an image that say what is installed."
+    "Return the files of an image that say which packages are installed."
     texts = {}
     for n in range(len(image.layers)):
         for info, text in layer_files(image, n, _is_package_file, most=2**25):
@@ -129,7 +131,8 @@ def installed_packages(
     files:dict,   # of `package_files`
     where='the image',
 )->list:          # (kind, name, version, licence or ''), sorted; kind is deb or pypi
-    "What is installed; EdgecarError when a package manager was at work that is not known here."
+    """Return the installed packages.
+    Raise EdgecarError when the image has packages of a manager that is not supported."""
     if rpm := [name for name in files if _RPM.fullmatch(name)]:
         raise EdgecarError(f'has an RPM database ({rpm[0]}), which is not read here', where,
                            'make an SPDX file with a scanner, and give it with --sbom')
@@ -151,7 +154,7 @@ def sbom_document(
     image,       # an Image
     name:str,    # of the image
 )->dict:
-    "An SPDX document of an image: its packages, and the pilot."
+    "Return an SPDX document of an image: its packages, and the pilot."
     files, pilot, digest = package_files(image), verified_manifest(image)['pilot'], image.digest[7:]
     os_release = dict(re.findall(r'^(\w+)="?([^"\n]*)',
                                  files.get('etc/os-release') or files.get('usr/lib/os-release') or '', re.M))
@@ -207,7 +210,7 @@ def provenance_predicate(
     target:str,    # twin, car
     builder:str,   # URI of who built
 )->dict:
-    "The predicate of a provenance; EdgecarError outside a clone."
+    "Return the predicate of a provenance; raise EdgecarError outside a clone."
     repo, commit = Path(repo), _git(repo, 'rev-parse', 'HEAD')
     pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256_file(repo/name)))
             for name in ('dvc.lock', 'Pipfile.lock', 'deploy/Pipfile.lock') if (repo/name).is_file()]
@@ -230,7 +233,7 @@ EVALUATION_TYPE = 'https://edgecar.github.io/evaluation/v1'
 
 # %% ../../nbs/release/65_evidence.ipynb #f420b94f
 def json_digest(x)->str:
-    "The sha256 of plain data, in the one way JSON can be written without blanks and sorted."
+    "Return the sha256 of plain data, written as JSON without blanks and with sorted keys."
     text = json.dumps(x, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -241,7 +244,8 @@ def evaluation_predicate(
     version:str,
     target:str,    # twin, car
 )->dict:
-    "The predicate of an evaluation; EdgecarError when the pilot in the image is not the one that passed."
+    """Return the predicate of an evaluation.
+    Raise EdgecarError when the pilot in the image is not the one that passed."""
     repo = Path(repo)
     if not (file := repo/'build/gate/passed.json').is_file():
         raise EdgecarError('the gate was not passed', file, 'edgecar gate')
@@ -263,7 +267,8 @@ NOTEBOOKS_TYPE = 'https://edgecar.github.io/notebooks/v1'
 def notebooks_predicate(
     repo,          # folder of the repository, after `make repro`
 )->dict:           # name -> sha256 of the notebook, its HTML as base64 of gzip
-    "The predicate with the executed notebooks; EdgecarError when there are none, or one is broken."
+    """Return the predicate with the executed notebooks.
+    Raise EdgecarError when there are no notebooks, or one is broken."""
     files = sorted((Path(repo)/'runs').glob('*.ipynb'))
     if not files:
         raise EdgecarError('holds no executed notebooks', Path(repo)/'runs', 'make repro')

@@ -28,7 +28,7 @@ IMAGE_TAG = 'edgecar'
 DISK_FULL = re.compile(r'no space left on device|disk quota exceeded', re.I)
 
 def tool_output(*words, **kw)->str:
-    "What a program says; EdgecarError when it is missing or fails."
+    "Run a program and return its output; raise EdgecarError when it is missing or fails."
     try:
         done = subprocess.run([*map(str, words)], capture_output=True, text=True, **kw)
     except FileNotFoundError:
@@ -47,8 +47,8 @@ def tool_output(*words, **kw)->str:
 # %% ../../nbs/release/63_image.ipynb #52b8ac29
 @contextlib.contextmanager
 def container_storage(beside):
-    """A function that runs buildah, or skopeo,
-    with images and temporary files of its own, below the folder `beside`."""
+    """Yield a function that runs buildah, or skopeo.
+    Images and temporary files are in a folder of its own, below the folder `beside`."""
     Path(beside).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.storage.', dir=beside, ignore_cleanup_errors=True) as d:
         for name in ('root', 'run', 'tmp'):
@@ -67,11 +67,12 @@ def container_storage(beside):
 
 # %% ../../nbs/release/63_image.ipynb #21f9ebf4
 def is_local_registry(reference:str)->bool:
-    "Whether a reference is of a registry on this machine, which may speak plain HTTP."
+    "Return whether a reference names a registry on this machine, which may use plain HTTP."
     return reference.split('/')[0].rsplit(':', 1)[0] in ('127.0.0.1', 'localhost', '[::1]')
 
 def parse_pinned_reference(reference:str)->tuple:
-    "Name without the host of a local registry, and digest; EdgecarError when it is not pinned."
+    """Return the name, without the host of a local registry, and the digest.
+    Raise EdgecarError when the reference is not pinned."""
     name, _, digest = reference.removeprefix('docker://').partition('@')
     if not re.fullmatch('sha256:[0-9a-f]{64}', digest):
         raise EdgecarError('names a base that may change', reference,
@@ -80,8 +81,8 @@ def parse_pinned_reference(reference:str)->tuple:
 
 # %% ../../nbs/release/63_image.ipynb #991f350b
 def load_base(run, target:str, reference=None, repo=None)->tuple:
-    """Have a base in the storage: name of the image there, name and digest to write down;
-    EdgecarError when it is for another processor."""
+    """Load a base into the storage; return the image's name there, and name and digest to record.
+    Raise EdgecarError when the base is for another processor."""
     arch = TARGETS[target]
     if reference:
         name, digest = parse_pinned_reference(reference)
@@ -113,8 +114,8 @@ def link_or_copy(source, to):
 
 # %% ../../nbs/release/63_image.ipynb #56f74100
 def write_context(target:str, to, bundle, repo=None)->dict:
-    """Lay out what the image of a target copies: the manifest of its pilot.
-    EdgecarError when the bundle is not there, or is not what may be released."""
+    """Lay out what the image of a target copies, and return the manifest of its pilot.
+    Raise EdgecarError when the bundle does not exist, or may not be released."""
     repo, to = Path(repo or repo_root()), Path(to)
     content = check_bundle(bundle)
     if content != json.loads(json.dumps(build_manifest(repo, target))):
@@ -130,8 +131,8 @@ def write_context(target:str, to, bundle, repo=None)->dict:
 DOCKERFILES = dict(twin='Dockerfile.donkey', car='Dockerfile.donkey.arm64')
 
 def image_labels(target:str, content:dict, name:str, digest:str, repo=None)->dict:
-    """What an image says about itself: of its Dockerfile's labels,
-    its base (`name`, `digest`) and its manifest (`content`)."""
+    """Return the labels of an image: its Dockerfile's labels,
+    its base (`name`, `digest`) and the sha256 of its pilot, from the manifest (`content`)."""
     labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"',
                              (Path(repo or repo_root())/DOCKERFILES[target]).read_text()))
     return labels | {'org.opencontainers.image.base.name': name,
@@ -146,8 +147,8 @@ def build_image(
     reference=None,  # of a base in a registry, pinned by digest; ours if None
     bundle=None,   # folder of the bundle; build/bundle/TARGET if None
 )->Path:           # an OCI layout, tag `edgecar`
-    """Build the image of a target, whole or not at all;
-    EdgecarError when its bundle may not be released, the base is for another processor,
+    """Build the image of a target, whole or not at all.
+    Raise EdgecarError when its bundle may not be released, the base is for another processor,
     or a tool is missing."""
     if target not in TARGETS:
         raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
@@ -170,10 +171,11 @@ def build_image(
 
 # %% ../../nbs/release/63_image.ipynb #8c77e91c
 def read_json_blob(folder, digest:str)->dict:
+    "Read a JSON blob of a layout by its digest."
     return read_json(Path(folder)/'blobs/sha256'/digest.removeprefix('sha256:'))
 
 def digest_and_size(folder)->tuple:
-    "Digest of an image in a layout, and the bytes that a device fetches that has nothing of it."
+    "Return the digest of an image in a layout, and the bytes that a device without any of it fetches."
     descriptor = read_json(Path(folder)/'index.json')['manifests'][0]
     manifest = read_json_blob(folder, descriptor['digest'])
     layers = sum(x['size'] for x in manifest['layers'])
@@ -181,8 +183,8 @@ def digest_and_size(folder)->tuple:
 
 # %% ../../nbs/release/63_image.ipynb #9f1286fd
 def check_image(folder, target:str)->dict:
-    """The manifest.json in the last layer of a layout;
-    EdgecarError when image, manifest and pilot disagree, or it is for another processor."""
+    """Return the manifest.json in the last layer of a layout.
+    Raise EdgecarError when image, manifest and pilot disagree, or it is for another processor."""
     folder = Path(folder)
     image_manifest = read_json_blob(folder, digest_and_size(folder)[0])
     config = read_json_blob(folder, image_manifest['config']['digest'])

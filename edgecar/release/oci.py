@@ -41,7 +41,7 @@ _REF_PATTERN = re.compile(
 # %% ../../nbs/release/64_oci.ipynb #2f2e21d7
 @dataclass(frozen=True)
 class ImageRef:
-    "The name of an image."
+    "The name of an image; `repo` is HOST/NAME or oci:FOLDER, `key` the digest, else the tag."
     host:str=''         # of a registry, with its port
     name:str=''         # of the repository there
     tag:str=None
@@ -64,7 +64,7 @@ def parse_ref(
     text:str,      # HOST[:PORT]/NAME[:TAG][@DIGEST], docker:// before it or not, or oci:FOLDER[:TAG]
     bare:bool=False,  # a repository, with no tag and no digest
 )->ImageRef:
-    "Take a name apart; EdgecarError when it is none."
+    "Parse the name of an image; raise EdgecarError when it is malformed."
     mend = 'write HOST/NAME:TAG, HOST/NAME@sha256:..., or oci:FOLDER:TAG'
     if text.startswith('oci:'):
         folder, _, tag = text[4:].rpartition(':') if re.search(r':[^/]*$', text[4:]) else (text[4:], '', '')
@@ -83,7 +83,7 @@ def parse_ref(
 
 # %% ../../nbs/release/64_oci.ipynb #61a6c862
 def is_loopback_host(host:str)->bool:  # with or without a port
-    "Does this name the machine we are on?"
+    "Return whether a host is this machine."
     name = urlsplit(f'//{host}').hostname or ''
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(name).is_loopback
@@ -104,7 +104,7 @@ def parse_untrusted_json(
     text:bytes,
     what,       # it is, for the error
 )->dict:
-    "The object that the text holds; EdgecarError when it is anything else."
+    "Parse a JSON object; raise EdgecarError when the text is anything else, or has a key twice."
     try:
         value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as e:
@@ -120,7 +120,7 @@ def value_at(
     kind=str,     # what must be there
     what='',      # it is, for the error
 ):
-    "The value at a path; EdgecarError when there is none of that kind."
+    "Return the value at a path; raise EdgecarError when there is no value of that kind."
     for key in path:
         try:
             x = x[key] if isinstance(x, list if isinstance(key, int) else dict) else None
@@ -138,7 +138,7 @@ MB = 2**20
 
 # %% ../../nbs/release/64_oci.ipynb #5c262299
 def _checked_copy(chunks, digest, most, where):
-    "A file of what comes, at most `most` bytes, that has this digest."
+    "Copy chunks, at most `most` bytes, to a file; raise EdgecarError unless it has this digest."
     f, h, n = tempfile.SpooledTemporaryFile(max_size=16 * MB), hashlib.sha256(), 0
     for chunk in chunks:
         if (n := n + len(chunk)) > most:
@@ -175,7 +175,7 @@ class OciLayout:
         return text
 
     def find(self, key):
-        "The digest of a tag, of `sha256-....sig` or `.att`, or of the only image (None)."
+        "Return the digest of a tag, of `sha256-....sig` or `.att`, or of the only image (None)."
         kinds = {'sigs': '.sig', 'atts': '.att'}
         named = {d: (a.get('org.opencontainers.image.ref.name')
                      or kinds.get(str(a.get('kind')).rpartition('/')[2], ''))
@@ -193,12 +193,12 @@ class OciLayout:
         return digests[-1] if digests else None
 
     def manifest(self, key):
-        "The bytes of a manifest, by tag or digest; None when there is none."
+        "Return the bytes of a manifest, by tag or digest; None when there is no such manifest."
         digest = self.find(key)
         return self.blob(digest, 4 * MB).read() if digest else None
 
     def blob(self, digest, most):
-        "A file with what a digest names."
+        "Return a file with the blob of a digest, of at most `most` bytes."
         if not DIGEST_PATTERN.fullmatch(digest):
             raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
         try:
@@ -213,7 +213,8 @@ def registry_credentials(
     name:str,          # of the repository
     auth=None,         # a file; where podman and docker keep theirs if None
 )->tuple|None:         # user and password
-    "Whom to be at a registry; EdgecarError when a file that was named cannot be read."
+    """Return the credentials for a registry; None when no file has any.
+    Raise EdgecarError when a named file does not exist, or a file or its entry is broken."""
     home = os.environ.get('DOCKER_CONFIG') or Path('~/.docker').expanduser()
     run = os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'
     theirs = [os.environ.get('REGISTRY_AUTH_FILE'), f'{run}/containers/auth.json', f'{home}/config.json']
@@ -234,7 +235,7 @@ def registry_credentials(
 
 # %% ../../nbs/release/64_oci.ipynb #2a4c65eb
 def _reason(e):
-    "The innermost cause of a requests error, in a few words."
+    "Return the innermost cause of a requests error, in a few words."
     while cause := (e.__cause__ or e.__context__
                     or (e.args[0] if e.args and isinstance(e.args[0], Exception)
                         else getattr(e.args[0], 'reason', None) if e.args else None)):
@@ -243,7 +244,7 @@ def _reason(e):
 
 # %% ../../nbs/release/64_oci.ipynb #1f0dac5f
 class _RegistryClient:
-    "Requests to one repository. One that fails is made three more times, later and later."
+    "Requests to one repository. A request that fails is made three more times, with growing waits."
     def __init__(self, host, name, auth=None, ca=None, timeout_s=300.):
         self.url = f"{'http' if is_loopback_host(host) and not ca else 'https'}://{host}/v2/{name}"
         self.where, self.timeout_s = f'{host}/{name}', timeout_s
@@ -281,7 +282,7 @@ class _RegistryClient:
         return answer
 
     def _token(self, challenge):
-        "What a registry's token service gives for our credentials; None when it asks for none."
+        "Return a token of the registry's token service for our credentials; None without such a service."
         if not challenge.lower().startswith('bearer '):
             return None
         challenge_fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
@@ -316,7 +317,7 @@ class Registry(_RegistryClient):
             answer.close()
 
     def manifest(self, key):
-        "The bytes of a manifest, by tag or digest; None when there is none."
+        "Return the bytes of a manifest, by tag or digest; None when there is no such manifest."
         if key is None:
             raise EdgecarError('neither tag nor digest was named', self.where, 'write HOST/NAME:TAG')
         answer = self._ask(f'manifests/{key}', ', '.join([*IMAGE_TYPES, INDEX_TYPE]))
@@ -331,7 +332,7 @@ class Registry(_RegistryClient):
         return text
 
     def blob(self, digest, most):
-        "A file with what a digest names."
+        "Return a file with the blob of a digest, of at most `most` bytes."
         if not DIGEST_PATTERN.fullmatch(digest):
             raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
         answer = self._ask(f'blobs/{digest}')
@@ -346,14 +347,14 @@ def open_image_source(
     ca=None,         # certificates of the authority that vouches for the registry, a PEM file
     timeout_s:float=300.,
 ):
-    "Where a name points to: an OciLayout or a Registry."
+    "Open what a name points to: an OciLayout or a Registry."
     return OciLayout(ref.folder) if ref.folder else Registry(ref.host, ref.name, auth, ca, timeout_s)
 
 # %% ../../nbs/release/64_oci.ipynb #84be173c
 def toy_layer(
     files:dict,   # name -> bytes
 )->bytes:         # gzip
-    "A layer with these files."
+    "Return a layer with these files."
     tape = tempfile.SpooledTemporaryFile()
     with tarfile.open(fileobj=tape, mode='w') as t:
         for name, text in files.items():
@@ -375,7 +376,7 @@ def toy_image(
     tag:str='edgecar',
     notes:list=[],       # annotations of the layers
 )->str:                  # digest of the manifest
-    "A small image in OCI layout."
+    "Write a small image in OCI layout."
     folder, packed = Path(folder), [x if isinstance(x, bytes) else toy_layer(x) for x in layers]
     (folder/'blobs/sha256').mkdir(parents=True, exist_ok=True)
 
@@ -413,12 +414,15 @@ class Image:
 
     @property
     def layers(self):
+        "Descriptors of the layers, the lowest first."
         return self.manifest['layers']
 
     def blob(self, descriptor, most):
+        "Return a file with the blob of a descriptor, of at most `most` bytes."
         return self.source.blob(descriptor['digest'], min(most, descriptor['size']))
 
     def config(self):
+        "Return the config as a dict."
         return parse_untrusted_json(self.blob(self.manifest['config'], 4 * MB).read(),
                                     f'{self.source.where}: config')
 
@@ -427,7 +431,8 @@ def read_image(
     source,      # OciLayout or Registry
     key,         # tag or digest
 )->Image|None:
-    "The image of that tag or digest, None when there is none; EdgecarError when it is not one image."
+    """Return the image of that tag or digest; None when it does not exist.
+    Raise EdgecarError when it is not one image."""
     text = source.manifest(key)
     if text is None:
         return None
@@ -450,7 +455,6 @@ def read_image(
 
 # %% ../../nbs/release/64_oci.ipynb #8e728e75
 def _decompressed(f, kind, most, where):
-    "Pieces of a layer, unpacked."
     z, n = (zlib.decompressobj(wbits=31) if kind.endswith('gzip') else None), 0
     if not kind.endswith(('gzip', 'tar')):
         raise EdgecarError(f'is a layer of the kind {kind[:80]!r}', where, 'build it with gzip layers')
@@ -498,8 +502,8 @@ def layer_files(
     packed:int=2**31, # bytes of the layer at most
     unpacked:int=2**33,
 ):                    # yields (TarInfo, bytes or None if it is no plain file)
-    """What a layer has under the names wanted, in its order;
-    EdgecarError when it is not the layer that manifest and config name."""
+    """Yield the files of a layer under the names wanted, in its order.
+    Raise EdgecarError when it is not the layer that manifest and config name."""
     layer, where = image.layers[n], f'{image.source.where}: layer {n % len(image.layers) + 1}'
     if layer['size'] > packed:
         raise EdgecarError(f"has {layer['size']} bytes, more than {packed}", where)

@@ -28,21 +28,21 @@ TOOL_CACHE = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'
 def find_tool(
     name:str,
 )->str:         # its path
-    "A program on PATH or in our cache; EdgecarError when there is none."
+    "Return the path of a program on PATH or in our cache; raise EdgecarError when it is missing."
     if path := shutil.which(name) or shutil.which(name, path=TOOL_CACHE):
         return path
     raise EdgecarError(f'{name} is needed', mend='edgecar doctor images says how to get it')
 
 # %% ../../nbs/release/66_push.ipynb #d19312a4
 class ToolError(EdgecarError):
-    "A program that ended badly, with what it said."
+    "The failure of a program, with its output."
     def __init__(self, what, where=None, mend=None, output=''):
         super().__init__(what, where, mend)
         self.output = output
 
 # %% ../../nbs/release/66_push.ipynb #9401ce96
 def error_summary(output:str)->str:
-    "The line of a program's complaints that says why."
+    "Return the line of a program's error messages that states the cause."
     before = (r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): (?:error during command execution: )?'
               r'|^main\.go:\d+: ')
     lines = [re.sub(before, '', line).strip('"').replace('\\"', '"')
@@ -60,7 +60,7 @@ def run_tool(
     env:dict={},          # beside ours
     text:bytes=None,      # its input
 )->str:                   # what it wrote to stdout
-    "Run a program; ToolError when it fails or takes too long."
+    "Run a program; raise ToolError when it fails or takes too long."
     process = subprocess.Popen([find_tool(name), *map(str, args)],
                                stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -87,7 +87,7 @@ VERSION_PATTERN = re.compile(r'v(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0
 def version_key(
     version:str,
 )->tuple:        # which sorts
-    "What is older is less; EdgecarError for a word that is no version."
+    "Return a key by which older versions sort first; raise EdgecarError when the word is no version."
     if not (m := VERSION_PATTERN.fullmatch(str(version))):
         raise EdgecarError(f'{str(version)[:40]!r} is no version', mend='write v1.2.3 or v1.2.3-rc.1')
     return tuple(float('inf') if x is None else int(x) for x in m.groups())
@@ -100,7 +100,7 @@ def skopeo_args(
     ca=None,          # PEM file
     folder=None,      # where the certificate may be put
 )->list:
-    "Options of `skopeo copy` for one side."
+    "Return the options of `skopeo copy` for one side."
     args = [f'--{side}-authfile={auth}'] if auth else []
     if ca:
         shutil.copy(ca, Path(folder)/'ca.crt')
@@ -119,7 +119,7 @@ def retry(
     say=lambda line: None,
     waits=None,
 ):
-    "Call until it succeeds; the last ToolError when it does not."
+    "Call until it succeeds; raise the last ToolError when it does not."
     for wait in (*(RETRY_WAITS_S if waits is None else waits), None):
         try:
             return act()
@@ -134,14 +134,14 @@ RELEASE_TARGETS = ('twin', 'car')
 
 # %% ../../nbs/release/66_push.ipynb #0812a467
 def parse_targets(word:str)->tuple:
-    "twin, car or both, as a tuple."
+    "Return twin, car or both as a tuple; raise EdgecarError for another word."
     if word not in (*RELEASE_TARGETS, 'both'):
         raise EdgecarError(f'no image is called {word!r}', mend='twin, car or both')
     return RELEASE_TARGETS if word == 'both' else (word,)
 
 # %% ../../nbs/release/66_push.ipynb #fc97a390
 def target_repository(to:str, target:str)->ImageRef:
-    "The repository of a target."
+    "Return the repository of a target; raise EdgecarError when `to` is not HOST/NAME."
     ref = parse_ref(to, bare=True)
     if ref.folder:
         raise EdgecarError(f'{to!r} is a folder', mend='name a registry and a repository: HOST/NAME')
@@ -154,7 +154,8 @@ def published_digest(
     digest:str,     # that it should have, or None: whichever
     **web,          # auth, ca
 )->str|None:        # digest of the version, None when it is free
-    "What a version is in a registry; EdgecarError when it is something else."
+    """Return the digest of a version in a registry.
+    Raise EdgecarError when it differs from `digest`."""
     image = read_image(open_image_source(ref, **web), version)
     if image and digest and image.digest != digest:
         raise EdgecarError(f'{version} is there already, as {image.digest[:19]}, and this is {digest[:19]}',
@@ -163,7 +164,7 @@ def published_digest(
 
 # %% ../../nbs/release/66_push.ipynb #9b4da100
 def failure_hint(e, host)->str:
-    "What to do about a program that failed at a registry."
+    "Return what to do about a program that failed at a registry."
     output = getattr(e, 'output', '')
     if re.search('unauthorized|denied|authentication', output):
         return f'are the credentials right? podman login {host}'
@@ -182,7 +183,8 @@ def push_images(
     timeout_s:float=900.,
     say=print,
 )->dict:               # target -> HOST/NAME-TARGET@DIGEST
-    "Put images into a registry as a version; EdgecarError, and no tag, when one cannot be put there whole."
+    """Push images to a registry as a version.
+    Raise EdgecarError, and set no tag, when one cannot be pushed whole."""
     version_key(version)
     web, end, todo = dict(auth=auth, ca=ca, timeout_s=timeout_s), time.monotonic() + timeout_s, []
     for target in parse_targets(which):

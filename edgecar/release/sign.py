@@ -25,7 +25,7 @@ from .verify import PublicKey, attested_predicates, signed_as
 
 # %% ../../nbs/release/68_sign.ipynb #6a5f40c8
 def is_key_file(key:str)->bool:
-    "A key in a file, not a service's and not keyless."
+    "Return whether a key is in a file, not in a key service and not keyless."
     return key != 'keyless' and '://' not in key and not key.startswith('pkcs11:')
 
 # %% ../../nbs/release/68_sign.ipynb #f0d00cb0
@@ -33,8 +33,8 @@ def cosign_password(
     key:str,
     variable:str='COSIGN_PASSWORD',
 )->dict:         # for the environment of cosign
-    """The password of a key file, from the environment or asked for;
-    EdgecarError when there is no key or nobody to ask."""
+    """Return the password of a key file, from the environment or from the terminal.
+    Raise EdgecarError when the key does not exist, or there is no terminal to ask at."""
     if not is_key_file(key):
         return {}
     if not Path(key).is_file():
@@ -53,7 +53,7 @@ def cosign_args(
     key:str,
     ca=None,       # PEM file
 )->list:
-    "How cosign is told the key, the format and that there is no log."
+    "Return the options that give cosign the key and the format; with a key, no log is used."
     how = (['--use-signing-config=false'] if key == 'keyless'
            else ['--key', key, '--use-signing-config=false', '--tlog-upload=false'])
     return ['--yes', *how, '--new-bundle-format=false', *(['--registry-cacert', ca] if ca else [])]
@@ -70,7 +70,7 @@ class Cosign:
             self.env['DOCKER_CONFIG'] = str(folder)
 
     def __call__(self, *args, say=lambda line: None):
-        "Run it, again when that may help; its stdout."
+        "Run cosign, again when that may help; return its stdout."
         def once():
             try:
                 return run_tool('cosign', *args, env=self.env, timeout_s=max(1, self.end - time.monotonic()))
@@ -87,7 +87,7 @@ class Cosign:
         return retry(once, self.end, say)
 
     def public(self, folder):
-        "The public half, as a PublicKey; None when keyless."
+        "Return the public key as a PublicKey; None when keyless."
         if self.key == 'keyless':
             return None
         file = Path(folder)/f'{abs(hash(self.key))}.pub'
@@ -102,7 +102,7 @@ def attestation_statements(
     builder:str,       # URI of who built
     sbom_file=None,    # SPDX JSON of a scanner, instead of ours
 )->list:               # of (name of the type for cosign, type, predicate)
-    "All that is attested of an image, in its order."
+    "Return all that is attested of an image, in the order of attesting."
     manifest = verified_manifest(image)
     return [('spdxjson', 'https://spdx.dev/Document',
              read_json(sbom_file) if sbom_file else sbom_document(image, f'edgecar-{target}')),
@@ -113,7 +113,7 @@ def attestation_statements(
 
 # %% ../../nbs/release/68_sign.ipynb #ed025117
 def _is_signed(image, pub, name):
-    "Did this key sign this image, as this repository?"
+    "Return whether this key signed this image, as this repository."
     try:
         return name in signed_as(image, pub)
     except EdgecarError:
@@ -132,8 +132,8 @@ def sign_images(
     auth=None, ca=None, timeout_s:float=600.,
     say=print,
 )->dict:                # target -> HOST/NAME-TARGET@DIGEST
-    """Sign and attest a version that was pushed;
-    EdgecarError, before anything is signed, when a part of it is not there or not what passed."""
+    """Sign and attest a version that was pushed.
+    Raise EdgecarError, before anything is signed, when a part is missing or is not what passed."""
     version_key(version)
     if key and key == gate_key:
         raise EdgecarError(f'{key} would sign images and attest gates',

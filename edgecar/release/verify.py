@@ -22,7 +22,7 @@ from .push import VERSION_PATTERN, version_key
 
 # %% ../../nbs/release/67_verify.ipynb #ec2210ce
 class PublicKey:
-    "A public key; EdgecarError when the file holds none."
+    "A public key; raises EdgecarError when the file does not contain one."
     def __init__(self, path):
         try:
             from cryptography.hazmat.primitives.serialization import (
@@ -57,7 +57,7 @@ def signature_is_valid(
     signature:str,    # base64
     text:bytes,
 )->bool:
-    "Did this key sign this text?"
+    "Return whether this key signed this text; raise EdgecarError for an unknown kind of key."
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -82,7 +82,7 @@ def attached_layers(
     most:int,       # bytes of one
     kind:str='',    # of predicate; others are not fetched
 ):                  # yields (annotations, text)
-    "What was put beside an image under `sha256-....sig` or `.att`."
+    "Yield what was attached to an image under `sha256-....sig` or `.att`."
     image = read_image(image_source, digest.replace(':', '-') + end)
     for layer in image.layers if image else []:
         notes = layer.get('annotations') if isinstance(layer.get('annotations'), dict) else {}
@@ -98,7 +98,7 @@ def signed_as(
     image,        # an Image
     key,          # a PublicKey
 )->set:           # the repositories that it was signed as
-    "Under which names an image was signed with a key; EdgecarError when it was not."
+    "Return the names that an image was signed as with a key; raise EdgecarError when there are none."
     names, others, n, where = set(), set(), 0, f'{image.source.where}@{image.digest[:19]}'
     for notes, text in attached_layers(image.source, image.digest, '.sig', 2**16):
         n += 1
@@ -123,12 +123,12 @@ def signed_as(
 
 # %% ../../nbs/release/67_verify.ipynb #d25ae3f6
 def dsse_pae(kind:bytes, payload:bytes)->bytes:
-    "What a DSSE signature is made of."
+    "Return the bytes that a DSSE signature signs."
     return b'DSSEv1 %d %s %d %s' % (len(kind), kind, len(payload), payload)
 
 # %% ../../nbs/release/67_verify.ipynb #c20c9142
 def _open_envelope(text, key, where):
-    "The statement in an envelope; None when the key did not sign it. No key: whoever signed it."
+    "Return the statement in an envelope; None unless `key` signed it. Without a key, any signer will do."
     envelope = parse_untrusted_json(text, where)
     kind, payload = value_at(envelope, 'payloadType', what=where), value_at(envelope, 'payload', what=where)
     try:
@@ -150,7 +150,7 @@ def attested_predicates(
     kind:str,       # of predicate
     key=None,       # a PublicKey; None takes what nobody signed
 )->list:            # of predicates
-    "What was attested of an image; EdgecarError when a key is given and nothing was attested with it."
+    "Return what was attested of an image; raise EdgecarError if a key is given and attested nothing."
     predicates, others, n, where = [], set(), 0, f'{image.source.where}@{image.digest[:19]}'
     for notes, text in attached_layers(image.source, image.digest, '.att', 32 * MB, kind):
         n += 1
@@ -176,7 +176,7 @@ def attested_predicates(
 def running_release(
     word,            # a version, or a file that `write_running_release` wrote (or will write)
 )->dict:             # version, digest (both or one or none)
-    "What runs now; EdgecarError for a file that is broken."
+    "Return the release that runs now; raise EdgecarError when the file is broken."
     if not Path(word).exists() and re.match(r'v?\d', str(word)):
         return dict(version=word) if version_key(word) else {}
     try:
@@ -190,7 +190,7 @@ def running_release(
 
 # %% ../../nbs/release/67_verify.ipynb #555fb9c1
 def write_running_release(path, version:str, digest:str):
-    "Write down what is about to run."
+    "Write the version and the digest that are about to run."
     write_json(path, dict(version=version, digest=digest))
 
 # %% ../../nbs/release/67_verify.ipynb #4c8fc898
@@ -198,7 +198,7 @@ def count_kept_rules(
     predicate:dict,  # an evaluation
     where,
 )->int:              # how many rules
-    "Count the rules that a pilot kept; EdgecarError when it did not keep one, or when there are none."
+    "Count the rules that a pilot kept; raise EdgecarError when it broke one, or there are no rules."
     rules = value_at(predicate, 'gate', 'rules', kind=list, what=where)
     if value_at(predicate, 'gate', 'passed', kind=bool, what=where) is not True or not rules:
         raise EdgecarError('was attested, and had not passed the gate', where, 'do not run it')
@@ -226,7 +226,7 @@ def choose_evaluation(
     tag,                # version wanted, or None: the newest
     where,
 )->dict:
-    "The evaluation that speaks of a version; EdgecarError when none does."
+    "Return the evaluation of a version; raise EdgecarError when there is no such evaluation."
     by = {value_at(e, 'version', what=where): e for e in evaluations}
     newest = max(by, key=version_key)
     if tag and tag not in by:
@@ -244,7 +244,7 @@ def verify_image(
     auth=None, ca=None,
     say=print,
 )->VerifiedImage:
-    "Prove that an image may start; EdgecarError, at the first thing that is not as it must be."
+    "Verify that an image may start; raise EdgecarError at the first check that fails."
     ref, key, gate_key = parse_ref(text), PublicKey(key), PublicKey(gate_key)
     if key.id == gate_key.id:
         raise EdgecarError(f'{key.path.name} and {gate_key.path.name} are one key',

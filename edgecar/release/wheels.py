@@ -31,7 +31,7 @@ BULKY_FOLDERS = ['donkeycar/parts', 'donkeycar/templates', 'donkeycar/gym', 'don
 INSTALL_PREFIX = '/opt/edgecar'
 
 def prune_packages(folder):
-    "Delete what no image needs, and give the rest plain rights."
+    "Delete what no image needs, and set the modes of the rest: 755 for folders, 644 for files."
     for path in sorted(Path(folder).rglob('*'), reverse=True):
         if path.is_dir() and not path.is_symlink():
             if path.name in UNUSED_FILES['folders']:
@@ -52,7 +52,8 @@ MANYLINUX_TAGS = ['_2_34', '_2_31', '_2_28', '_2_27', '_2_24', '_2_17', '2014', 
 # %% ../../nbs/release/62_wheels.ipynb #01df69d8
 @contextlib.contextmanager
 def atomic_folder(to:Path):
-    "A new folder that takes the place of `to` if the block ends well; EdgecarError on a full disk."
+    """Yield a new folder, which replaces `to` if the block succeeds.
+    Raise EdgecarError when the disk is full."""
     new = to.parent/f'.{to.name}.new'
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -69,7 +70,7 @@ def atomic_folder(to:Path):
 
 # %% ../../nbs/release/62_wheels.ipynb #1f810ee6
 def run_pip(*words):
-    "Run pip; EdgecarError with its last words when it fails."
+    "Run pip; raise EdgecarError with its error message when it fails."
     done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words],
                           capture_output=True, text=True)
     if done.returncode:
@@ -80,8 +81,8 @@ def run_pip(*words):
 
 # %% ../../nbs/release/62_wheels.ipynb #96e2e530
 def build_runtime(target:str, repo=None)->Path:
-    """The packages of a target, from the cache if they were laid out before;
-    EdgecarError when one cannot be had."""
+    """Return the folder with the packages of a target, from the cache if it was made before.
+    Raise EdgecarError when a package cannot be fetched."""
     wanted, arch = requirements_text(image_packages(repo or repo_root(), target)), TARGETS[target]
     recipe = f'{wanted}{UNUSED_FILES}{BULKY_FOLDERS}{INSTALL_PREFIX}{sys.version}{arch}'.encode()
     to = cache_folder()/'runtime'/f'{target}-{hashlib.sha256(recipe).hexdigest()[:16]}'
@@ -102,8 +103,8 @@ def build_runtime(target:str, repo=None)->Path:
 COMMAND_SCRIPT = '#!/usr/bin/python3.11\nfrom edgecar.cli import app\napp()\n'
 
 def build_app(target:str, laid, repo=None):
-    """Lay out this library in `laid`/app, compiled;
-    for the twin, its kernels too, with the packages in `laid`/runtime."""
+    """Install this library in `laid`/app, compiled.
+    For the twin, its kernels are added too, with the packages in `laid`/runtime."""
     repo, to = Path(repo or repo_root()), Path(laid)/'app'
     source = to/'source'
     shutil.copytree(repo/'edgecar', source/'edgecar', ignore=shutil.ignore_patterns('__pycache__'))
@@ -132,8 +133,8 @@ compile_kernels()
 
 # %% ../../nbs/release/62_wheels.ipynb #f193d0a1
 def compile_kernels(laid):
-    """Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime;
-    EdgecarError when that fails."""
+    """Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime.
+    Raise EdgecarError when that fails."""
     env = dict(PATH=os.defpath, HOME=str(laid), PYTHONPATH='/proc/self/cwd/app:/proc/self/cwd/runtime',
                PYTHONHASHSEED='0', NUMBA_CPU_NAME='generic', NUMBA_CPU_FEATURES='', NUMBA_DIFF_IR='1')
     done = subprocess.run([sys.executable, '-sSB', '-c', KERNEL_SCRIPT], env=env, cwd=laid,
@@ -143,8 +144,8 @@ def compile_kernels(laid):
 
 # %% ../../nbs/release/62_wheels.ipynb #caa2f1c4
 def install_kernels(laid, recipe=''):
-    """Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app,
-    from the cache if they were compiled before from the same sources and packages (`recipe`)."""
+    """Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app.
+    They come from the cache if they were compiled before from the same sources and packages (`recipe`)."""
     if platform.machine() != LINUX_MACHINES['amd64']:
         raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}',
                            mend='build the twin on an amd64 machine; the car can be built on either')
