@@ -23,7 +23,7 @@ from .tub import Fault, format_ranges
 MOTION_WIDTH = 80   # px, of the small grey frame that is looked at
 
 def _grey_thumbnail(frame):
-    "A frame in grey, `MOTION_WIDTH` px wide."
+    "Return a frame in grey, `MOTION_WIDTH` px wide."
     height = max(2, round(frame.shape[0] * MOTION_WIDTH / frame.shape[1]))
     return cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (MOTION_WIDTH, height),
                       interpolation=cv2.INTER_AREA)
@@ -31,7 +31,7 @@ def _grey_thumbnail(frame):
 def scene_motion(
     frames,         # (n, h, w, 3) uint8, one after the other
 )->np.ndarray:      # (n - 1, 2) px of `MOTION_WIDTH`: how far the scene moved to the left, and down
-    "How the scene moved between each frame and the next."
+    "Measure how the scene moved between each frame and the next."
     small, moved = [_grey_thumbnail(f) for f in frames], []
     for a, b in zip(small, small[1:]):
         flow = cv2.calcOpticalFlowFarneback(a, b, None, .5, 3, 11, 2, 5, 1.1, 0)
@@ -47,7 +47,7 @@ def sample_runs(
     count:int=10,  # runs, at most
     length:int=40, # frames of each
 )->list[range]:    # positions, not `_index`
-    "Short runs of frames without a pause, spread over a recording."
+    "Choose short runs of frames without a pause, spread over a recording."
     step = np.diff(np.asarray(time_ms, np.int64))
     usual = np.median(step[step > 0]) if (step > 0).any() else np.inf
     session = np.asarray(session)
@@ -65,7 +65,7 @@ MIN_FRAMES = 100        # frames that must have been looked at
 
 @dataclass(frozen=True)
 class SteeringSign:
-    "Whether positive steering turns the car right, as its frames tell."
+    "Whether positive steering turns the car right, as estimated from its frames."
     correlation:float = 0.  # of steering and turning right, at the lag where it is largest
     lag:int = 0             # frames
     agree:float = 0.        # share of the runs whose correlation has that sign
@@ -79,7 +79,7 @@ class SteeringSign:
         return 'right' if self.correlation > 0 else 'opposite'
 
 def _correlation(x, y):
-    "Pearson's; 0 when one of the two does not change."
+    "Return Pearson's correlation; 0 when one of the two does not change."
     return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 and min(x.std(), y.std()) > 1e-6 else 0.
 
 # %% ../../nbs/data/47_advice.ipynb #e5817c3a
@@ -87,7 +87,7 @@ def estimate_sign(
     steering,   # a list of (n,), one a run
     turned,     # a list of (n - 1,), px to the right between frames
 )->SteeringSign:
-    "The sign of steering from what was steered and how the car turned."
+    "Estimate the sign of steering from the commands and from how the car turned."
     pairs = {k: [(s[:len(t) - k], t[k:]) for s, t in zip(steering, turned)] for k in COMMAND_LAGS}
     pooled = {k: _correlation(*map(np.concatenate, zip(*p))) if p else 0. for k, p in pairs.items()}
     lag = max(COMMAND_LAGS, key=lambda k: abs(pooled[k]))
@@ -119,21 +119,21 @@ class _LazyFrames:
         return decode_image(self.pictures.find(key, self.lines[i].record[key]).read_bytes())
 
 def _black_frames(frames, index):
-    "A warning about frames that are black, or of one colour."
+    "Yield a warning about frames that are black, or of one colour."
     dark = [i for frame, i in zip(frames, index) if frame.max() < 24 or frame.std() < 2]
     if dark:
         yield 'black frames', f'{len(dark)} of the {len(index)} looked at, as records {format_ranges(dark)}'
 
 # %% ../../nbs/data/47_advice.ipynb #e3323647
 def _constant_steering(steering):
-    "A warning about steering that never changes."
+    "Yield a warning about steering that never changes."
     value, n = Counter(np.round(steering, 2).tolist()).most_common(1)[0]
     share = n / len(steering)
     if share > .98:
         yield 'constant steering', f'{value:g} in {100 * share:.0f} % of the records'
 
 def _negative_throttle(throttle, down):
-    "A warning about throttle that is negative while the car does not drive backwards; down: px."
+    "Yield a warning about throttle that is negative while the car does not drive backwards; down: px."
     moving = throttle[np.abs(throttle) > .02]
     share = float((moving < 0).mean()) if len(moving) else 0.
     if share > .5 and down > -.05:
@@ -147,7 +147,7 @@ def check_driving(
     throttle,   # (n,) in [-1, 1]
     index, session, time_ms,   # (n,) as in a `Recording`
 ):              # (SteeringSign, [(kind, detail)])
-    "What the frames of a tub say about its commands."
+    "Compare the frames of a tub with its commands: estimate the sign of steering, and collect warnings."
     seen = {r: [frames[i] for i in r] for r in sample_runs(index, session, time_ms)}
     seen = {r: some for r, some in seen.items() if len({f.shape for f in some}) == 1}   # sizes may be mixed
     looked, moved = list(seen), [scene_motion(some) for some in seen.values()]
@@ -167,7 +167,7 @@ def check_driving(
 _IMAGE_WARNINGS = 'no frames', 'mixed sizes', 'unnamed images', 'black frames'
 
 def _record_warnings(survey, live):
-    "Warnings about records as a whole."
+    "Collect warnings about records as a whole."
     recorded = [x for x in survey.lines if x.record and '__empty__' not in x.record]
     if not survey.lines:
         yield 'no records', ''
@@ -177,7 +177,7 @@ def _record_warnings(survey, live):
         yield 'no frames', 'cam/image_array is in no record'
 
 def _image_warnings(survey):
-    "Warnings about files of images."
+    "Collect warnings about files of images."
     sizes = Counter('{}x{}'.format(*x.shape) for x in survey.lines if x.shape)
     told = ', '.join(f'{n} frames of {size}' for size, n in sizes.most_common())
     if len(sizes) > 1:
@@ -189,7 +189,7 @@ def _image_warnings(survey):
 
 # %% ../../nbs/data/47_advice.ipynb #2c3e2dfa
 def _driving_warnings(survey, live):
-    "Warnings about what was driven."
+    "Collect warnings about the driving."
     usable = lambda x: x.shape and all(as_command(x.record.get(key)) is not None for key in COMMAND_FIELDS)
     good = [x for x in live if usable(x)]
     if not good:
@@ -203,7 +203,7 @@ def _driving_warnings(survey, live):
 def tub_warnings(
     survey:TubInspection,   # of `edgecar.data.check.inspect_tub`
 )->list[Fault]:
-    "What is worth saying about a tub beside its faults; it costs no record."
+    "Return the warnings about a tub that are not faults; a warning excludes no record."
     live = [x for x in survey.live() if not x.fault and x.record and '__empty__' not in x.record]
     said = [*_record_warnings(survey, live), *_image_warnings(survey), *_driving_warnings(survey, live)]
     return [Fault(kind, 'images' if kind in _IMAGE_WARNINGS else 'records', None, detail) for kind,
@@ -211,7 +211,7 @@ def tub_warnings(
 
 # %% ../../nbs/data/47_advice.ipynb #a7c55df6
 def steering_signs(rec:Recording)->dict:   # the tub's folder -> (SteeringSign, [(kind, detail)])
-    "What the frames of a recording say about the commands of each of its tubs."
+    "Compare the frames of a recording with the commands of each of its tubs."
     found, start = {}, 0
     for s in rec.sources:
         part = slice(start, start := start + s.frames)

@@ -102,7 +102,7 @@ def augment(
     mirror=None,  # as `flip` takes it
     moved=None,   # (n,) bool, the frames that may be shifted; all if None
 ):                # float32 frames and labels of the same shapes
-    "A changed copy of a batch and its labels."
+    "Return a changed copy of a batch and its labels."
     n = len(x)
     x, y = flip(np.asarray(x, np.float32), y, g.random(n) < a.flip, mirror)
     by = g.uniform(-a.shift, a.shift, n) if a.shift else np.zeros(n)

@@ -53,7 +53,7 @@ FAULT_KINDS = {   # kind of fault: what mending does about it
 
 # %% ../../nbs/data/11_check.ipynb #7f482e43
 def _stray_files(path):
-    "Files that are none of the tub's: twins made by macOS, temporary files."
+    "Return files that do not belong to the tub: twins made by macOS, temporary files."
     for file in sorted([*path.iterdir(), *path.glob('images/*')]):
         name = file.relative_to(path).as_posix()
         if file.name.startswith('._'):
@@ -74,11 +74,11 @@ def _starts_with(file, start):
         return f.read(len(start)) == start
 
 def _indexes(path, names):
-    "The numbers of the records in some catalogs."
+    "Return the numbers of the records in some catalogs."
     return {as_whole(r.get('_index')) for name in names for _, _, r in read_catalog(path/name) if r} - {None}
 
 def _unlisted(path, listed, others):
-    "A fault for each catalog that the manifest does not list."
+    "Yield a fault for each catalog that the manifest does not list."
     known, stems = _indexes(path, listed) if others else set(), {_stem(p) for p in listed}
     for name in others:
         its = _indexes(path, [name])
@@ -91,7 +91,7 @@ def _unlisted(path, listed, others):
 
 # %% ../../nbs/data/11_check.ipynb #e402417a
 def _read_manifest(path):
-    "(manifest or None, faults of the file)."
+    "Return (manifest or None, faults of the file)."
     file = path/'manifest.json'
     try:
         m = Manifest.read(path)
@@ -108,7 +108,7 @@ def _read_manifest(path):
 
 # %% ../../nbs/data/11_check.ipynb #d3bb1604
 def _find_catalogs(path):
-    "(manifest or None, names of the catalogs that count, faults)."
+    "Return (manifest or None, names of the catalogs that count, faults)."
     there = sorted((f.name for f in path.glob('*.catalog') if not f.name.startswith('.')), key=_number)
     m, faults = _read_manifest(path)
     by_size = sorted(there, key=lambda p: (path/p).stat().st_size)
@@ -125,7 +125,7 @@ def _find_catalogs(path):
 # %% ../../nbs/data/11_check.ipynb #e6341b20
 @dataclass(frozen=True)
 class _RecordChange:
-    "What the owner wants changed in every record."
+    "The changes that a user requests in every record."
     rename:dict = field(default_factory=dict)  # old name of a field -> new name
     flip:tuple = ()                            # fields whose sign is turned
 
@@ -133,11 +133,11 @@ class _RecordChange:
         return bool(self.rename or self.flip)
 
     def named(self, record):
-        "A record with its fields under their new names."
+        "Return a record with its fields under their new names."
         return {self.rename.get(k, k): x for k, x in record.items()} if self.rename else record
 
     def __call__(self, record):
-        "A record as it shall be."
+        "Return a record with the requested changes."
         turned = {k: -x or 0. for k in self.flip if (x := as_command(record.get(k))) is not None}
         return normalise_record(record) | turned
 
@@ -159,12 +159,12 @@ class _CatalogLine:
 
 # %% ../../nbs/data/11_check.ipynb #cea32012
 def _plausible_indexes(numbers):
-    "The range that the numbers of a tub's records lie in; what is far from the middle one is an error."
+    "Return the range of a tub's record numbers; a number far from the middle one is an error."
     middle, far = int(np.median(numbers)) if numbers else 0, 10 * len(numbers) + 1000
     return range(max(0, middle - far), middle + far)
 
 def _read_lines(path, catalogs, change=_RecordChange()):
-    "Every line of the catalogs, numbered; those that are no record have a fault."
+    "Read every line of the catalogs, numbered; a line that is not a record has a fault."
     lines = []
     for name in catalogs:
         for _, text, was in read_catalog(path/name):
@@ -175,7 +175,7 @@ def _read_lines(path, catalogs, change=_RecordChange()):
     return lines
 
 def _number_lines(lines):
-    "Give every line its number; one that is no record, or has a number that cannot be, gets a fault."
+    "Give every line its number; mark a line that is not a record, or has an impossible number, as faulty."
     said = [x.record.get('_index', n) if x.record else None for n, x in enumerate(lines)]
     possible = _plausible_indexes([i for i in said if isinstance(i, int) and i >= 0])
     for x, index in zip(lines, said):
@@ -191,7 +191,7 @@ def _number_lines(lines):
 
 # %% ../../nbs/data/11_check.ipynb #8af1a432
 def _line_lengths(path, name):
-    "What a catalog_manifest should say; None when the catalog lacks its last newline."
+    "Return the lines' lengths for a catalog_manifest; None when the catalog lacks its last newline."
     text = (path/name).read_bytes().removeprefix(BOM).decode(errors='replace')
     return [len(x) for x in text.splitlines(True)] if text.endswith('\n') or not text else None
 
@@ -206,7 +206,7 @@ def _length_faults(path, catalogs):
 
 # %% ../../nbs/data/11_check.ipynb #74d715ac
 def _mark_duplicates(lines):
-    "Mark all but the last of equal numbers; returns faults of order."
+    "Mark all but the last of equal numbers; return faults of order."
     last, before = {x.index: x for x in lines if x.record is not None}, None
     for x in lines:
         if x.record is not None and last[x.index] is not x:
@@ -218,7 +218,7 @@ def _mark_duplicates(lines):
 
 # %% ../../nbs/data/11_check.ipynb #94af362d
 def _time_shifts(lines):
-    """(line, time to add in ms) of the lines that stay, in order;
+    """Return (line, time to add in ms) of the lines that stay, in order;
     the time grows where the clock of a session went back."""
     seen = {}
     for x in sorted((x for x in lines if not x.fault), key=lambda x: x.index):
@@ -243,7 +243,7 @@ def _clock_faults(lines):
 
 # %% ../../nbs/data/11_check.ipynb #0f688dce
 def _check_frames(pictures, line, keys):
-    "Look at all pictures of a line; its fault is set when one is missing, or the frame is broken."
+    "Look at all pictures of a line; set its fault when one is missing, or the frame is broken."
     try:
         for key in keys:
             file = pictures.find(key, value := line.record.get(key))
@@ -280,7 +280,7 @@ def _check_content(path, lines, inputs, types, size, bar):
 _SIMILAR_FIELDS = {'user/angle': ('steer', 'angle'), 'user/throttle': ('throttle', 'accel', 'speed')}
 
 def _candidate_fields(records, key):
-    "Fields that may be meant by `key`, with the range of their values, the likeliest first."
+    "Return fields that may be meant by `key`, with the range of their values, the likeliest first."
     like = lambda name: next((n for n, word in enumerate(_SIMILAR_FIELDS[key]) if word in name.lower()), None)
     names = {name for r in records for name in r if name not in COMMAND_FIELDS and like(name) is not None}
     values = {name: [x for r in records if (x := as_number(r.get(name))) is not None] for name in names}
@@ -288,7 +288,7 @@ def _candidate_fields(records, key):
     return [(name, min(values[name]), max(values[name])) for name in order]
 
 def _field_faults(lines):
-    "A fault for each command that no record has."
+    "Yield a fault for each command that is in no record."
     records = [x.record for x in lines if x.record and not x.fault and '__empty__' not in x.record]
     for key in sorted(set(COMMAND_FIELDS) - {key for r in records for key in r}) if records else []:
         found, offer = _candidate_fields(records, key), ''
@@ -298,7 +298,7 @@ def _field_faults(lines):
 
 # %% ../../nbs/data/11_check.ipynb #d355b5ee
 def _guess_types(records):
-    "(inputs, types) that would announce the fields of `records`."
+    "Return (inputs, types) that would announce the fields of `records`."
     kinds = {}
     for key, x in [item for r in records for item in r.items() if not item[0].startswith('_')]:
         kind = {bool: 'boolean', int: 'int', float: 'float', list: 'list'}.get(type(x), 'str')
@@ -313,7 +313,7 @@ def _guess_types(records):
 
 # %% ../../nbs/data/11_check.ipynb #a439d970
 def _rebuild_manifest(path, lines):
-    "A manifest from what can be read of the old one, the rest from the records."
+    "Build a manifest from the readable parts of the old one, and the rest from the records."
     records, parts = [x.record for x in lines if x.record], []
     with contextlib.suppress(OSError):
         parts = (path/'manifest.json').read_bytes().removeprefix(BOM).splitlines()
@@ -348,13 +348,13 @@ class TubInspection:
     known:bool         # whether the manifest could be read
 
     def live(self):
-        "The lines whose records are not deleted, faulty ones too."
+        "Return the lines whose records are not deleted, faulty ones too."
         hidden = set(self.manifest.catalogs['deleted_indexes'])
         return [x for x in self.lines if x.index not in hidden]
 
 # %% ../../nbs/data/11_check.ipynb #6cd3798e
 def _count_faults(manifest, lines):
-    "Faults of what a manifest counts."
+    "Yield faults of what a manifest counts."
     after = max((x.index for x in lines if x.index is not None), default=-1) + 1
     told, deleted = manifest.catalogs['current_index'], manifest.catalogs['deleted_indexes']
     if told != after:
@@ -369,7 +369,7 @@ def inspect_tub(
     bar:bool=False, # show progress
     change=_RecordChange(),
 )->TubInspection:
-    "Look at every line and every frame of a tub; EdgecarError when it is not a tub at all."
+    "Look at every line and every frame of a tub; raise EdgecarError when it is not a tub at all."
     path = Path(path)
     if not path.is_dir():
         raise EdgecarError('is not a folder', path, 'give the folder of a tub')
@@ -394,12 +394,12 @@ def find_faults(
     size=None,      # height and width frames must have; any if None
     bar:bool=False, # show progress
 )->list[Fault]:
-    "Every fault of a tub; EdgecarError when it is not a tub at all."
+    "Return every fault of a tub; raise EdgecarError when it is not a tub at all."
     return inspect_tub(path, size, bar).faults
 
 # %% ../../nbs/data/11_check.ipynb #e4fe87fa
 def _live_texts(lines):
-    "{index: text} of the lines that stay, with their times in order."
+    "Return {index: text} of the lines that stay, with their times in order."
     texts = {}
     for x, shift in _time_shifts(lines):
         r = dict(x.record, _index=x.index)
@@ -422,7 +422,7 @@ def _write_catalog(path, name, lines, start, made):
         f.write(json.dumps(lengths, sort_keys=True) + '\n')
 
 def _write_tub(path, manifest, texts, total, letter=''):
-    "Write catalogs of records 0 to `total`, stubs where there is no text, then the manifest; gives names."
+    "Write catalogs of records 0 to `total`, stubs where there is no text, then the manifest; return names."
     stub, names, size = '{{"__empty__": true, "_index": {}}}'.format, [], manifest.catalogs['max_len']
     for start in range(0, total, size):
         names.append(f'catalog_{len(names)}{letter}.catalog')
@@ -437,7 +437,7 @@ def _write_tub(path, manifest, texts, total, letter=''):
 # %% ../../nbs/data/11_check.ipynb #1de61e2c
 @dataclass(frozen=True)
 class RepairResult:
-    "What a repair did."
+    "The result of a repair."
     faults:tuple         # every `Fault` that was mended
     dropped:tuple        # the indexes of the records that became stubs, or None for a line without one
     folder:Path|None     # where what was dropped is now, with the old catalogs and `faults.json`
@@ -448,7 +448,7 @@ _REPAIR_FIRST = 'run `edgecar tub repair` first'
 MAX_DROPPED_SHARE = .05   # share of the live records that a repair may drop unasked
 
 def _check_repair(survey, yes):
-    "EdgecarError when a repair would lose what a person should decide about, or could do nothing."
+    "Raise EdgecarError when a person should decide about what a repair loses, or it could do nothing."
     pointers = [f for f in survey.faults if f.kind == 'Git LFS pointer' and f.index is None]
     if pointers:
         what = f'{pointers[0].file} is a Git LFS pointer, not the file'
@@ -466,12 +466,12 @@ def _check_repair(survey, yes):
 
 # %% ../../nbs/data/11_check.ipynb #8ab6e484
 def _requested_change(rename, flip_steering, flip_throttle):
-    "What the owner asks for, as a `_RecordChange`."
+    "Return the requested changes as a `_RecordChange`."
     flip = ('user/angle', 'pilot/angle') * flip_steering + ('user/throttle', 'pilot/throttle') * flip_throttle
     return _RecordChange(dict(rename or {}), flip)
 
 def _changed_manifest(manifest, change):
-    "A manifest whose fields have their new names, and whose notes say which signs have been turned."
+    "Return a manifest with the fields' new names, and notes of the signs that have been turned."
     fields = dict(zip((change.rename.get(k, k) for k in manifest.inputs), manifest.types))
     manifest = replace(manifest, inputs=list(fields), types=list(fields.values()))
     if not change.flip:
@@ -481,7 +481,7 @@ def _changed_manifest(manifest, change):
     return replace(manifest, metadata={**notes, 'flipped': turned})
 
 def _check_change(survey, change, yes):
-    "EdgecarError when a change would overwrite a field, or turn a sign back."
+    "Raise EdgecarError when a change would overwrite a field, or turn a sign back."
     stop = lambda what, mend: EdgecarError(what, survey.path, mend)
     if change and not survey.known:
         raise stop('has no sound manifest', f'without options, {_REPAIR_FIRST}')
@@ -509,7 +509,7 @@ def _quarantine_catalogs(survey):
     return folder
 
 def _rewrite(survey, change):
-    "Write catalogs and manifest anew; returns the catalogs' names."
+    "Write catalogs and manifest anew; return the catalogs' names."
     path, texts = survey.path, _live_texts(survey.lines)
     manifest = _changed_manifest(survey.manifest, change)
     numbers = [x.index for x in survey.lines if x.index is not None]
@@ -532,7 +532,8 @@ def repair_tub(
     flip_steering:bool=False,  # turn the sign of steering in every record
     flip_throttle:bool=False,  # turn the sign of throttle in every record
 )->RepairResult:
-    "Mend a tub without deleting anything; EdgecarError when it is no tub, is written to, or would lose much."
+    """Mend a tub without deleting anything;
+    raise EdgecarError when it is not a tub, is written to, or would lose much."""
     path, change = Path(path), _requested_change(rename, flip_steering, flip_throttle)
     fd = lock_folder(path)
     try:
@@ -551,7 +552,7 @@ def repair_tub(
 
 # %% ../../nbs/data/11_check.ipynb #642bc4dc
 def _quarantine_files(path, folder, survey, lost, names):
-    "Take what does not belong to the tub any more to the quarantine folder."
+    "Move files that no longer belong to the tub to the quarantine folder."
     shown = lambda v: str(v).lower().endswith(('.jpg', '.png'))
     named = lambda x: {as_image_name(v) for r in (x.was, x.record) if r for v in r.values() if shown(v)}
     stay = set().union(*(named(x) for x in survey.lines if not x.fault))

@@ -26,11 +26,11 @@ _DEFAULT_TYPES |= {'user/mode': 'str'}
 def find_legacy_tubs(
     folder,        # where to look
 )->list[Path]:     # sorted
-    "The tubs of DonkeyCar 3 and older, at or below a folder."
+    "Find the tubs of DonkeyCar 3 and older, at or below a folder."
     return sorted({f.parent for f in Path(folder).rglob('record_*.json') if _RECORD_FILE.fullmatch(f.name)})
 
 def _read_json(file, kind):
-    "The content of a file that holds a `kind`; an empty one when it is missing or broken."
+    "Read a file that holds a `kind`; return an empty one when it is missing or broken."
     try:
         found = json.loads(file.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError, RecursionError):
@@ -38,7 +38,7 @@ def _read_json(file, kind):
     return found if isinstance(found, kind) else kind()
 
 def _read_meta(old):
-    "(field -> type, the owner's notes, when it was begun in ms) of an old tub."
+    "Return (field -> type, the owner's notes, when it was begun in ms) of an old tub."
     meta = _read_json(old/'meta.json', dict)
     inputs, types = meta.pop('inputs', None), meta.pop('types', None)
     fields = dict(zip(inputs, types)) if isinstance(inputs, list) and isinstance(types, list) else {}
@@ -49,7 +49,7 @@ def _read_meta(old):
 
 # %% ../../nbs/data/48_convert.ipynb #6d2b68c0
 def _convert_record(file, pictures, fields, start_ms):
-    "A record as `TubWriter.write` takes it; InvalidRecord when it cannot be used."
+    "Return a record as `TubWriter.write` takes it; raise InvalidRecord when it cannot be used."
     record = _read_json(file, dict)
     if not record:
         raise InvalidRecord('bad line', f'{file.name} is no record')
@@ -66,12 +66,12 @@ def _convert_record(file, pictures, fields, start_ms):
 
 # %% ../../nbs/data/48_convert.ipynb #7b1e94c3
 def _deleted_indexes(old):
-    "The numbers of deleted records."
+    "Return the numbers of deleted records."
     return set(map(as_whole, _read_json(old/'exclude.json', list)))
 
 # %% ../../nbs/data/48_convert.ipynb #46aa0e93
 def _copy_records(old, new, bar):
-    "Write the records of an old tub to a new one; gives how many, which of them are deleted, and faults."
+    "Write the records of an old tub to a new one; return how many, the deleted ones, and faults."
     fields, notes, start_ms = _read_meta(old)
     files = {int(m[1]): f for f in old.iterdir() if (m := _RECORD_FILE.fullmatch(f.name))}
     excluded, pictures, deleted, faults, index = _deleted_indexes(old), ImageFolder(old, ''), [], [], -1
@@ -92,7 +92,7 @@ def _copy_records(old, new, bar):
 # %% ../../nbs/data/48_convert.ipynb #7823c9c8
 @dataclass(frozen=True)
 class Conversion:
-    "What became of an old tub."
+    "The result of converting an old tub."
     tub:Path            # the new one
     records:int         # in it, those marked as deleted too
     deleted:int         # of them
@@ -104,7 +104,7 @@ def convert_tub(
     new,             # the folder to make
     bar:bool=False,  # show progress
 )->Conversion:
-    "Make a tub of today from an old one, which stays as it is; EdgecarError when `new` is there already."
+    "Convert an old tub to the current format, and leave it as it is; raise EdgecarError when `new` exists."
     old, new = Path(old), Path(new)
     if not any(_RECORD_FILE.fullmatch(f.name) for f in old.glob('record_*.json')):
         raise EdgecarError('holds no record_*.json, so it is no tub of DonkeyCar 3', old, 'check the path')

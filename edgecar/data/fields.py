@@ -12,7 +12,7 @@ from datetime import datetime
 
 # %% ../../nbs/data/08_fields.ipynb #16be2234
 def as_number(x):
-    "The finite number that `x` is or spells, as int or float; None when it is none. True and False are none."
+    "Return the finite number that `x` is or spells, as int or float; else None, also for True and False."
     if isinstance(x, str):
         with contextlib.suppress(ValueError):
             return as_number(int(x))
@@ -22,7 +22,7 @@ def as_number(x):
     return x if plain and abs(x) < 2**63 else None   # which NaN is not
 
 def as_whole(x):
-    "The whole number that `x` is or spells; None when it is none."
+    "Return the whole number that `x` is or spells, else None."
     x = as_number(x)
     return int(x) if x is not None and x == int(x) else None
 
@@ -30,13 +30,13 @@ def as_whole(x):
 COMMAND_TOLERANCE = 1e-3   # how far beyond 1 a command may lie
 
 def as_command(x):
-    "The command in [-1, 1] that `x` is or spells; None when it is none."
+    "Return the command in [-1, 1] that `x` is or spells, else None."
     x = as_number(x)
     return None if x is None or abs(x) > 1 + COMMAND_TOLERANCE else max(-1., min(1., float(x)))
 
 # %% ../../nbs/data/08_fields.ipynb #b05c9a8c
 def as_time_ms(x):
-    "The time that `x` is or spells, whole ms since 1970; None when it is none."
+    "Return the time that `x` is or spells, whole ms since 1970, else None."
     number = as_number(x)
     if number is None and isinstance(x, str):
         with contextlib.suppress(ValueError, OverflowError):
@@ -46,7 +46,7 @@ def as_time_ms(x):
 
 # %% ../../nbs/data/08_fields.ipynb #61cba92e
 def as_image_name(x):
-    "The file name that `x` ends with, under any system's separators; None when it is none."
+    "Return the file name that `x` ends with, under any system's separators, else None."
     name = x.replace('\\', '/').rsplit('/', 1)[-1] if isinstance(x, str) else ''
     return None if name in ('', '.', '..') or '\0' in name else name
 
@@ -70,7 +70,7 @@ COMMAND_FIELDS = 'user/angle', 'user/throttle'   # what a record must have to be
 def record_commands(
     record:dict,       # a tub's record
 )->tuple[float,float]: # steering and throttle, in [-1, 1]
-    "What the driver did; InvalidRecord when it is missing, not finite or out of range."
+    "Return the driver's commands; raise InvalidRecord when one is missing, not finite or out of range."
     values = []
     for key in COMMAND_FIELDS:
         values.append(as_command(record.get(key)))
@@ -83,12 +83,12 @@ _PARSERS = dict.fromkeys(COMMAND_FIELDS, as_command)
 _PARSERS |= {'_index': as_whole, '_timestamp_ms': as_time_ms, 'cam/image_array': as_image_name}
 
 def normalise_record(record:dict)->dict:
-    "A copy of a record with its commands, number, time and frame as DonkeyCar writes them."
+    "Return a copy of a record with commands, number, time and frame as DonkeyCar writes them."
     mended = {key: form(record[key]) for key, form in _PARSERS.items() if key in record}
     return record | {key: x for key, x in mended.items() if x is not None}
 
 def nonstandard_values(record:dict)->list:
-    "What `normalise_record` would change, as in `user/angle is '0.5'`."
+    "List what `normalise_record` would change, as in `user/angle is '0.5'`."
     usual = normalise_record(record)
     return [f'{key} is {x!r}' for key, x in record.items() if key in _PARSERS and _differs(x, usual[key])]
 

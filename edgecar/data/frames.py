@@ -25,7 +25,7 @@ from .tub import Fault, Manifest, Tub, format_ranges, summarise_faults
 
 # %% ../../nbs/data/13_frames.ipynb #e56511f5
 def _crop_size(found, size):
-    "The largest (height, width) within `found` that has the shape of `size`."
+    "Return the largest (height, width) within `found` that has the shape of `size`."
     (h, w), (height, width) = found, size
     if w * height > h * width:
         return h, max(1, round(h * width / height))
@@ -63,19 +63,19 @@ def describe_fit(
 # %% ../../nbs/data/13_frames.ipynb #ea2175e3
 @dataclass(frozen=True)
 class TubSource:
-    "What a tub gave to a recording."
+    "The part that a tub contributes to a recording."
     tub:str           # its folder
     frames:int = 0    # records that are used
     skipped:int = 0   # records, or lines, that could not be used
     sizes:dict = field(default_factory=dict)   # size as recorded, such as 224x224 -> how many frames
 
     def fits(self, size)->dict:
-        "What was done to frames of another size than `size` (height, width) -> how many frames."
+        "Return what was done to frames of another size than `size` (height, width) -> how many frames."
         told = {describe_fit(map(int, name.split('x')), size): n for name, n in sorted(self.sizes.items())}
         return {what: n for what, n in told.items() if what}
 
     def fitted(self, size)->list[str]:
-        "The same, a line each."
+        "Return what `fits` returns, a line each."
         return [f'{n} of {what}' for what, n in self.fits(size).items()]
 
 # %% ../../nbs/data/13_frames.ipynb #18f029cd
@@ -98,11 +98,11 @@ class Recording:
         return len(self.frames)
 
     def fitted(self)->list[str]:
-        "What was done to frames of another size, a line for each tub and size."
+        "Return what was done to frames of another size, a line for each tub and size."
         return [f'{s.tub}: {line}' for s in self.sources for line in s.fitted(self.frames.shape[1:3])]
 
     def fits(self)->dict:
-        "What was done to frames of another size -> how many frames."
+        "Return what was done to frames of another size -> how many frames."
         lines = Counter()
         for s in self.sources:
             lines.update(s.fits(self.frames.shape[1:3]))
@@ -121,8 +121,8 @@ class _Row:
 _GIVEN, _LATENCY = 'twin/steering', 'twin/latency_ms'   # what only the twin records
 
 def _command_and_latency(record):
-    """The steering that the car was given, and its latency in s; None for what the record does not say.
-    InvalidRecord when it cannot be."""
+    """Return the steering that the car was given, and its latency in s; None where the record lacks it.
+    Raise InvalidRecord when a value is not a number or out of its range."""
     given, latency_ms = record.get(_GIVEN), record.get(_LATENCY)
     for key, value, low, high in (_GIVEN, given, -1, 1), (_LATENCY, latency_ms, 0, 1000):
         fits = value is None or isinstance(value, (int, float)) and low <= value <= high
@@ -132,7 +132,7 @@ def _command_and_latency(record):
 
 # %% ../../nbs/data/13_frames.ipynb #313a2061
 def _image_file(pictures, name):
-    "(file, bytes) of a frame; InvalidRecord when it is missing or empty."
+    "Return (file, bytes) of a frame; raise InvalidRecord when it is missing or empty."
     try:
         file = f'{pictures.folder}/{as_image_name(name)}'   # a name that is right costs one look, no more
         size = os.stat(file).st_size
@@ -144,7 +144,7 @@ def _image_file(pictures, name):
     return file, size
 
 def _usable_row(tub, pictures, index, record, session):
-    "A row for `record`; InvalidRecord unless it can be one."
+    "Return a row for `record`; raise InvalidRecord when it cannot be used."
     file, size = _image_file(pictures, record.get('cam/image_array'))
     time_ms = as_time_ms(record.get('_timestamp_ms'))
     return _Row(tub.path, file, size,
@@ -152,7 +152,7 @@ def _usable_row(tub, pictures, index, record, session):
 
 # %% ../../nbs/data/13_frames.ipynb #918c60ff
 def _usable_rows(paths):
-    "(rows, faults) of all live records of the tubs at `paths`."
+    "Return (rows, faults) of all live records of the tubs at `paths`."
     rows, faults, sessions = [], [], {}
     for number, tub in enumerate(map(Tub, paths)):
         faults += [Fault(f.kind, str(tub.path/f.file), f.index, f.detail) for f in tub.faults]
@@ -171,7 +171,7 @@ def _usable_rows(paths):
 _FORMAT = 'edgecar frames 2'   # to be changed when the same content would be stored in another way
 
 def _digest(*parts):
-    "sha256 of several strings of bytes."
+    "Return the sha256 of several strings of bytes."
     h = hashlib.sha256()
     for p in parts:
         h.update(len(p).to_bytes(8, 'little') + p)
@@ -182,7 +182,7 @@ def _chunks(rows, n=50):
     return [rows[i:i + n] for i in range(0, len(rows), n)]
 
 def _image_bytes(row):
-    "The frame's file as it is; nothing if it has gone since we looked."
+    "Read the frame's file as it is; return no bytes if it has gone in the meantime."
     try:
         with open(row.file, 'rb') as f:
             return f.read()
@@ -191,7 +191,7 @@ def _image_bytes(row):
 
 # %% ../../nbs/data/13_frames.ipynb #77163184
 def _content_digest(rows, size, pool):
-    """The digest of all that is in the rows and their frames,
+    """Return the digest of all that is in the rows and their frames,
     and {row number: bytes} of the frames when these are few."""
     held, hold = {}, sum(r.bytes for r in rows) < 2**28
     def piece(numbers):
@@ -208,7 +208,7 @@ def _content_digest(rows, size, pool):
 
 # %% ../../nbs/data/13_frames.ipynb #3855ae88
 def _stat_signature(entry):
-    "Name, size and time of change of a file, without opening it."
+    "Return name, size and time of change of a file, without opening it."
     try:
         stat = entry.stat()
     except OSError:
@@ -217,7 +217,7 @@ def _stat_signature(entry):
 
 # %% ../../nbs/data/13_frames.ipynb #9775998a
 def _stat_digest(paths, size):
-    "A digest of the tubs' catalogs and of what the file system tells about their images."
+    "Return a digest of the tubs' catalogs and of their images' entries in the file system."
     parts = [repr((_FORMAT, size)).encode()]
     for path in paths:
         texts = sorted(f for f in path.iterdir() if f.name == 'manifest.json' or f.suffix == '.catalog')
@@ -227,7 +227,7 @@ def _stat_digest(paths, size):
 
 # %% ../../nbs/data/13_frames.ipynb #56a42f8d
 def _no_records_error(tubs, faults=()):
-    "The error for tubs without a usable record."
+    "Return the error for tubs without a usable record."
     where = ', '.join(sorted({str(t) for t in tubs}))
     if faults:
         what = f'no usable record, {len(faults)} are faulty ({"; ".join(summarise_faults(faults))})'
@@ -240,7 +240,7 @@ def _no_records_error(tubs, faults=()):
 
 # %% ../../nbs/data/13_frames.ipynb #e7d4c825
 def _frame_faults(rows, bad):
-    "A fault for each {row number: InvalidRecord}."
+    "Return a fault for each {row number: InvalidRecord}."
     return [Fault(e.kind, rows[i].file, rows[i].values[2], e.detail) for i, e in sorted(bad.items())]
 
 def _close_gaps(f, shape, bad):
@@ -251,7 +251,7 @@ def _close_gaps(f, shape, bad):
     f.truncate(len(good) * frames[0].size)
 
 def _decode(rows, held, size, file, pool, bar):
-    "Decode each row's frame into `file`; gives {row number: InvalidRecord} of those left out, and sizes."
+    "Decode each row's frame into `file`; return {row number: InvalidRecord} of those left out, and sizes."
     bad, sizes = {}, {}
     def piece(numbers):
         frames = np.empty((len(numbers), *size, 3), np.uint8)
@@ -277,7 +277,7 @@ def _decode(rows, held, size, file, pool, bar):
 
 # %% ../../nbs/data/13_frames.ipynb #630ef604
 def _byte_sum(x):
-    "The sum of an array's bytes, eight at a time."
+    "Return the sum of an array's bytes, eight at a time."
     x = np.asarray(x).reshape(-1)
     n = len(x) // 8 * 8
     return (int(x[:n].view(np.uint64).sum()) + int(x[n:].sum())) % 2**64
@@ -290,7 +290,7 @@ def _save_json(file, x):
 
 # %% ../../nbs/data/13_frames.ipynb #0482d5a4
 def _map_cache(file, size):
-    "(frames in a cache file, {row number: InvalidRecord}, sizes); None when it must be made again."
+    "Return (frames in a cache file, {row number: InvalidRecord}, sizes); None when it must be made again."
     try:
         about = json.loads(file.with_suffix('.json').read_text())
         frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
@@ -302,7 +302,7 @@ def _map_cache(file, size):
 
 # %% ../../nbs/data/13_frames.ipynb #1d81f264
 def _sources(paths, rows, sizes, faults):
-    "A `TubSource` for each tub, as JSON."
+    "Return a `TubSource` for each tub, as JSON."
     counts = {str(p): Counter() for p in paths}
     for i, name in sizes.items():
         counts[str(rows[i].tub)][name] += 1
@@ -310,7 +310,7 @@ def _sources(paths, rows, sizes, faults):
     return [[p, sum(c.values()), skipped[p], dict(c)] for p, c in counts.items()]
 
 def _cached_frames(rows, key, size, held, cache, pool, bar):
-    "(frames, {row number: InvalidRecord}, sizes) of rows, decoded unless that has been done before."
+    "Return (frames, {row number: InvalidRecord}, sizes) of rows; decode them unless that was done before."
     file = cache/f'{key}.frames'
     if known := _map_cache(file, size):
         return known
@@ -321,7 +321,7 @@ def _cached_frames(rows, key, size, held, cache, pool, bar):
     return frames, bad, sizes
 
 def _read_tubs(paths, size, cache, pool, bar):
-    "Read every byte of the tubs; returns what a later load wants to know, as JSON, and the frames."
+    "Read every byte of the tubs; return, as JSON, what a later load needs, and the frames."
     rows, faults = _usable_rows(paths)
     if not rows:
         raise _no_records_error(paths, faults)
@@ -341,7 +341,7 @@ def load_recording(
     workers=None,      # threads that decode; one a processor if None
     bar:bool=True,     # show progress
 )->Recording:
-    "The usable records of tubs as arrays; EdgecarError when there are none."
+    "Load the usable records of tubs as arrays; raise EdgecarError when there are none."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not paths:
         raise EdgecarError('no tub is named', mend='name one; `edgecar data get` makes data/')

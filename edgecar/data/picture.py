@@ -24,7 +24,7 @@ _PLAIN_JPEG = re.compile(rb'\xff[\xc0-\xc2]\x00[\x0b\x11]\x08.{4}[\x01\x03]', re
 _COLOUR = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 def _plain_jpeg(data):
-    "The pixels of a plain JPEG; None when it is none, or broken."
+    "Return the pixels of a plain JPEG; None for any other data, or a broken one."
     if data[:2] != b'\xff\xd8' or not _PLAIN_JPEG.search(data):
         return None
     with contextlib.suppress(cv2.error):
@@ -35,7 +35,7 @@ def decode_image(
     data:bytes,  # an encoded picture
     size=None,   # height and width it must have; any if None
 )->np.ndarray:   # (h, w, 3) uint8, red first
-    "Decode a picture as PIL does; InvalidRecord when it is empty, broken or of another size."
+    "Decode a picture as PIL does; raise InvalidRecord when it is empty, broken or of another size."
     if not data:
         raise InvalidRecord('empty image')
     if data.startswith(LFS_POINTER):
@@ -61,14 +61,14 @@ class ImageFolder:
 
     @cached_property
     def names(self):
-        "Every file's name in lower case -> its name."
+        "A dict from every file's name in lower case to its name."
         return {n.lower(): n for n in sorted(os.listdir(self.folder))} if self.folder.is_dir() else {}
 
     def find(self,
         key:str,    # the field, such as cam/image_array
         value,      # what the record has in it
     )->Path:
-        "The file that a record means; InvalidRecord when there is none."
+        "Return the file that a record means; raise InvalidRecord when it is missing."
         name = as_image_name(value)
         if name and (file := self.folder/name).is_file():
             return file

@@ -20,9 +20,9 @@ SPLIT_COLOURS = dict(train='#9aa0a6', val='#f9ab00', test='#34a853')   # of a sp
 
 # %% ../../nbs/data/17_plot.ipynb #f864966d
 class PngFigure(Figure):
-    "A figure that a notebook shows by itself and nobody has to close."
+    "A figure that a notebook shows by itself and that needs no closing."
     def _repr_png_(self):
-        """The picture as a small PNG of 96 colours, since a notebook carries all it shows;
+        """Return the picture as a small PNG of 96 colours, since a notebook carries all it shows;
         `savefig` keeps everything."""
         full, out = io.BytesIO(), io.BytesIO()
         self.savefig(full, format='png', dpi=70)
@@ -32,7 +32,7 @@ class PngFigure(Figure):
 
 # %% ../../nbs/data/17_plot.ipynb #0e6c5be1
 def _montage(frames, cols, gap=4):
-    "Frames as one white-backed picture, and the (y, x) of each."
+    "Return frames as one white-backed picture, and the (y, x) of each."
     frames = np.asarray(frames)
     if frames.dtype != np.uint8:
         frames = (frames * 255).round().clip(0, 255).astype(np.uint8)   # float frames lie in [0, 1]
@@ -45,7 +45,7 @@ def _montage(frames, cols, gap=4):
 
 # %% ../../nbs/data/17_plot.ipynb #09ebba10
 def _tiles(frames, steering, names, cols, title):
-    "A figure of frames with their commands on them."
+    "Draw a figure of frames with their commands on them."
     sheet, corners = _montage(frames, cols)
     h, w = frames.shape[1:3]
     fig = PngFigure(figsize=(9, .35 + 9 * sheet.shape[0] / sheet.shape[1]), dpi=100, layout='constrained')
@@ -72,7 +72,7 @@ def contact_sheet(
     n:int=18,       # frames shown, at equal distances
     cols:int=6,
 )->PngFigure:
-    "Frames from the whole length of a recording, with their record numbers and commands."
+    "Draw frames from the whole length of a recording, with their record numbers and commands."
     if hasattr(frames, 'frames'):
         frames, steering, names = frames.frames, frames.steering, frames.index
     take = np.unique(np.linspace(0, len(frames) - 1, n).round().astype(int))
@@ -85,7 +85,7 @@ def steering_histogram(
     steering,     # Recording, (n,) in [-1, 1], or a dict of such, for instance a split's parts
     bins:int=41,  # odd, so that straight ahead has a bar of its own
 )->PngFigure:
-    "How often each steering command was given, with the shares of left, straight and right."
+    "Plot how often each steering command was given, with the shares of left, straight and right."
     groups = steering if isinstance(steering, dict) else {'all': steering}
     fig = PngFigure(figsize=(7, 2.6), dpi=100, layout='constrained')
     ax = fig.subplots()
@@ -115,7 +115,7 @@ def timeline(
     session=None,   # (n,) integers that change where a session does; a Recording's own if None
     split=None,     # Split whose parts are shaded
 )->PngFigure:
-    "Steering and throttle over the frames of a recording."
+    "Plot steering and throttle over the frames of a recording."
     if hasattr(steering, 'steering'):
         steering, throttle, session = steering.steering, steering.throttle, steering.session
     x = np.arange(len(steering))
@@ -142,7 +142,7 @@ def before_after(
     after,    # the same frames, changed
     n:int=6,  # pairs shown
 )->PngFigure:
-    "Frames above, what became of them below, each with its steering."
+    "Draw frames above, and below what they became, each with its steering."
     (x0, y0), (x1, y1) = [(np.asarray(x[0]), np.asarray(x[1])) if isinstance(x, tuple)
                           else (np.asarray(x), None) for x in (before, after)]
     n = min(n, len(x0))

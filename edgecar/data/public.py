@@ -44,7 +44,7 @@ class PublicTub:
 
     @property
     def terms(self)->str:
-        "The licence, and what follows when there is none."
+        "The licence, or a note on what follows when there is none."
         return self.licence + ('' if self.licence != _NO_LICENCE
                                else ': ask before you publish anything made from it')
 
@@ -98,7 +98,7 @@ ucsd_slow_driving 20095718 24f5469aa99cb5bf1629c5654d393315cc356f5dca89b8b2bff1e
 
 # %% ../../nbs/data/16_public.ipynb #9b819dd9
 def _registry():
-    "The public tubs by name, the small one with a licence first."
+    "Yield the public tubs by name, the small one with a licence first."
     yield PublicTub(
         'donkeycar-test-tub', 'https://github.com/autorope/donkeycar/raw/main/donkeycar/tests/tub/tub.tar.gz',
         'eeff6616aea3ce8ef41a53dc7e8cf5b5e36bce34587219f71e1b211d783a1985', 3818781, 'MIT (donkeycar)')
@@ -115,7 +115,7 @@ def download_sources(
     tub:PublicTub,
     mirror=None,  # folder or URL; the environment's EDGECAR_MIRROR if None
 )->list:          # Path for a file on this machine, str for an address; in the order to try
-    "Where `tub` may be had."
+    "List the sources of `tub`."
     mirror = str(mirror or os.environ.get('EDGECAR_MIRROR', '')).removeprefix('file://')
     names = [f'{tub.name}.tar.gz', tub.url.rsplit('/')[-1]] if mirror else []
     if '://' in mirror:
@@ -131,8 +131,8 @@ def _file_size(path):
     return path.stat().st_size if path.exists() else 0
 
 def _request(url, part, size, stall, bar):
-    """One request for what `part` lacks;
-    RequestException when another try may help, EdgecarError when it cannot."""
+    """Request once what `part` lacks;
+    raise RequestException when another try may help, EdgecarError when it cannot."""
     have = _file_size(part)
     headers = {'Accept-Encoding': 'identity'} | ({'Range': f'bytes={have}-'} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=(min(stall, 10), stall)) as r:
@@ -171,7 +171,7 @@ def download_file(
     wait:float=.5,     # s before the second one; doubles each time
     stall:float=30.,   # s without a byte until a connection is given up
 ):
-    "Bring `part` up to `size` bytes; EdgecarError when `url` does not deliver them."
+    "Bring `part` up to `size` bytes; raise EdgecarError when `url` does not deliver them."
     have = most = _file_size(part)
     failed = 0
     with progress_bar(desc=part.stem, total=size, unit='B', unit_scale=True, initial=have) as bar:
@@ -193,8 +193,8 @@ def download_file(
 
 # %% ../../nbs/data/16_public.ipynb #e7c6ecf2
 def _members(f):
-    """Name, size, kind ('file', 'folder' or what it should not be) and a reader for every member of a tar or
-    a zip."""
+    """Yield name, size, kind ('file', 'folder' or what it should not be) and a reader for every member of a
+    tar or a zip."""
     zipped = f.read(4) == b'PK\3\4'
     f.seek(0)
     if zipped:
@@ -223,7 +223,8 @@ def unpack_archive(
     most_files:int=200_000,     # members it may have
     most_bytes:int=8 << 30,     # bytes they may come to
 ):
-    "Write the files of an archive below `to`; EdgecarError when it is damaged, too large or reaches outside."
+    """Write the files of an archive below `to`;
+    raise EdgecarError when it is damaged, too large or reaches outside."""
     files = total = 0
     to.mkdir(parents=True, exist_ok=True)
     try:
@@ -251,7 +252,7 @@ def unpack_archive(
 def locate_tubs(
     folder:Path,  # an unpacked archive
 )->Path:          # the folder in it that becomes the tub, or the folder of tubs
-    "Find the tubs in an unpacked archive; EdgecarError when there is none."
+    "Find the tubs in an unpacked archive; raise EdgecarError when there are none."
     if tubs := find_tubs(folder):
         return Path(os.path.commonpath(tubs))
     if any(folder.rglob('record_*.json')):
@@ -263,7 +264,7 @@ def locate_tubs(
 def folder_md5(
     folder:Path,
 )->str:           # 32 hex digits and `.dir`, as in a `.dvc` file
-    "DVC's md5 of a folder: that of the sorted list of its files and their md5."
+    "Return DVC's md5 of a folder: that of the sorted list of its files and their md5."
     def md5(path):
         with open(path, 'rb') as f:
             return hashlib.file_digest(f, 'md5').hexdigest()
@@ -276,7 +277,7 @@ def folder_md5(
 def pinned_md5(
     path:Path,
 )->str:       # None when no `.dvc` file stands beside it
-    "The digest that `path.dvc` holds; EdgecarError when it holds none."
+    "Return the digest that `path.dvc` holds; raise EdgecarError when the file holds no digest."
     pin = path.parent/f'{path.name}.dvc'
     if not pin.is_file():
         return None
@@ -287,7 +288,7 @@ def pinned_md5(
 
 # %% ../../nbs/data/16_public.ipynb #f21477c3
 def _fetch(tub, part, mirror, **how):
-    "The archive of `tub`: a file of a mirror as it lies there, or `part`, filled."
+    "Return the archive of `tub`: a file of a mirror as it lies there, or `part`, filled."
     why = []
     for source in download_sources(tub, mirror):
         if isinstance(source, Path):
@@ -307,7 +308,7 @@ def _fetch(tub, part, mirror, **how):
 
 # %% ../../nbs/data/16_public.ipynb #b0a72a05
 def _check_sha256(f, tub, part):
-    "EdgecarError unless the open archive is the registered one; a download that is not is put aside."
+    "Raise EdgecarError unless the open archive is the registered one; put a wrong download aside."
     found = hashlib.file_digest(f, 'sha256').hexdigest()
     f.seek(0)
     if found == tub.sha256:
@@ -322,7 +323,7 @@ def _check_sha256(f, tub, part):
 @contextlib.contextmanager
 def _exclusive(path):
     """Hold `path` locked, so that two processes do not fill one file;
-    the kernel lets go of it even after kill -9."""
+    the kernel releases it even after kill -9."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'w') as f:
         try:
@@ -334,11 +335,11 @@ def _exclusive(path):
 
 # %% ../../nbs/data/16_public.ipynb #bb2292cd
 def is_occupied(to):
-    "Whether something stands at `to` that a download or a recording must not replace."
+    "Return whether something stands at `to` that a download or a recording must not replace."
     return to.exists() and not (to.is_dir() and not any(to.iterdir()))
 
 def _changed_error(name, to):
-    "The error for a folder that stands where the tub `name` should."
+    "Return the error for a folder that stands where the tub `name` should."
     keep = f'if the change is meant, `dvc add {to.name}`' if pinned_md5(to) else 'use it as it is'
     return EdgecarError(f'is there, but is not (or no longer) the tub {name}; it was not touched', to,
                         f'{keep}; if not, move it away and run this again')
@@ -372,7 +373,7 @@ def _cache_path(name, ending):
     return repo_root()/'.cache'/'tubs'/f'{name}{ending}'
 
 def _expected_md5(name, to):
-    "The digest that the folder `to` must have, if a `.dvc` file or an earlier `install_tub` tells."
+    "Return the digest that the folder `to` must have, if a `.dvc` file or an earlier install gives it."
     receipt = _cache_path(name, '.json')
     return pinned_md5(to) or (read_json(receipt)['md5'] if receipt.is_file() else None)
 
@@ -381,7 +382,7 @@ def is_installed(
     name:str,  # a key of `PUBLIC_TUBS`
     to=None,   # folder; `tubs/NAME` of the repository if None
 )->bool:       # False as well when nothing tells what it should hold
-    "Whether a tub is there and is what was installed, to the byte."
+    "Return whether a tub is there and is what was installed, to the byte."
     to = Path(to or repo_root()/'tubs'/name).absolute()
     return to.is_dir() and folder_md5(to) == _expected_md5(name, to)
 
@@ -393,7 +394,7 @@ def install_tub(
     **how,        # `tries`, `wait`, `stall` of `download_file`
 )->Path:          # `to`
     """Install a public tub, or check the one that is there;
-    EdgecarError when it cannot be had or is not the registered one."""
+    raise EdgecarError when it cannot be fetched or is not the registered one."""
     if not (tub := PUBLIC_TUBS.get(name)):
         near = difflib.get_close_matches(name, PUBLIC_TUBS, 1)
         raise EdgecarError(f'no public tub is called {name!r}',
@@ -418,14 +419,14 @@ def install_tub(
 
 # %% ../../nbs/data/16_public.ipynb #47a761ff
 def run_dvc(*args, folder, quiet=True):
-    "Run DVC in `folder`; the finished process, with what it said if `quiet`."
+    "Run DVC in `folder`; return the finished process, with its output if `quiet`."
     return subprocess.run([sys.executable, '-m', 'dvc', *args], cwd=folder, text=True, capture_output=quiet)
 
 # %% ../../nbs/data/16_public.ipynb #bd6c2982
 def pin_tub(
     path,    # a tub's folder, not the starter set's
 )->Path:     # its `.dvc` file, for `git add`
-    "Pin a further tub with DVC; EdgecarError when DVC refuses."
+    "Pin a further tub with DVC; raise EdgecarError when DVC refuses."
     path = Path(path).absolute()
     if path == repo_root()/'data':
         raise EdgecarError('is the starter recording, which data.dvc pins',

@@ -27,7 +27,7 @@ SHORT_NAMES = dict(steering='user/angle', throttle='user/throttle', mode='user/m
 def named_fields(
     record:dict,  # field -> value, as a tub has it
 )->dict:          # name -> value
-    "The fields of a record by the names that an expression has for them."
+    "Return the fields of a record by the names that an expression has for them."
     return ({re.sub(r'\W', '_', field): x for field, x in record.items()}
             | {short: record[field] for short, field in SHORT_NAMES.items() if field in record})
 
@@ -47,7 +47,7 @@ ALLOWED_NODES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.BoolOp, a
 
 # %% ../../nbs/data/18_record_filter.ipynb #d1e5c7be
 def nesting_depth(tree)->int:
-    "How deeply an expression is nested, by level: recursion is what it is to be kept from."
+    "Return how deeply an expression is nested, level by level, without recursion."
     level, n = [tree], 0
     while level:
         level, n = [c for node in level for c in ast.iter_child_nodes(node)], n + 1
@@ -57,7 +57,7 @@ def nesting_depth(tree)->int:
 def parse_filter(
     text:str,       # of at most 1,000 signs
 )->ast.expr:
-    "The formula of an expression; EdgecarError when it is none, or says what it may not."
+    "Parse an expression to a formula; raise EdgecarError when it is invalid or uses a forbidden element."
     no = lambda why: EdgecarError(
         f'keep is {text[:200]!r}: {why}',
         mend="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
@@ -81,9 +81,10 @@ def parse_filter(
 
 # %% ../../nbs/data/18_record_filter.ipynb #18de38da
 class MissingField(Exception):
-    "A record has not the field that is asked for."
+    "The error of a record that lacks a field which the expression names."
 
 def require_number(x):
+    "Return `x`; raise TypeError when it is not a number."
     if not isinstance(x, (int, float)):
         raise TypeError(f'{x!r} is not a number')
     return x
@@ -93,8 +94,8 @@ def evaluate(
     node,        # of `parse_filter`
     seen:dict,   # name -> value, of `named_fields`
 ):
-    """What a formula comes to for one record;
-    MissingField, TypeError, ValueError or ZeroDivisionError when it comes to nothing."""
+    """Return the value of a formula for one record;
+    raise MissingField, TypeError, ValueError or ZeroDivisionError when it has no value."""
     get = lambda n: evaluate(n, seen)
     match node:
         case ast.Constant():
@@ -124,7 +125,7 @@ def evaluate(
 
 # %% ../../nbs/data/18_record_filter.ipynb #925480e2
 def index_records(paths)->dict:   # (session, index) -> record
-    "The records of tubs by the numbers that `load_recording` gives them."
+    "Return the records of tubs by the numbers that `load_recording` gives them."
     sessions, found = {}, {}
     for n, tub in enumerate(map(Tub, paths)):
         for index, record in tub.items():
@@ -137,8 +138,8 @@ def filter_mask(
     paths,             # the tubs it was loaded from, in that order
     text:str='all',    # an expression; all keeps every record
 )->np.ndarray:         # (n,) bool
-    """Which frames of a recording to keep; EdgecarError when the expression is none, names no field,
-    compares what cannot be compared, or keeps nothing."""
+    """Return which frames of a recording to keep; raise EdgecarError when the expression is invalid,
+    names no field, compares what cannot be compared, or keeps nothing."""
     if text.strip() == 'all':
         return np.ones(len(rec), bool)
     node, paths, found = parse_filter(text), [*map(Path, paths)], index_records(paths)
@@ -163,5 +164,5 @@ def filter_mask(
 
 # %% ../../nbs/data/18_record_filter.ipynb #9d6e2253
 def filter_split(split:Split, keep)->Split:
-    "The frames of a split that are kept; EdgecarError when a part is left empty."
+    "Return the frames of a split that are kept; raise EdgecarError when a part is left empty."
     return Split(*(i[keep[i]] for i in (split.train, split.val, split.test))).check()

@@ -25,7 +25,7 @@ class Split:
     test:np.ndarray
 
     def check(self)->'Split':
-        "Itself; EdgecarError when a part is empty or two parts share a frame."
+        "Return the split itself; raise EdgecarError when a part is empty or two parts share a frame."
         for name in ('train', 'val', 'test'):
             if not len(getattr(self, name)):
                 raise EdgecarError(
@@ -40,7 +40,7 @@ class Split:
 def session_runs(
     session,     # (n,) integers that change where a session or a tub changes
 )->list:         # of (start, stop), in order
-    "The stretches of frames that were recorded in one go."
+    "Return the stretches of frames that were recorded in one go."
     session = np.asarray(session)
     cuts = np.flatnonzero(np.diff(session)) + 1
     edges = [0, *cuts.tolist(), len(session)]
@@ -53,7 +53,7 @@ def split_by_time(
     val:float=.08,    # share of each session, just before the test
     gap:int=10,       # frames dropped at each border (10 is half a second at 20 Hz)
 )->Split:
-    "Train on the past, score on the future of every session; EdgecarError when a part stays empty."
+    "Train on the past, score on the future of every session; raise EdgecarError when a part stays empty."
     parts = [], [], []
     for a, b in session_runs(session):
         t, v = b - round(test*(b-a)), b - round((test+val)*(b-a))
@@ -71,7 +71,7 @@ def blocked_folds(
     val:float=.08,  # share of all frames that chooses the checkpoint
     gap:int=10,     # frames dropped at each border
 )->list:            # of k Splits; each frame is in exactly one test
-    "Blocked cross-validation with gaps (Bergmeir and Benitez 2012, doi:10.1016/j.ins.2011.12.028)."
+    "Split by blocked cross-validation with gaps (Bergmeir and Benitez 2012, doi:10.1016/j.ins.2011.12.028)."
     out, every = [], np.arange(n)
     for i in range(k):
         a, b, m = i*n//k, (i+1)*n//k, round(val*n)
@@ -103,7 +103,7 @@ def save_prepared(
 def load_prepared(
     folder,   # what `save_prepared` wrote
 )->tuple:     # (Recording with frames mapped read-only, Split)
-    "A recording and its split, without copying a frame; EdgecarError when it is not there."
+    "Load a recording and its split, without copying a frame; raise EdgecarError when it is not there."
     about = read_json(Path(folder)/'prepared.json')
     try:
         frames, *columns = (np.load(Path(folder)/f'{n}.npy', mmap_mode='r' if n == 'frames' else None,

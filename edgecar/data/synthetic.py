@@ -16,8 +16,8 @@ from .tub import TubWriter
 
 # %% ../../nbs/data/12_synthetic.ipynb #410b6923
 def _ground(size):
-    """Row by row, how far ahead the ground is (h, 1), and pixel by pixel how far to the right (h, w); m.
-    Without the sky."""
+    """Return, row by row, how far ahead the ground is (h, 1), and pixel by pixel how far to the right (h, w);
+    m, without the sky."""
     h, w = size
     horizon, f = h * 3 // 10, .9 * w
     z = .2 * f / np.arange(1, h - horizon + 1)[:, None]   # the camera is 20 cm up
@@ -30,7 +30,7 @@ def draw_road(
     travelled=0.,     # m; moves the dashes
     size=(120, 160),  # height and width, pixels
 )->np.ndarray:        # (h, w, 3) uint8
-    "The road as a camera in the car sees it."
+    "Draw the road as a camera in the car sees it."
     z, x = _ground(size)
     x = x - (curvature * z * z / 2 - offset)          # from the middle of the road
     side = np.abs(x)
@@ -44,7 +44,7 @@ def draw_road(
 
 # %% ../../nbs/data/12_synthetic.ipynb #f39bed2c
 def _wander(words, n, rate_hz):
-    "A smooth signal in [-1, 1] of `n` samples."
+    "Return a smooth signal in [-1, 1] of `n` samples."
     waves = rng(*words).uniform([.05, 0], [.35, 1], (3, 2)).tolist()
     return [sum(math.sin(2 * math.pi * (f * i / rate_hz + p)) for f, p in waves) / 3 for i in range(n)]
 

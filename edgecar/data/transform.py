@@ -31,7 +31,7 @@ TRANSFORMS = {  # DonkeyCar's name -> its class in donkeycar.parts.cv, arguments
 def parse_transform(
     text:str,   # such as CROP(top=45), RGB2GRAY, GRAY2RGB; none (or nothing) for no step
 )->list:        # of (name, arguments)
-    "The steps of a list, every argument filled in; EdgecarError when it is none."
+    "Return the steps of a list, every argument filled in; raise EdgecarError when the list is invalid."
     no = lambda why: EdgecarError(
         f'transform is {text[:200]!r}: {why}',
         mend=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(TRANSFORMS)}')
@@ -62,7 +62,7 @@ def parse_transform(
 
 # %% ../../nbs/data/19_transform.ipynb #99e1d7dc
 def make_parts(steps)->list:
-    "DonkeyCar's parts for steps; its module is read only when there are any."
+    "Make DonkeyCar's parts for steps; import its module only when there are any."
     if not steps:
         return []
     import_donkeycar()
@@ -72,7 +72,7 @@ def make_parts(steps)->list:
 # %% ../../nbs/data/19_transform.ipynb #c5c2fe65
 class Transform:
     """The steps between the camera and the net;
-    EdgecarError when they cannot be, or do not suit frames of this size."""
+    raises EdgecarError when they are invalid, or do not suit frames of this size."""
     def __init__(self,
         text:str='none',     # as `parse_transform` takes it
         camera=(120, 160),   # (h, w) of what comes in
@@ -101,22 +101,22 @@ class Transform:
         self.size = out.shape[:2]
 
     def __call__(self, frame):
-        "(h, w, 3) uint8 as the camera gives it -> as the net sees it."
+        "Transform a frame, (h, w, 3) uint8, from the camera's form to the net's."
         for part in self.parts:
             frame = part.run(frame)
         return frame
 
     def apply_all(self, frames):
-        "The same for (n, h, w, 3) frames; themselves when there is no step."
+        "Transform (n, h, w, 3) frames likewise; return them unchanged when there is no step."
         return np.stack([self(np.asarray(f)) for f in frames]) if self.parts and len(frames) else frames
 
     def to_json(self)->str:
-        "What has to travel with a model, as JSON; empty when there is no step."
+        "Return what has to travel with a model, as JSON; empty when there is no step."
         return json.dumps(dict(transform=self.text, camera=self.camera)) if self.parts else ''
 
     @classmethod
     def from_json(cls, about:str, size)->'Transform':
-        "Back from `to_json`; without any, frames of `size` as they are."
+        "Restore a transform from `to_json`; an empty text gives frames of `size` as they are."
         if not about:
             return cls(camera=size)
         try:

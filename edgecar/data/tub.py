@@ -43,7 +43,7 @@ def format_ranges(
     numbers,     # whole numbers in any order
     most:int=5,  # ranges that are named
 )->str:          # such as 0-9, 12, 20-30
-    "Numbers as people write them."
+    "Format numbers as people write them."
     spans = []
     for n in sorted(numbers):
         if spans and n <= spans[-1][1] + 1:
@@ -57,7 +57,7 @@ def format_ranges(
 def summarise_faults(
     faults,   # of one tub
 )->list[str]: # mostly a line a kind
-    "Faults by their kind: how many, which records, and one of them; a few that belong to no record, each."
+    "Summarise faults by kind: how many, which records, and one of them; list a few without a record."
     groups = {}
     for f in faults:
         groups.setdefault(f.kind, []).append(f)
@@ -66,7 +66,7 @@ def summarise_faults(
     return [line for some in lines for line in some]
 
 def _summary_line(kind, some):
-    "One line for several faults of a kind."
+    "Return one line for several faults of a kind."
     numbers, first = [f.index for f in some if f.index is not None], some[0]
     what = f'{len(some)} records, {format_ranges(numbers)}' if numbers else f'{len(some)} times'
     return f'{kind}: {what}, such as {first.file}' + (f': {first.detail}' if first.detail else '')
@@ -75,7 +75,7 @@ def _summary_line(kind, some):
 _REPAIR_HINT = 'run `edgecar tub repair` on this folder'
 
 def _catalog_list(raw):
-    "The last line of a manifest, with whole numbers and paths without folders; ValueError when it is none."
+    "Check a manifest's last line: whole numbers, paths without folders; raise ValueError on any other."
     lists = isinstance(raw['paths'], list) and isinstance(raw['deleted_indexes'], list)
     if not lists:
         raise ValueError('odd catalog list')
@@ -99,7 +99,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path):
-        "The manifest of the tub in folder `path`; EdgecarError when it is missing or broken."
+        "Read the manifest of the tub in folder `path`; raise EdgecarError when it is missing or broken."
         file = Path(path)/'manifest.json'
         if not file.is_file():
             mend = f'check the path; if it was a tub, {_REPAIR_HINT}'
@@ -127,7 +127,7 @@ class Manifest:
 def read_catalog(
     path,  # a `.catalog` file
 ):         # yields (line number from 0, its text as bytes, the record or None)
-    "Every line of a catalog, without a byte order mark before it; None stands for one that is no record."
+    "Read every line of a catalog, without a byte order mark; None stands for a line without a record."
     for n, line in enumerate(Path(path).read_bytes().removeprefix(BOM).splitlines()):
         try:
             record = json.loads(line.decode())
@@ -148,7 +148,7 @@ class Tub:
         self._records = list(self._read())
 
     def _read(self):
-        "(index, record) of every readable line; the others become faults."
+        "Yield (index, record) of every readable line; the others become faults."
         position = 0
         for name in self.manifest.catalogs['paths']:
             if not (self.path/name).is_file():
@@ -163,12 +163,12 @@ class Tub:
                 position += 1
 
     def items(self, deleted=False):
-        """(index, record) of every record in the order it was written,
+        """Return (index, record) of every record in the order it was written,
         with `deleted=True` the deleted ones too."""
         return [(i, r) for i, r in self._records if deleted or i not in self.deleted]
 
     def records(self, deleted=False):
-        "The records of `items`."
+        "Return the records of `items`."
         return [r for _, r in self.items(deleted)]
 
     def __iter__(self):
@@ -185,7 +185,7 @@ class Tub:
 _MISSING = 'is the path right? `edgecar data get` brings the starter into data/, with a NAME a public tub'
 
 def _walk_folders(folder):
-    "(path, folders, files) at and below a folder; hidden ones, `images` and what macOS adds are not entered."
+    "Yield (path, folders, files) at and below a folder; skip hidden ones, `images` and macOS's own."
     if not Path(folder).is_dir():
         raise EdgecarError('is not a folder' if Path(folder).exists() else 'is not there', folder, _MISSING)
     for path, folders, files in os.walk(folder):
@@ -195,21 +195,21 @@ def _walk_folders(folder):
 def find_tubs(
     folder,        # where to look
 )->list[Path]:     # the tubs at or below it, sorted; links below it are not followed
-    "Every folder that holds a manifest or a catalog; EdgecarError when `folder` is not there."
+    "Find every folder that holds a manifest or a catalog; raise EdgecarError when `folder` is not there."
     catalog = lambda f: f.endswith('.catalog') and not f.startswith('.')
     holds = lambda files: 'manifest.json' in files or any(map(catalog, files))
     return sorted(path for path, _, files in _walk_folders(folder) if holds(files))
 
 # %% ../../nbs/data/10_tub.ipynb #96c2d2e9
 def find_linked_folders(folder)->list[Path]:
-    "The links to folders below `folder`, which `find_tubs` does not follow."
+    "Return the links to folders below `folder`, which `find_tubs` does not follow."
     below = (path/name for path, folders, _ in _walk_folders(folder) for name in folders)
     return sorted(p for p in below if p.is_symlink())
 
 def find_tubs_in(
     names,         # folders: a text with commas between them, or a list
 )->list[Path]:     # the tubs at or below each, in the order of the names, each once
-    "The tubs of every folder that is named; EdgecarError when one is not there, or holds none."
+    "Find the tubs of all named folders; raise EdgecarError when one is missing, or holds no tub."
     found = []
     for folder in map(Path, (n.strip() for n in names.split(',')) if isinstance(names, str) else names):
         tubs = find_tubs(folder)
@@ -220,7 +220,7 @@ def find_tubs_in(
 
 # %% ../../nbs/data/10_tub.ipynb #668427c0
 def no_tub_error(folder)->EdgecarError:
-    "The error for a folder without a tub: what is there instead, and what to do."
+    "Return the error for a folder without a tub: what is there instead, and what to do."
     folder = Path(folder)
     if links := find_linked_folders(folder):
         what = f'holds no tub, but the link {links[0].name}, which is not followed'
@@ -232,7 +232,7 @@ def no_tub_error(folder)->EdgecarError:
 
 # %% ../../nbs/data/10_tub.ipynb #6e368c0f
 def lock_folder(path):
-    "Hold the folder `path` for writing; returns the descriptor whose closing lets go."
+    "Hold the folder `path` for writing; return the descriptor, and close it to release the folder."
     fd = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -268,7 +268,7 @@ def restore_records(
     path,          # the tub's folder
     indexes=None,  # the `_index` of each record to bring back; all if None
 ):
-    "Take the mark off again; the stubs that a repair leaves stay marked, for nothing is behind them."
+    "Unmark deleted records; the stubs that a repair leaves stay marked, since they hold no record."
     stubs = {i for i, r in Tub(path).items(deleted=True) if r.get('__empty__')}
     _update_deleted(path,
                     lambda old: old & stubs if indexes is None else old - ({int(i) for i in indexes} - stubs))
@@ -288,7 +288,7 @@ _PLAIN_TYPES = {'float': float, 'int': int, 'boolean': bool, 'list': list, 'vect
                 'nparray': lambda x: np.asarray(x).tolist()}
 
 def _json_default(x):
-    "numpy's numbers and arrays, for `json.dumps`."
+    "Convert numpy's numbers and arrays for `json.dumps`."
     if isinstance(x, (np.generic, np.ndarray)):
         return x.tolist()
     raise TypeError(f'{type(x).__name__} cannot be stored')
@@ -299,7 +299,7 @@ def encode_record(
     types:dict,   # field name to type
     index:int,    # the record's number, which names its pictures
 ):                # (the record as it is stored, {file name: bytes} of its pictures)
-    "A record in the form a catalog holds; EdgecarError naming the field that does not fit its type."
+    "Encode a record as a catalog holds it; raise EdgecarError naming a field that does not fit its type."
     row, pictures = {}, {}
     for key, value in record.items():
         kind = types.get(key)
@@ -320,8 +320,8 @@ def encode_record(
 
 # %% ../../nbs/data/10_tub.ipynb #874f272a
 def _create_file(path):
-    """Open a new file; one that is there is unlinked, not overwritten,
-    for it may be a link into somebody's cache."""
+    """Open a new file; unlink an existing one instead of overwriting it,
+    since it may be a link into another program's cache."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -341,7 +341,7 @@ def _write_at(fd, data, at, path):
                        'free some disk space; the tub is as it was before this record')
 
 def _write_file(path, data):
-    "A new file that holds `data`."
+    "Write a new file that holds `data`."
     fd = _create_file(path)
     try:
         _write_at(fd, data, 0, path)
@@ -373,7 +373,7 @@ class _CatalogCopy:
 
 # %% ../../nbs/data/10_tub.ipynb #b748fd64
 def _last_catalog(path, manifest):
-    "(lines, index of the next record) of the newest catalog, without the half line a killed writer leaves."
+    "Return (lines, index of the next record) of the newest catalog, less a killed writer's half line."
     name, after = manifest.catalogs['paths'][-1], manifest.catalogs['current_index']
     try:
         *lines, tail = (path/name).read_text(encoding='utf-8').split('\n')
@@ -389,7 +389,7 @@ def _last_catalog(path, manifest):
 
 # %% ../../nbs/data/10_tub.ipynb #54849e81
 def _copy_names(paths, place):
-    "Names of the two copies of catalog number `place`; the second is the one to be written next."
+    "Return names of the two copies of catalog number `place`; the second is the next to be written."
     stem = (paths[place] if place < len(paths)
             else f'catalog_{place}.catalog').removesuffix('.catalog').removesuffix('b')
     usual, spare = f'{stem}.catalog', f'{stem}b.catalog'
@@ -427,7 +427,7 @@ class _CatalogPair:
         self.copies.reverse()
 
     def close(self):
-        "Let go of both copies, and remove every spare one that the manifest does not name."
+        "Release both copies, and remove every spare one that the manifest does not name."
         for c in self.copies:
             c.close()
         self.copies = []
@@ -437,7 +437,7 @@ class _CatalogPair:
 
 # %% ../../nbs/data/10_tub.ipynb #00e2a51b
 class _NewestCatalog(_CatalogPair):
-    "The same with a beginning, an end, and a next catalog when this one is full."
+    "A `_CatalogPair` with a beginning, an end, and a next catalog when this one is full."
     def __init__(self, path, now, commit_every=1):
         super().__init__(path, now)
         self.commit_every = commit_every
@@ -458,7 +458,7 @@ class _NewestCatalog(_CatalogPair):
         self.open(max(len(paths) - 1, 0))
 
     def add(self, line, about):
-        "One more record, and what the manifest shall say about sessions."
+        "Add one record, and the manifest's notes about sessions."
         try:
             if self.lines and self.index % self.manifest.catalogs['max_len'] == 0:
                 self.settle()
@@ -494,7 +494,7 @@ class _NewestCatalog(_CatalogPair):
 
 # %% ../../nbs/data/10_tub.ipynb #d7ff62bf
 def add_session(about, session):
-    """`about` with `session` in its list;
+    """Return `about` with `session` in its list;
     donkeycar adds it only on closing, so a killed session's name is used twice."""
     old = about.get('sessions', {})
     if session == old.get('last_full_id'):
@@ -509,13 +509,13 @@ def _new_session(about):
     return f"{time.strftime('%y-%m-%d')}_{about.get('sessions', {}).get('last_id', -1) + 1}"
 
 def _sync_periodically(stop, every):
-    "Until `stop`: ask for everything to be put on the disk."
+    "Ask, until `stop`, for everything to be put on the disk."
     while not stop.wait(every):
         os.sync()
 
 # %% ../../nbs/data/10_tub.ipynb #65dff09d
 def _open_newest(path, inputs, types, metadata, max_len, now, commit_every):
-    "The newest catalog of the tub at `path`, which is begun if there is none."
+    "Open the newest catalog of the tub at `path`; begin the tub if there is none."
     if not (path/'manifest.json').exists():
         if any(path.glob('catalog_*.catalog')):
             raise EdgecarError('has catalogs, but no manifest.json', path, _REPAIR_HINT)
@@ -559,8 +559,8 @@ class TubWriter:
             threading.Thread(target=_sync_periodically, args=(self._stop, sync_s), daemon=True).start()
 
     def write(self, record:dict)->int:
-        """Add a record and return its `_index`;
-        EdgecarError when a value does not fit or there is no room, and the tub is as before."""
+        """Add a record and return its `_index`; raise EdgecarError, and leave the tub as before,
+        when a value does not fit or there is no room."""
         if self._stop.is_set():
             raise EdgecarError('is closed', self.path, 'open a new TubWriter')
         index = self._newest.index
@@ -574,11 +574,11 @@ class TubWriter:
         return index
 
     def delete_last(self, n:int):
-        "Mark the last `n` live records as deleted: what a driver asks for after leaving the track."
+        "Mark the last `n` live records as deleted, as a driver asks for after leaving the track."
         self._newest.delete_last(n)
 
     def close(self):
-        "Leave one copy of the newest catalog and let go of the tub."
+        "Leave one copy of the newest catalog and release the tub."
         if self._stop.is_set():
             return
         self._stop.set()

@@ -24,7 +24,7 @@ from .ground import Ground
 # %% ../../nbs/sim/25_camera.ipynb #e49170e1
 @dataclass(frozen=True)
 class Lens:
-    "Where the camera sits and how it bends the picture; EdgecarError when a value cannot be."
+    "Where the camera sits and how it bends the picture; raises EdgecarError on an invalid value."
     width:int=160          # px, a multiple of 4
     height:int=120         # px
     fov_deg:float=125.     # field of view from left to right
@@ -46,7 +46,7 @@ class Lens:
 
     @classmethod
     def random(cls, seed:int, amount:float=1., around=None):
-        "A camera like `around` (or the default), mounted by somebody else."
+        "Return a variation of `around` (or of the default camera), as another person would mount it."
         g, d = rng(6, seed), around or cls()
         new = {k: getattr(d, k) + by*amount*(2*g.random() - 1) for k, by in _SPREAD.items()}
         return replace(d, **{k: min(max(x, _RANGES[k][0]), _RANGES[k][1]) for k, x in new.items()})
@@ -57,7 +57,7 @@ _RANGES = dict(width=(8, 1920), height=(8, 1080), fov_deg=(20, 170), bend=(-.2, 
 _SPREAD = dict(fov_deg=12, bend=.02, above_m=.03, ahead_m=.03, pitch_deg=4, roll_deg=1.5, yaw_deg=2)
 
 def _check_lens(lens):
-    "EdgecarError naming the first value that cannot be."
+    "Raise EdgecarError naming the first invalid value."
     for f in fields(lens):
         v, (low, high) = getattr(lens, f.name), _RANGES[f.name]
         if not isinstance(v, (int, float)) or not low <= v <= high or f.type is int and v != int(v):
@@ -73,11 +73,11 @@ def _check_lens(lens):
 
 # %% ../../nbs/sim/25_camera.ipynb #a75e67e7
 def rotation_terms(lens):
-    "Cosine and sine of a lens's pitch, roll and yaw: what a turned camera's axes are made of."
+    "Return cosine and sine of a lens's pitch, roll and yaw, which turn the axes of its camera."
     return [f(d*PI/180) for d in (-lens.pitch_deg, -lens.roll_deg, -lens.yaw_deg) for f in (cos, sin)]
 
 def _rays(lens, du, dv):
-    "The directions (ahead, left, up) that points (du, dv) px from the middle of the picture see."
+    "Return the directions (ahead, left, up) in which the camera sees points (du, dv) px from the middle."
     r = np.sqrt(du*du + dv*dv)
     t = r/lens.focal
     for _ in range(6):
@@ -92,7 +92,7 @@ def _rays(lens, du, dv):
 # %% ../../nbs/sim/25_camera.ipynb #c8d4197f
 @cached_njit
 def _project_point(ahead, left, up, geometry, w, h, uv):
-    "The pixel (u, v) where a point in metres from the lens lands."
+    "Write to `uv` the pixel (u, v) where a point in metres from the lens appears."
     f, k, cp, sp, cr, sr, cy, sy = geometry
     a, right, down = ahead*cy + left*sy, ahead*sy - left*cy, -up
     a, down = a*cp + down*sp, down*cp - a*sp
@@ -110,7 +110,7 @@ MAX_DISTANCE_M = 12.      # m; the floor beyond is lost in the clutter
 
 @lru_cache(64)
 def _pixel_maps(lens):
-    "The maps of a lens: floor, cells. The last 64 are kept."
+    "Return the maps of a lens: floor, cells. The last 64 are kept."
     h, n = lens.height + 2*CAMERA_MARGIN, lens.width//2 + 1
     floor, cells = np.empty((2, h, 2, n), np.float32), np.empty((2, h, n), np.uint16)
     for moment in (0, 1):
@@ -130,7 +130,7 @@ def _pixel_maps(lens):
 # %% ../../nbs/sim/25_camera.ipynb #255f969a
 @inlined_njit
 def _texel_indexes(at, floor, level, pose):
-    """Indices into a `Ground`'s raster of a row of places on the floor.
+    """Write to `at` the indices into a `Ground`'s raster of a row of places on the floor.
     `pose`: cosine and sine of the yaw in texels a metre, x and y in texels, float32."""
     start, wide, fine = 0, 1024 >> level, np.float32(1/(1 << level))
     for i in range(level):
@@ -148,8 +148,8 @@ def _texel_indexes(at, floor, level, pose):
 # %% ../../nbs/sim/25_camera.ipynb #e7757728
 @inlined_njit
 def _row_colours(colour, at, cell, floor, level, pose, raster, palette, sky):
-    """The colours of a row of points at one moment; `level` is that of the floor, -1 where a row sees none.
-    `pose[4]`: the yaw in columns."""
+    """Write to `colour` the colours of a row of points at one moment.
+    `level` is that of the floor, -1 where the row sees no floor; `pose[4]`: the yaw in columns."""
     turn, around, whole = np.int32(pose[4]), np.int32(511), np.int32(-512)
     for u in range(len(at)):
         colour[u] = np.uint32(np.int32(np.int32(cell[u]) & whole)
@@ -168,7 +168,7 @@ def _row_colours(colour, at, cell, floor, level, pose, raster, palette, sky):
 # %% ../../nbs/sim/25_camera.ipynb #2202ace4
 @inlined_njit
 def _average_edges(colour, even, odd):
-    "The colours of a row's pixels from those of their edges."
+    "Compute the colours of a row's pixels from those of their edges."
     low = np.uint32(0xfefefe)
     for u in range(len(colour) >> 1):
         a, b, c = even[u], odd[u], even[u + 1]
@@ -178,7 +178,7 @@ def _average_edges(colour, even, odd):
 # %% ../../nbs/sim/25_camera.ipynb #5be1c8d2
 @intrinsic
 def _pack_row(typing, row, bytes):
-    "Of `bytes`, four a pixel, the first three into `row`; pixels by the four."
+    "Copy to `row` the first three of each four `bytes` of a pixel; pixels by the four."
     def build(context, b, signature, args):
         to, of = (b.bitcast(context.make_array(t)(context, b, a).data, ir.IntType(8).as_pointer())
                   for t, a in zip(signature.args, args))
@@ -239,7 +239,7 @@ def _shutter_poses(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner):
 def _take_picture(out, raster, palette, sky, grain, floor, cells, levels, across, down, points,
                   words, poses, scale,
                   corner, open_s, jump, x, y, yaw, vx, vy, rate, seed):
-    "Take a picture; gives the rows by which it jumped."
+    "Take a picture; return the rows by which it jumped."
     _shutter_poses(poses, x, y, yaw, vx, vy, rate, open_s, scale, corner)
     bits = splitmix64(seed)
     dice = np.float64(bits & np.uint64(1023)) + np.float64((bits >> np.uint64(10)) & np.uint64(1023)) - 1023.
@@ -409,7 +409,7 @@ def _light(lens, look):
 
 @lru_cache(64)
 def _mip_levels(lens, scale):
-    "The level of a `Ground` that suits each row, -1 where none is seen: (h,) int64."
+    "Return the level of a `Ground` that suits each row, -1 where the row sees no floor: (h,) int64."
     floor, cells = _pixel_maps(lens)
     ahead, left = np.moveaxis(floor[0].astype(np.float64), 1, 0)
     middle = ahead.shape[1]//2

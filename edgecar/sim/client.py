@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # %% ../../nbs/sim/38_client.ipynb #2419330c
 class SimConnection:
-    "A connection to a simulator; EdgecarError when there is none, or it is cut."
+    "A connection to a simulator; raises EdgecarError when it cannot be made, or is cut."
     def __init__(self, host, port, timeout_s):
         self.where, self.framer, self.inbox = f'{host}:{port}', MessageFramer(1 << 24), []
         self.loaded, self.crossed, self.laps, self.lap_s = False, None, 0, 0.
@@ -32,13 +32,14 @@ class SimConnection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, kind, **fields):
+        "Send a message of the type `kind`; raise EdgecarError when the connection is cut."
         try:
             self.socket.sendall(pack_message(kind, **fields).strip())
         except OSError as e:
             raise EdgecarError(f'the line is cut ({e})', self.where) from None
 
     def read(self, seconds):
-        "Put what arrives within `seconds` into the inbox; False when nothing does."
+        "Put what arrives within `seconds` into the inbox; return False when nothing arrives."
         self.socket.settimeout(max(seconds, 1e-6))
         try:
             data = self.socket.recv(1 << 20)
@@ -53,7 +54,7 @@ class SimConnection:
 
 # %% ../../nbs/sim/38_client.ipynb #3b7d5577
 def wait_for_message(line:SimConnection, kind, seconds)->dict:
-    "The newest message of that kind, waited for if need be; EdgecarError when it does not come."
+    "Return the newest message of the type `kind`, or wait for one; raise EdgecarError after `seconds`."
     until, found = time.monotonic() + seconds, None
     while not found or line.read(0):
         for message in line.inbox:
@@ -70,7 +71,7 @@ def wait_for_message(line:SimConnection, kind, seconds)->dict:
 
 # %% ../../nbs/sim/38_client.ipynb #650c1dad
 def count_lap(line:SimConnection, message):
-    "Note a crossing of the line."
+    "Record a crossing of the line."
     now = float(message['timeStamp'])
     if line.crossed is not None:
         line.laps, line.lap_s = line.laps + 1, now - line.crossed
@@ -78,7 +79,7 @@ def count_lap(line:SimConnection, message):
 
 # %% ../../nbs/sim/38_client.ipynb #d1f0d030
 def parse_telemetry(told:dict, line)->dict:
-    "The `info` of a telemetry message; EdgecarError when it is none."
+    "Return the `info` of a telemetry message; raise EdgecarError when it cannot be read."
     try:
         three = lambda key: tuple(float(told.get(f'{key}_{a}', 0)) for a in 'xyz')
         vel = three('vel')
@@ -92,7 +93,7 @@ def parse_telemetry(told:dict, line)->dict:
 
 # %% ../../nbs/sim/38_client.ipynb #83dbf598
 def drain_messages(line, seconds):
-    "Hear all that was said until now."
+    "Read all messages that have arrived."
     line.send('get_protocol_version')
     wait_for_message(line, 'protocol_version', seconds)
 
@@ -104,7 +105,7 @@ _BLANK = dict(
 
 # %% ../../nbs/sim/38_client.ipynb #97cf753e
 def connect_car(sim):
-    "Find the simulator and get a car; EdgecarError when it cannot be had."
+    "Connect to the simulator and get a car; raise EdgecarError when it does not give one."
     line = SimConnection(sim.host, sim.port, sim.timeout_s)
     if sim.token:
         line.send('verify', private_key=sim.token)
@@ -122,7 +123,7 @@ def connect_car(sim):
 
 # %% ../../nbs/sim/38_client.ipynb #48ba39f4
 def request_frame(sim, kind, **fields):
-    "Say something, and give the frame that follows: (frame, info)."
+    "Send a message, and return the frame that follows: (frame, info)."
     until = time.monotonic() + sim.patience_s
     while True:
         try:
@@ -190,12 +191,12 @@ class Simulator:
             self.line = None
 
     def step(self, steering:float, throttle:float, brake:float=0.):
-        "Drive: (frame, info), (h, w, 3) uint8 and a dict; EdgecarError when the simulator stays away."
+        "Drive; return (frame, info), (h, w, 3) uint8 and a dict. Raise EdgecarError when it is gone."
         with self.lock:
             return request_frame(self, 'control', steering=str(steering), throttle=str(throttle),
                                  brake=str(brake))
 
     def reset(self):
-        "Back to the start, standing: (frame, info)."
+        "Put the car back at the start, standing; return (frame, info)."
         with self.lock:
             return request_frame(self, 'reset_car')

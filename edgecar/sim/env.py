@@ -31,7 +31,7 @@ class LapCounter:
         self.lap_count, self.last_lap_time, self.crossed = 0, 0., 0. if on_the_line else None
 
     def update(self, s, dt):
-        "The car is at `s` m, `dt` s later."
+        "Record that the car is at `s` m, `dt` s later."
         moved = s - self.s
         moved -= self.length*((moved/self.length + .5)//1)   # the short way round
         self.s, self.progress, self.time = s, self.progress + moved, self.time + dt
@@ -51,9 +51,9 @@ TRACK_GENERATORS = dict(seed=generate_track, cones=generate_cone_track, long=gen
 
 @lru_cache(64)
 def find_track(name, backwards:bool=False)->Track:
-    """A built-in track, a file's, or a generated one: 'seed:N' (12..30 m),
-    'cones:N' (more cones, begun anywhere),
-    'long:N' (25 m and more). EdgecarError when it is none of them."""
+    """Return a built-in track, a file's, or a generated one: 'seed:N' (12..30 m),
+    'cones:N' (more cones, a start line anywhere),
+    'long:N' (25 m and more). Raise EdgecarError when there is no such track."""
     kind, colon, number = str(name).partition(':')
     if isinstance(name, Track):
         track = name
@@ -68,13 +68,13 @@ def find_track(name, backwards:bool=False)->Track:
 # %% ../../nbs/sim/26_env.ipynb #a7d8225c
 @lru_cache(32)
 def find_ground(track:Track)->Ground:
-    "The painted floor of a track."
+    "Return the painted floor of a track; the last 32 are kept."
     return Ground(track)
 
 # %% ../../nbs/sim/26_env.ipynb #55ce213e
 class DelayedCommands:
     """Commands on their way to a car: each comes into force `latency_s` after it is sent,
-    give or take the jitter."""
+    plus or minus the jitter."""
     def __init__(self,
         latency_s:float=0.,  # from a frame to its command, 0..0.2 s
         jitter_s:float=0.,   # standard deviation of the latency
@@ -87,7 +87,7 @@ class DelayedCommands:
         self.clear()
 
     def clear(self):
-        "Forget what is under way; neutral is in force."
+        "Drop the commands that are under way; neutral is in force."
         self.queue = []      # (sub-step of arrival, steering, throttle), in the order of arrival
         self.in_force = 0., 0.
 
@@ -101,7 +101,7 @@ class DelayedCommands:
         self.queue.append((arrival, steering, throttle))
 
     def ahead(self, steps):
-        """What will be in force in the next sub-steps, as far as it is sent:
+        """Return the commands in force in the next sub-steps, as far as they are sent:
         a list of (steering, throttle, sub-steps)."""
         start, end, in_force, parts = self.now, self.now + steps, self.in_force, []
         for arrival, *command in self.queue:
@@ -115,7 +115,7 @@ class DelayedCommands:
         return parts
 
     def advance(self, steps):
-        "What is in force in the next sub-steps, which have then passed: as `ahead`."
+        "Let the next sub-steps pass; return the commands in force in them, as `ahead` does."
         parts = self.ahead(steps)
         self.now += steps
         arrived = [command for command in self.queue if command[0] < self.now]
@@ -129,7 +129,7 @@ MAX_LATENCY_S = .2   # no command is later
 # %% ../../nbs/sim/26_env.ipynb #3197038c
 @lru_cache(16)
 def _chart(track):
-    "The road from above, 480 x 360, and how metres become pixels."
+    "Draw the road from above, 480 x 360 px; return it and the function from metres to pixels."
     low, high = track.xy.min(0) - .8, track.xy.max(0) + .8
     k = min(480/(high[0] - low[0]), 360/(high[1] - low[1]))
     place = lambda xy: [(float(240 + (x - (low[0] + high[0])/2)*k), float(180 - (y - (low[1] + high[1])/2)*k))
@@ -149,7 +149,7 @@ def draw_map(
     track:Track,
     paths,            # of each car: (n, 2) m, the last place last
 )->np.ndarray:        # (360, 480, 3) uint8
-    "Where cars are and have been."
+    "Draw where cars are and have been."
     chart, place = _chart(track)
     picture = chart.copy()
     draw = ImageDraw.Draw(picture)
@@ -176,7 +176,7 @@ def _drive(row, param, steering, throttle, steps, xy, step_m, cones, seen):
 
 # %% ../../nbs/sim/26_env.ipynb #f66958b2
 class SimCar:
-    "A car with its camera, put down on a track; what drives it is up to others."
+    "A car with its camera, put down on a track; the caller drives it."
     def __init__(self,
         track:Track,
         lens:Lens=Lens(),
@@ -203,17 +203,17 @@ class SimCar:
 
     @cached_property
     def camera(self):
-        "Its camera; made when it is first looked through, for the expert drives without."
+        "Its camera, made at its first use, since the expert drives without one."
         return SimCamera(find_ground(self.track), self.lens, self.look, self.track.cones)
 
     def observe(self, out=None, others=()):
-        "The camera's frame: (height, width, 3) uint8; `others` as `SimCamera.render` takes them."
+        "Return the camera's frame: (height, width, 3) uint8; `others` as `SimCamera.render` takes them."
         self.noise += 1
         return self.camera.render(*self.state[:6], self.noise, out, others)
 
     def drive(self, steering, throttle, steps, driven=0):
         """Drive `steps` of 1 / PHYSICS_HZ s with these commands, each -1..1,
-        after `driven` that somebody else has driven it."""
+        after the `driven` steps that other code has driven it."""
         _drive(self.row, self._param, steering, throttle, steps, self.track.xy,
                self.track.step_m, self.track.cones, self._seen)
         s, self.cte, self.station, cone = self._seen.tolist()
@@ -234,7 +234,7 @@ _SHOWN = v.AY + 1   # numbers of the state that concern others
 
 # %% ../../nbs/sim/26_env.ipynb #2e57896a
 def car_info(car)->dict:
-    "The `info` of `TwinEnv`."
+    "Return the `info` of `TwinEnv` for a car."
     x, y, yaw, vx, vy, rate, _, _, ax, ay = car.state
     course = car.course
     return dict(pos=(x, 0., y), cte=car.cte, speed=(vx*vx + vy*vy)**.5, forward_vel=vx, hit=car.hit,
@@ -244,7 +244,7 @@ def car_info(car)->dict:
 
 # %% ../../nbs/sim/26_env.ipynb #2cfe9f31
 def parse_action(action):
-    "(steering, throttle) of an action; EdgecarError when it is not two numbers in [-1, 1]."
+    "Return (steering, throttle) of an action; raise EdgecarError unless it is two numbers in [-1, 1]."
     try:
         steering, throttle = action.tolist() if isinstance(action, np.ndarray) else action
         if -1 <= steering <= 1 and -1 <= throttle <= 1:
@@ -256,7 +256,7 @@ def parse_action(action):
 
 # %% ../../nbs/sim/26_env.ipynb #2eb1e97b
 def _check_settings(rate_hz, random, direction, render_mode, modes):
-    "EdgecarError naming the first setting that cannot be."
+    "Raise EdgecarError naming the first invalid setting."
     if not isinstance(rate_hz, int) or rate_hz < 1 or v.PHYSICS_HZ % rate_hz:
         raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.PHYSICS_HZ}, such as 20')
     if not 0 <= random <= 1:
@@ -272,7 +272,7 @@ _OPTIONS = ('track', 'direction', 'lens', 'look', 'vehicle', 'station',
             'right_m', 'turned_rad', 'latency_s', 'jitter_s')
 
 def _sample_car(env, g, options):
-    "A `SimCar` for the next episode of `env`."
+    "Sample a `SimCar` for the next episode of `env`; raise EdgecarError on an unknown option."
     if unknown := sorted(set(options) - {*_OPTIONS}):
         raise EdgecarError(f'reset has no option {unknown[0]!r}', mend=f'use {", ".join(_OPTIONS)}')
     pick, back, amount = env.tracks[int(g.integers(len(env.tracks)))], g.random() < .5, env.random
@@ -290,20 +290,18 @@ def _sample_car(env, g, options):
 # %% ../../nbs/sim/26_env.ipynb #9b0c88dd
 class TwinEnv(gym.Env):
     """A car with a camera on a track; `gymnasium.make('edgecar/Twin-v0')`.
-    EdgecarError when a setting or an action cannot be.
+    Raises EdgecarError on an invalid setting or action.
 
     Action: Box (2,) float32 in [-1, 1]: steering, left is -1, and throttle, below 0 brakes and then reverses.
     Observation: Box (height, width, 3) uint8, the camera's RGB frame at the end of the step.
     Reward: -1 when the car leaves the road, -2 when it hits a cone, else its forward speed in m/s
     times 1 - |cte|/max_cte_m, and backwards the plain (negative) speed.
-    `terminated`: off the road, or a cone hit.
-    `truncated`: `laps` driven; Gymnasium's own limit (`max_episode_steps`) comes on top.
+    `terminated`: off the road, or a cone hit. `truncated`: `laps` driven, or Gymnasium's `max_episode_steps`.
     `info` has gym-donkeycar's keys in its axes (x right, y up, z ahead; the floor is x and z), in SI units:
     pos m, cte m (right is positive), speed and forward_vel m/s, hit ('none' or the cone), gyro rad/s,
     accel and vel in the car's axes, car (roll, pitch, yaw; degrees, clockwise), last_lap_time s, lap_count;
     and progress, m since the start line.
-    Nothing sleeps: a step moves the car by 1 / rate_hz s, and takes as long as it takes.
-    """
+    A step moves the car by 1 / rate_hz s of simulated time, and never sleeps."""
     metadata = {'render_modes': ['rgb_array', 'camera', 'map'], 'render_fps': 20}
 
     def __init__(self,
@@ -351,6 +349,7 @@ class TwinEnv(gym.Env):
         return self.frame, *step_outcome(self), car_info(self.car)
 
     def render(self):
+        "Return the picture that `render_mode` names; None without one."
         return _render(self)
 
     row, track, vehicle = (property(lambda self, name=name: getattr(self.car, name))
@@ -358,7 +357,7 @@ class TwinEnv(gym.Env):
 
 # %% ../../nbs/sim/26_env.ipynb #3057af70
 def step_outcome(env):
-    "(reward, terminated, truncated) of an environment's car."
+    "Return (reward, terminated, truncated) of an environment's car."
     car, laps = env.car, env.laps
     forward, inside = car.state[v.VX], 1 - abs(car.cte)/env.limit
     over = laps is not None and car.course.lap_count >= laps
@@ -370,7 +369,7 @@ def step_outcome(env):
 
 # %% ../../nbs/sim/26_env.ipynb #aeb3db61
 def _render(env):
-    "What `render_mode` names."
+    "Draw the picture that `render_mode` names."
     frame, chart = env.frame, lambda: draw_map(env.car.track, [env.car.path or [env.car.state[:2]]])
     if env.render_mode == 'rgb_array':
         return np.hstack([np.asarray(Image.fromarray(frame).resize((480, 360), 0)), chart()])

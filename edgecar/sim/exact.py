@@ -27,21 +27,21 @@ from numba.misc.appdirs import AppDirs
 # %% ../../nbs/sim/20_exact.ipynb #56d8bc49
 @cache
 def sources_digest(folder):
-    "Digest of the modules in a folder."
+    "Return a digest of the modules in a folder."
     return hashlib.sha256(
         b''.join(p.read_bytes() for p in sorted(Path(folder).glob('*.py')) if p.is_file())).hexdigest()[:16]
 
 # %% ../../nbs/sim/20_exact.ipynb #0bba02b9
 @cache
 def _compiler_digest():
-    "Digest of the compiler, and of what it compiles for."
+    "Return a digest of the compiler, and of what it compiles for."
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     return hashlib.sha256(f'{numba.__version__} {config.CPU_NAME or get_host_cpu_name()} '
                           f'{features} {config.OPT}'.encode()).hexdigest()[:8]
 
 # %% ../../nbs/sim/20_exact.ipynb #c62f8859
 def _is_safe(folder):
-    "Whether nobody but us, or root, has made this folder, or can write there."
+    "Return whether the folder is missing, or belongs to us or root and others cannot write there."
     return not folder.exists() or (folder.stat().st_uid in (0, os.getuid())
                                    and not folder.stat().st_mode & 0o002)
 
@@ -51,7 +51,7 @@ def _cache_folder(
     folder,
     name,      # what the names of the files hold
 )->Path:
-    "Where the machine code of the modules in `folder` is kept; None if there is no safe place."
+    "Return where the machine code of the modules in `folder` is kept; None without a safe place."
     beside = Path(folder)/'__pycache__'
     user = Path(config.CACHE_DIR or AppDirs('numba', appauthor=False).user_cache_dir)
     with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ class _KernelCacheLocator(_CacheLocator):
 
 # %% ../../nbs/sim/20_exact.ipynb #1885efa0
 class _KernelCacheImpl(CompileResultCacheImpl):
-    "What of a kernel is kept."
+    "The parts of a kernel that are kept."
     _locator_classes = [_KernelCacheLocator, _IPythonCacheLocator]
 
     def reduce(self, result):
@@ -132,7 +132,7 @@ def cached_njit(
     f,             # a function that numba can compile
     inside=False,  # in the kernels that call it, not by a call: for small ones with many arguments
 ):                 # the same, compiled at its first call; the Python function is its `py_func`
-    "Decorator: compile `f`, and keep the result on the disk where that is possible."
+    "Compile `f`, and keep the result on the disk where that is possible; a decorator."
     k = njit(f, nogil=True, error_model='numpy', forceinline=inside)   # x / 0 is infinite, as in numpy
     with contextlib.suppress(RuntimeError, OSError):
         k._cache = _KernelCache(f)   # raised where there is no place at all
@@ -146,7 +146,7 @@ _HALF_PI, _HALF_PI_REST = 1.5707963267341256, 6.077100506506192e-11   # 33 bits 
 
 @cached_njit
 def sincos(x):
-    """Sine and cosine of `x` in radians;
+    """Return sine and cosine of `x` in radians;
     |error| < 1e-15 for |x| < 1e5, and a negative `x` changes the sign of the sine and no bit else."""
     a = abs(x)
     k = np.floor(a * (2 / PI) + .5)
@@ -163,10 +163,12 @@ def sincos(x):
 # %% ../../nbs/sim/20_exact.ipynb #7f67ed6f
 @cached_njit
 def sin(x):
+    "Return the sine of `x` in radians, as `sincos` computes it."
     return sincos(x)[0]
 
 @cached_njit
 def cos(x):
+    "Return the cosine of `x` in radians, as `sincos` computes it."
     return sincos(x)[1]
 
 # %% ../../nbs/sim/20_exact.ipynb #cf6dd6db
@@ -175,7 +177,7 @@ sincos_array = sincos.py_func   # of a float64 array
 # %% ../../nbs/sim/20_exact.ipynb #ba7e9bdd
 @cached_njit
 def atan2(y, x):
-    "Angle of the direction (x, y), in [-pi, pi] radians; |error| < 1e-15, 0 for (0, 0)."
+    "Return the angle of the direction (x, y), in [-pi, pi] radians; |error| < 1e-15, 0 for (0, 0)."
     a, b = abs(x), abs(y)
     long = max(a, b)
     if long == 0:
@@ -196,7 +198,7 @@ def atan2(y, x):
 def atan2_array(
     y, x,  # float64 arrays
 ):         # radians in [-pi, pi]
-    "`atan2` of arrays, bit for bit."
+    "Return `atan2` of arrays, bit for bit."
     a, b = np.abs(x), np.abs(y)
     long = np.maximum(a, b)
     t = np.minimum(a, b) / np.where(long > 0, long, 1)
@@ -214,7 +216,7 @@ _LN2, _LN2_REST = .6931471804855391, 7.440617110012397e-11   # 33 bits of it, an
 
 @cached_njit
 def exp(x):
-    "e to the power `x`; relative error < 1e-15, infinite above 709.8 and 0 below -745."
+    "Return e to the power `x`; relative error < 1e-15, infinite above 709.8 and 0 below -745."
     k = np.floor(x / (_LN2 + _LN2_REST) + .5)
     r = (x - k * _LN2) - k * _LN2_REST
     term = y = 1.
@@ -229,7 +231,7 @@ def exp(x):
 # %% ../../nbs/sim/20_exact.ipynb #5920fe77
 @cached_njit
 def splitmix64(state):
-    "64 random bits, uint64, that are a function of the 64 bits of `state`."
+    "Return 64 random bits, uint64, that are a function of the 64 bits of `state`."
     z = np.uint64(state) + np.uint64(0x9e3779b97f4a7c15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94d049bb133111eb)
@@ -237,5 +239,5 @@ def splitmix64(state):
 
 @cached_njit
 def bits_to_unit(bits):
-    "Random bits, uint64, as a number in [0, 1)."
+    "Return random bits, uint64, as a number in [0, 1)."
     return np.float64(np.uint64(bits) >> np.uint64(11)) * 2.**-53

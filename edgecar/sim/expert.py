@@ -22,7 +22,7 @@ def speed_profile(
     sideways_mps2:float=2.,     # in bends
     braking_mps2:float=1.5,
 )->np.ndarray:                  # (n,) m/s, at each station
-    "The speed to drive at."
+    "Return the speed to drive at."
     most = np.minimum(top_mps, np.sqrt(sideways_mps2/np.maximum(np.abs(track.curvature), 1e-6)))
     square = (most*most).tolist()
     for i in range(2*len(square) - 1, -1, -1):   # twice around, so that the seam is a place like any other
@@ -32,11 +32,12 @@ def speed_profile(
 
 # %% ../../nbs/sim/27_expert.ipynb #5c301b21
 def clip_command(x):
+    "Return `x` as a float, clipped to [-1, 1]."
     return min(max(float(x), -1.), 1.)
 
 # %% ../../nbs/sim/27_expert.ipynb #8d9115bc
 def pure_pursuit_angle(x, y, yaw, at, wheelbase_m):
-    """The angle of the front wheels, rad, left is positive,
+    """Return the angle of the front wheels, rad, left is positive,
     with which a car's rear axle at (x, y) m drives an arc to the point `at`."""
     dx, dy = at[0] - x, at[1] - y
     c, s = cos(yaw), sin(yaw)
@@ -49,7 +50,7 @@ def predict_state(
     param,     # (16,) float64, `Vehicle.array`
     commands,  # DelayedCommands that are under way
 ):             # (N_STATE,) float64
-    "The car's state after the latency, as the commands under way drive it there."
+    "Return the car's state after the latency, as the commands under way drive it there."
     row = row.copy()
     for steering, throttle, steps in commands.ahead(int(commands.latency_s*v.PHYSICS_HZ + .5)):
         v.advance(row, param, steering, throttle, steps)
@@ -73,7 +74,7 @@ class Expert:
         row,            # (N_STATE,) float64, of `edgecar.sim.vehicle`
         commands=None,  # DelayedCommands that are under way; None: a command acts at once
     )->tuple:           # steering and throttle, each in [-1, 1]
-        "What to do now."
+        "Return the commands for the car's state."
         if commands and commands.latency_s:
             row = predict_state(row, self.param, commands)
         track, lag_s, speed, rate = self.track, self.lag_s, row[v.VX], row[v.YAW_RATE]

@@ -23,13 +23,13 @@ FLOOR_CODE, WHITE_CODE, YELLOW_CODE, START_CODE = 0, 64, 128, 192
 
 # %% ../../nbs/sim/23_ground.ipynb #8e66a156
 def _hash_bytes(seed, offset, *shape):
-    "Hashed numbers 0..255, int16, the same on every machine."
+    "Return hashed numbers 0..255, int16, the same on every machine."
     n = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed*1000003 + offset)
     return (splitmix64.py_func(n) >> np.uint64(56)).astype(np.int16).reshape(shape)
 
 # %% ../../nbs/sim/23_ground.ipynb #ffd071ce
 def _spread(points):
-    "32 steps from each of (32, 32) points to the next, around the edge: (GROUND_TEXELS, GROUND_TEXELS)."
+    "Interpolate 32 steps between (32, 32) points, around the edge: (GROUND_TEXELS, GROUND_TEXELS)."
     a = np.arange(32, dtype=np.int16)
     rows = (32 - a)[:, None]*points[:, None] + a[:, None]*np.roll(points, -1, 0)[:, None]
     rows = rows.reshape(GROUND_TEXELS, 32) >> 5
@@ -38,13 +38,13 @@ def _spread(points):
 
 # %% ../../nbs/sim/23_ground.ipynb #9a00a6cf
 def _floor(seed):
-    "(GROUND_TEXELS, GROUND_TEXELS) int16 codes of bare floor, 0..63."
+    "Return codes of bare floor, 0..63: (GROUND_TEXELS, GROUND_TEXELS) int16."
     return ((_spread(_hash_bytes(seed, 0, 32, 32))*3 >> 4)
             + np.tile(_hash_bytes(seed, 2000, 256, 256) >> 4, (4, 4)))
 
 # %% ../../nbs/sim/23_ground.ipynb #f7b46e87
 def _edge_coverage(distance, scale):
-    "Coverage 0..1 of a texel whose middle lies `distance` m inside (+) or outside (-) an edge."
+    "Return the coverage 0..1 of a texel whose middle lies `distance` m inside (+) or outside (-) an edge."
     return np.minimum(np.maximum(distance*scale + .5, 0), 1)
 
 # %% ../../nbs/sim/23_ground.ipynb #6e9bee34
@@ -80,14 +80,14 @@ def _paint(codes, track, origin, scale, line, dash, seed):
 
 # %% ../../nbs/sim/23_ground.ipynb #b1025cfa
 def _downsample(codes):
-    "The next coarser level."
+    "Return the next coarser level."
     four = [codes[i::2, j::2] for i in (0, 1) for j in (0, 1)]
     kind = np.maximum.reduce(four) & 192
     return kind + (sum(((t & 192) == kind)*(t & 63) for t in four) + 2 >> 2)
 
 # %% ../../nbs/sim/23_ground.ipynb #884e7057
 class Ground:
-    "A painted floor; EdgecarError when a line or a dash has no sensible size."
+    "A painted floor; raises EdgecarError on an invalid size of a line or a dash."
     def __init__(self,
         track:Track,            # what is painted on it
         seed:int=0,             # of the stains and of the wear
@@ -109,6 +109,6 @@ class Ground:
         self.raster = np.concatenate([l.astype(np.uint8).ravel() for l in levels])
 
     def level(self, i:int):
-        "(side, side) uint8 view of level `i`; row 0 is the lowest y."
+        "Return a (side, side) uint8 view of level `i`; row 0 is the lowest y."
         start, side = MIP_OFFSETS[i], GROUND_TEXELS >> i
         return self.raster[start:start + side**2].reshape(side, -1)

@@ -28,8 +28,8 @@ def compile_kernels():
 
 # %% ../../nbs/sim/39_kernels.ipynb #3fd96a23
 def kernel_counts()->dict:
-    """How many kernels this process has read from the disk, and how many it has compiled,
-    since they were not there."""
+    """Count the kernels that this process has read from the disk, and those that it has compiled
+    because they were not there."""
     kernels = {k for name, m in [*sys.modules.items()] if name.startswith('edgecar.')
                for k in vars(m).values() if isinstance(k, Dispatcher)}
     count = lambda kind: sum(sum(getattr(k.stats, kind).values()) for k in kernels)

@@ -19,7 +19,7 @@ from .exact import PI, splitmix64, sin
 @dataclass(frozen=True)
 class Appearance:
     """Colours are (red, green, blue), 0..255, as a sensor would give them at exposure 1;
-    EdgecarError when a value cannot be."""
+    raises EdgecarError on an invalid value."""
     seed:int=0                     # of the clutter and the lamps
     dark:tuple=(58, 57, 33)        # the floor's darkest shade
     bright:tuple=(128, 125, 80)    # and its brightest
@@ -59,7 +59,7 @@ class Appearance:
         amount:float=1.,   # 0 changes nothing but the clutter, 1 nearly everything
         around=None,       # the Appearance that is varied; the default one if None
     ):
-        "Another hall."
+        "Return the look of another hall."
         g, d = rng(4, seed), around or cls()
 
         def near(v, low, high, by):
@@ -91,7 +91,7 @@ def sensor_response(
     rgb,         # (..., 3) light, 255 is white
     curve=True,  # with the S
 )->np.ndarray:   # (..., 3) 0..255
-    "What the sensor makes of light."
+    "Return the sensor's values for some light."
     x = np.asarray(rgb, np.float64)/255*look.exposure*np.array([look.red, 1, look.blue])
     x = np.minimum(np.maximum(x, 0), 1)
     return 255*(x + curve*look.contrast*(x*x*(3 - 2*x) - x))
@@ -99,13 +99,13 @@ def sensor_response(
 def pack_rgb(
     rgb,         # (..., 3), 0..255
 )->np.ndarray:   # (...) uint32
-    "Three channels in one word, each halved: a floor and what it mirrors add up within a byte."
+    "Pack three channels in one word, each halved: a floor and what it mirrors add up within a byte."
     rgb = np.floor(np.asarray(rgb, np.float64)/2 + .25).astype(np.uint32)
     return rgb[..., 0] | rgb[..., 1] << np.uint32(8) | rgb[..., 2] << np.uint32(16)
 
 # %% ../../nbs/sim/24_look.ipynb #320044f0
 def ground_palette(look)->np.ndarray:   # (256,) uint32
-    "The colour of each code of a `Ground`."
+    "Return the colour of each code of a `Ground`."
     k = np.arange(64)[:, None]/63
     cover = np.minimum(k*(3 - 2*look.wear), 1)
     dark, bright, *paints = (np.array(c, float)
@@ -158,7 +158,7 @@ def panorama(look)->np.ndarray:   # (rows, columns, 3) light, 255 is white; row 
 
 # %% ../../nbs/sim/24_look.ipynb #20ff1e50
 def floor_reflection(look, pan)->np.ndarray:   # (PANORAMA_ROWS, PANORAMA_COLUMNS, 3) light
-    "What the floor shows of the panorama `pan`, row by row."
+    "Return the light of the panorama `pan` that the floor reflects, row by row."
     sums = np.concatenate([np.zeros_like(pan[:1]), np.cumsum(pan, 0)])   # whole numbers: exact in any order
     low, high = np.arange(PANORAMA_ROWS)*3//5, np.minimum(np.arange(PANORAMA_ROWS)*8//5 + 5, PANORAMA_ROWS)
     flat = np.array([1 - sin((r + .5)*PANORAMA_RISE*PI/180) for r in range(PANORAMA_ROWS)])
@@ -166,7 +166,7 @@ def floor_reflection(look, pan)->np.ndarray:   # (PANORAMA_ROWS, PANORAMA_COLUMN
     return (sums[high] - sums[low])*share[:, None, None]
 
 def backdrop(look)->np.ndarray:   # (2 * PANORAMA_ROWS * PANORAMA_COLUMNS,) uint32
-    "The panorama, then what the floor mirrors, as colours."
+    "Return the colours of the panorama, then of its reflection in the floor."
     pan = panorama(look)
     return pack_rgb(np.concatenate([sensor_response(look, pan),
                                     sensor_response(look, floor_reflection(look, pan), False)])).ravel()
@@ -183,5 +183,5 @@ def sensor_noise(look, width:int)->np.ndarray:   # (4 * (2048 + width),) int8, c
 # %% ../../nbs/sim/24_look.ipynb #3c84a1a0
 @lru_cache(64)
 def render_tables(look:Appearance, width:int):
-    "What a camera of this width needs of a look: palette, backdrop, noise. The last 64 looks are kept."
+    "Return a look's tables for a camera of this width: palette, backdrop, noise. The last 64 are kept."
     return ground_palette(look), backdrop(look), sensor_noise(look, width)

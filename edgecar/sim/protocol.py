@@ -31,8 +31,8 @@ class MessageFramer:
         self.most, self.rest, self.at, self.depth = most, b'', 0, 0
 
     def feed(self, data)->list:
-        """The messages that are whole with these bytes;
-        EdgecarError when the stream can never make sense again."""
+        """Return the messages that these bytes complete;
+        raise EdgecarError when one is longer than `most` bytes, or the rest of the stream cannot be read."""
         rest, found, start = self.rest + data, [], 0
         for mark in _MARK.finditer(rest, self.at):
             kind, length = rest[mark.start()], mark.end() - mark.start()
@@ -58,7 +58,7 @@ def _no_number(text):
     raise ValueError(f'{text} is no number')
 
 def parse_message(raw:bytes)->dict:
-    "A message, which has at least a `msg_type`; EdgecarError when it is none."
+    "Return a message, a dict with at least a `msg_type`; raise EdgecarError when `raw` does not hold one."
     try:
         message = json.loads(raw, parse_constant=_no_number)
     except (ValueError, RecursionError) as e:
@@ -68,7 +68,7 @@ def parse_message(raw:bytes)->dict:
     return message
 
 def pack_message(msg_type:str, pictures:dict=None, **fields)->bytes:
-    """A message as the simulator sends it;
+    """Return a message as the simulator sends it;
     `pictures` are fields in base64, bytes, in which there is nothing to escape."""
     text = (json.dumps({'msg_type': msg_type, **fields})[:-1]
             + ''.join(f', "{key}": "' + file.decode() + '"' for key, file in (pictures or {}).items()))
@@ -80,7 +80,7 @@ def message_number(
     low:float, high:float,   # what is beyond is clamped
     default=None,            # when the message does not have it; it must if None
 )->float:
-    "A number of a message; EdgecarError when it is none."
+    "Return a number of a message; raise EdgecarError when it is missing or not a number."
     value = message.get(key, default)
     try:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
@@ -101,7 +101,7 @@ SCENE_TRACKS = dict(generated_road='seed:1', warehouse='seed:2', sparkfun_avc='s
                     circuit_launch='club', oval='oval', donkey='donkey', club='club')
 
 def track_name(scene)->str:
-    "The track that a scene's name stands for; EdgecarError when there is none."
+    "Return the track that a scene's name stands for; raise EdgecarError when no scene has the name."
     if isinstance(scene, str) and (scene in SCENE_TRACKS or re.fullmatch(r'seed:\d{1,6}', scene)):
         return SCENE_TRACKS.get(scene, scene)
     raise EdgecarError(f'no scene is called {str(scene)[:40]!r}',
@@ -111,12 +111,12 @@ def track_name(scene)->str:
 UNITS_PER_M = 8.   # the simulator's units in a metre
 
 def yaw_to_quaternion(yaw:float)->tuple:
-    "The quaternion (x, y, z, w) of a car that heads `yaw` rad to the left of our x axis."
+    "Return the quaternion (x, y, z, w) of a car that heads `yaw` rad to the left of our x axis."
     s, c = sincos((PI/2 - yaw)/2)
     return 0., s, 0., c
 
 def quaternion_to_yaw(x, y, z, w)->float:
-    "Our yaw, rad, from the simulator's quaternion; EdgecarError when it shows nowhere."
+    "Return our yaw, rad, from the simulator's quaternion; raise EdgecarError when it has no direction."
     if (right := 2*(x*z + w*y))**2 + (ahead := w*w + z*z - x*x - y*y)**2 < 1e-6:
         raise EdgecarError('the quaternion shows nowhere')
     return atan2(ahead, right)
@@ -124,13 +124,14 @@ def quaternion_to_yaw(x, y, z, w)->float:
 # %% ../../nbs/sim/35_protocol.ipynb #4c07dbc8
 @dataclass(frozen=True)
 class ControlMessage:
-    "What drives a car."
+    "The commands that drive a car."
     steering:float=0.   # -1..1, left is -1
     throttle:float=0.   # -1..1
     brake:float=0.      # 0..1
 
     @classmethod
     def from_message(cls, m):
+        "Return the controls in the message `m`; raise EdgecarError when one is not a number."
         return cls(message_number(m, 'steering', -1, 1), message_number(m, 'throttle', -1, 1),
                    message_number(m, 'brake', 0, 1, 0))
 
@@ -146,6 +147,7 @@ class BodyConfig:
 
     @classmethod
     def from_message(cls, m):
+        "Return the body in the message `m`; raise EdgecarError when a value has the wrong type."
         style, name = (m.get(k, d) for k, d in (('body_style', 'donkey'), ('car_name', 'car')))
         if not isinstance(style, str) or not isinstance(name, str):
             raise EdgecarError('body_style and car_name must be strings')
@@ -163,6 +165,7 @@ class CameraConfig:
 
     @classmethod
     def from_message(cls, m, base:Lens=Lens()):
+        "Return the camera in the message `m`, with the rest from `base`; raise EdgecarError on a bad value."
         n = {k: message_number(m, k, low, high, 0) for k, (low, high) in _EYE.items()}
         encoding = m.get('img_enc', 'JPG')
         if encoding in (0, '0', ''):
@@ -186,7 +189,7 @@ _EYE = dict(img_w=(0, 512), img_h=(0, 512), img_d=(0, 3), fov=(0, 200), fish_eye
             rot_x=(-30, 60), rot_y=(-45, 45), rot_z=(-30, 30))
 
 def _bent(n, aspect, fov_deg):
-    "Field of view from left to right and bend of a lens."
+    "Return field of view from left to right and bend of a lens."
     if n['fov']:
         s, c = sincos(min(max(n['fov'], 10.), 170.)*PI/360)
         fov_deg = round(2*atan2(aspect*s, c)*180/PI, 2)
@@ -196,7 +199,7 @@ def _bent(n, aspect, fov_deg):
 cv2.setNumThreads(1)   # a frame is too small to share
 
 def encode_sim_image(frame, encoding:str='JPG', grey:bool=False)->bytes:
-    "A picture's file: `frame` is (h, w, 3) uint8 RGB."
+    "Return a picture's file: `frame` is (h, w, 3) uint8 RGB."
     if grey:
         frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if encoding == 'TGA':
@@ -207,7 +210,7 @@ def encode_sim_image(frame, encoding:str='JPG', grey:bool=False)->bytes:
     return cv2.imencode(how[0], cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), how[1])[1].tobytes()
 
 def decode_sim_image(file:bytes)->np.ndarray:
-    "(h, w, 3) uint8 RGB of a picture's file; EdgecarError when it is none."
+    "Return a picture file's pixels, (h, w, 3) uint8 RGB; raise EdgecarError when it cannot be read."
     picture = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
                if file[:2] in (b'\xff\xd8', b'\x89P') else None)
     if picture is not None:
@@ -231,6 +234,7 @@ class LidarConfig:
 
     @classmethod
     def from_message(cls, m):
+        "Return the lidar in the message `m`; raise EdgecarError on a bad value or over 4096 rays."
         d = cls()
         names = dict(degPerSweepInc=(.5, 90, d.step_deg), degAngDown=(-90, 90, d.down_deg),
                      degAngDelta=(-90, 90, d.delta_deg), numSweepsLevels=(1, 64, d.levels),

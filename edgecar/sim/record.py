@@ -32,7 +32,7 @@ from .track import FIRST_HELD_OUT_SEED
 # %% ../../nbs/sim/28_record.ipynb #74828c43
 @dataclass(frozen=True)
 class RecordingRecipe:
-    "What to record; EdgecarError when a value cannot be."
+    "The recipe of a recording; raises EdgecarError on an invalid value."
     tracks:str='oval,donkey,club'   # names, `.toml` files, seed:N; a tub each
     frames:int=1000                 # a tub
     episode:int=250                 # frames; then another hall, camera, car and place, either way round
@@ -60,11 +60,12 @@ class RecordingRecipe:
 
     @property
     def names(self):
+        "The names of the tracks, in order."
         return [t.strip() for t in self.tracks.split(',')]
 
 # %% ../../nbs/sim/28_record.ipynb #709d6f52
 def _check_track(name):
-    "EdgecarError when a track is none, or is kept for judging pilots."
+    "Raise EdgecarError when there is no such track, or it is kept for judging pilots."
     find_track(name)
     kind, _, seed = name.partition(':')
     if kind in TRACK_GENERATORS and int(seed) >= FIRST_HELD_OUT_SEED:
@@ -78,7 +79,7 @@ _RANGES = dict(
     latency_high_s=(0, MAX_LATENCY_S), latency_jitter_s=(0, .05))
 
 def _check_field(f, x):
-    "EdgecarError when field `f` of a recipe cannot be `x`."
+    "Raise EdgecarError when field `f` of a recipe cannot be `x`."
     low, high = _RANGES.get(f.name, (0, 0))
     if f.type is str and isinstance(x, str):
         return
@@ -90,16 +91,17 @@ def _check_field(f, x):
 
 # %% ../../nbs/sim/28_record.ipynb #f472962a
 def uniform_symmetric(g, most):
+    "Draw a random number between -most and most from the generator `g`."
     return most*(2*g.random() - 1)
 
 # %% ../../nbs/sim/28_record.ipynb #133be2c2
 class SteeringDisturbance:
-    "Somebody's hand on the steering wheel, now and then."
+    "A hand that disturbs the steering now and then."
     def __init__(self, g, recipe):
         self.g, self.recipe, self.left, self.push = g, recipe, 0, 0.
 
     def __call__(self, steering):
-        "What becomes of the steering, -1..1."
+        "Return the disturbed steering, -1..1."
         g, r = self.g, self.recipe
         if self.left == 0 and g.random() < r.pushes:
             self.left, self.push = int(g.integers(5, 16)), uniform_symmetric(g, r.push)
@@ -119,13 +121,13 @@ RECORDED_FIELDS = {
 }
 
 def twin_record(frame, steering, throttle, given, latency_s, info):
-    "A record's {field: value}; `given` is the steering that the car was given."
+    "Return a record's {field: value}; `given` is the steering that the car was given."
     values = frame, steering, throttle, 'user', given, 1000*latency_s, info['cte'], info['forward_vel']
     return dict(zip(RECORDED_FIELDS, values))
 
 # %% ../../nbs/sim/28_record.ipynb #ec543d6a
 def episode_options(recipe, track, g):
-    "Options of `TwinEnv.reset` for an episode: where the car starts, and how late its commands are."
+    "Return options of `TwinEnv.reset` for an episode: the car's start, and its commands' latency."
     off = min(recipe.right_m, find_track(track).width_m/2 - .05)
     place = dict(station=g.random(), right_m=uniform_symmetric(g, off),
                  turned_rad=uniform_symmetric(g, recipe.turned_rad))
@@ -190,7 +192,7 @@ def record_share(
 
 # %% ../../nbs/sim/28_record.ipynb #7bea9725
 def run_recording_worker(record):
-    "Call `record(tick)`, and say a dot for each frame, or what went wrong."
+    "Call `record(tick)`; write a dot for each frame, or what went wrong."
     say = sys.stdout.buffer
     def tick():
         say.write(b'.')
@@ -214,7 +216,7 @@ def record_in_processes(
     main='edgecar.sim.record.recording_worker',   # what does it
 ):
     """Record in processes of our own; when one fails, or at ctrl-C, all of them end.
-    EdgecarError when one is ended by somebody else."""
+    Raise EdgecarError when another program ends one."""
     module, _, name = main.rpartition('.')
     code = f'from {module} import {name}; {name}()'
     with contextlib.ExitStack() as stack:
@@ -245,8 +247,8 @@ def temporary_recording(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 ):                     # the recording, beside `to`
-    """A recording that is gone after the block, unless it was moved;
-    EdgecarError when there is no room or no right to make it."""
+    """Make a recording that is gone after the block, unless it was moved;
+    raise EdgecarError when there is no room or no right to make it."""
     new = to.parent/f'.{to.name}.new'
     held, n = None, len(recipe.names)
     workers = min(workers or os.cpu_count(), n)
@@ -279,7 +281,7 @@ def record_tubs(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->Path:               # `to`
-    "Record a recipe, whole or not at all; EdgecarError when something is there."
+    "Record a recipe, whole or not at all; raise EdgecarError when something is there."
     to = Path(to).absolute()
     if is_occupied(to):
         raise EdgecarError('is there already', to, 'move it away, or record to another folder')
@@ -289,7 +291,7 @@ def record_tubs(
 
 # %% ../../nbs/sim/28_record.ipynb #b86fd455
 def starter_recipe(repo=None)->RecordingRecipe:
-    "The section `data` of the repository's `params.yaml`."
+    "Return the section `data` of the repository's `params.yaml`; raise EdgecarError without one."
     file = Path(repo or repo_root())/'params.yaml'
     try:
         return RecordingRecipe(**yaml.safe_load(file.read_text())['data'])
@@ -313,14 +315,14 @@ def recipe_differences(
     folder,         # with tubs
     recipe:RecordingRecipe,
 )->str:             # empty when nothing is, or when the twin did not record it
-    "What the notes of a recording say otherwise than the recipe."
+    "Return the differences between the notes of a recording and the recipe."
     notes = Tub(tubs[0]).metadata if (tubs := find_tubs(folder)) else {}
     return ', '.join(f'{k} {notes["twin/" + k]} instead of {x}'
                      for k, x in asdict(recipe).items() if notes.get('twin/' + k, x) != x)
 
 # %% ../../nbs/sim/28_record.ipynb #754a61e7
 def _mismatch_error(to, found, want, first=None):
-    "The error of a recording that is not what is pinned."
+    "Return the error for a recording that differs from the pinned one."
     return EdgecarError(
         f'recorded, it has the digest {found}, and {to.name}.dvc pins {want}; '
         'nothing was installed' + (f'; the first file that differs is {first}' if first else ''), to,
@@ -334,7 +336,7 @@ def ensure_starter(
     bar:bool=True,        # show progress
 )->str:                   # which way it was had: 'already there', 'from DVC', 'recorded'
     """Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it;
-    EdgecarError when what is there, or what was made, is something else."""
+    raise EdgecarError when what is there, or what was made, is something else."""
     to = Path(to or repo_root()/'data').absolute()
     want, recipe = pinned_md5(to), recipe or starter_recipe(to.parent)
     if is_occupied(to):
@@ -361,7 +363,7 @@ def check_starter(
     bar:bool=True,        # show progress
 )->str:                   # the digest
     """Record the starter afresh, beside it, and compare with what `data.dvc` pins;
-    EdgecarError when they differ."""
+    raise EdgecarError when they differ."""
     to = Path(to or repo_root()/'data').absolute()
     if not (want := pinned_md5(to)):
         raise EdgecarError('is not pinned', to, f'dvc add {to.name}')

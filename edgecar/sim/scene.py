@@ -93,7 +93,7 @@ def advance_together(
 
 # %% ../../nbs/sim/36_scene.ipynb #6197124d
 def control_to_command(control, forward_mps:float)->tuple:
-    "(steering, throttle) of a `ControlMessage`."
+    "Return (steering, throttle) of a `ControlMessage`."
     if not control.brake:
         return control.steering, control.throttle
     if forward_mps > .05:
@@ -106,7 +106,7 @@ def cast_lidar(
     x:float, y:float, yaw:float,   # of the car, m and rad
     discs,                         # (m, 4): x, y, radius, height, m
 )->list:
-    "What the rays meet, as the protocol tells it: `d` in the simulator's units, `rx` and `ry` in degrees."
+    "Return what the rays meet, in the protocol's form: `d` in the simulator's units, `rx`, `ry` in degrees."
     n = int(360/lidar.step_deg)
     sine, cosine = sincos_array(yaw - np.arange(n)*(lidar.step_deg*PI/180))
     s, c = sincos(yaw)
@@ -142,7 +142,7 @@ class CarSlot:
         self.cameras[key] = SimCamera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
 
     def reset(self):
-        "Back to the start, standing."
+        "Put the car back at the start, standing."
         track, behind = self.scene.track, .5 + .6*self.number
         seed = self.car.noise if self.car else 1000*self.number
         self.car = SimCar(track, seed=seed, station=1 - behind/track.length_m % 1,
@@ -151,7 +151,7 @@ class CarSlot:
         self.control, self.hit, self.out, self.passed, self.crossed = HALT, 'none', False, set(), -1.
 
     def place(self, x, y, yaw):
-        "Put it somewhere, standing: m and rad."
+        "Put the car at a place, standing: m and rad."
         self.car.row[:] = 0
         self.car.row[:3] = x, y, yaw
         self.car.drive(0., 0., 0)
@@ -160,7 +160,7 @@ class CarSlot:
 
 # %% ../../nbs/sim/36_scene.ipynb #d0e2f23c
 def _drive(slots, steps):
-    "Drive the cars of `slots`: what each hit."
+    "Drive the cars of `slots`; return what each hit."
     cars = [s.car for s in slots]
     commands = [control_to_command(HALT if s.out else s.control, s.car.row[v.VX]) for s in slots]
     if len(cars) == 1:
@@ -175,7 +175,7 @@ def _drive(slots, steps):
 
 # %% ../../nbs/sim/36_scene.ipynb #b8c4126c
 def render_camera(slot, key)->np.ndarray:   # (h, w, 3) uint8
-    "What a camera of a car shows, the other cars with it."
+    "Return the picture of a car's camera, with the other cars in it."
     others = np.array([[*s.car.state[:3], *s.body.rgb] for s in slot.scene.slots if s is not slot])
     slot.car.noise += 1
     return slot.cameras[key].render(*slot.car.state[:6], slot.car.noise, None,
@@ -183,7 +183,7 @@ def render_camera(slot, key)->np.ndarray:   # (h, w, 3) uint8
 
 # %% ../../nbs/sim/36_scene.ipynb #6f867237
 def _apply_race_rules(slot, round):
-    "The rules of a race, for a car that may just have come round."
+    "Apply the rules of a race to a car, which has completed a round if `round` is true."
     car, track = slot.car, slot.scene.track
     if abs(car.cte) < track.width_m:
         slot.passed.add(int(4*car.course.s/track.length_m))
@@ -198,7 +198,7 @@ def _apply_race_rules(slot, round):
 
 # %% ../../nbs/sim/36_scene.ipynb #6a6c66c4
 def _note_events(slot):
-    "Note the crossing of the line, a lap, and what a race forbids."
+    "Record the crossing of the line, a lap, and what a race forbids."
     scene, course, first = slot.scene, slot.car.course, slot.crossed < 0
     crossing = course.crossed is not None and course.crossed > slot.crossed
     if crossing:
@@ -223,10 +223,11 @@ class Scene:
 
     @property
     def time(self):
+        "Simulated time since the scene began, s."
         return self.steps/v.PHYSICS_HZ   # s
 
     def join(self):
-        "A new car: its `CarSlot`."
+        "Add a car; return its `CarSlot`."
         taken = {s.number for s in self.slots}
         slot = CarSlot(self, next(n for n in range(len(taken) + 1) if n not in taken))
         self.slots.append(slot)
@@ -235,6 +236,7 @@ class Scene:
         return slot
 
     def leave(self, slot):
+        "Remove the car in `slot`."
         self.slots.remove(slot)
 
     def step(self):
@@ -252,7 +254,7 @@ class Scene:
 
 # %% ../../nbs/sim/36_scene.ipynb #422f8162
 def telemetry_message(slot)->dict:
-    "What a client is told after a step, as `pack_message` takes it; takes the pictures."
+    "Take the pictures; return a client's message after a step, as `pack_message` takes it."
     car, told, track = slot.car, car_info(slot.car), slot.scene.track
     message = dict(steering_angle=slot.control.steering, throttle=slot.control.throttle, speed=told['speed'],
                    hit=slot.hit, time=slot.scene.time, activeNode=int(car.station), totalNodes=len(track.xy),
@@ -275,7 +277,7 @@ _PARTS = ({key: [f'{key}_{a}' for a in 'xyz'] for key in ('pos', 'vel', 'accel',
           | dict(car=['roll', 'pitch', 'yaw']))
 
 def _discs(slot):
-    "All that a slot's lidar can meet."
+    "Return all that a slot's lidar can meet."
     cars = [(x + k*DISC_SPACING_M*c, y + k*DISC_SPACING_M*s, DISC_RADIUS_M, .14) for o in slot.scene.slots
             if o is not slot
             for x, y, yaw in [o.car.state[:3]] for s, c in [sincos(yaw)] for k in (-1, 0, 1)]
@@ -283,7 +285,7 @@ def _discs(slot):
 
 # %% ../../nbs/sim/36_scene.ipynb #42d2f0b8
 def road_node(scene, index:int)->dict:
-    "Where a node of the road is; EdgecarError when there is no such."
+    "Return where a node of the road is; raise EdgecarError when there is no such node."
     xy, tangent = scene.track.xy, scene.track.tangent
     if not 0 <= index < len(xy):
         raise EdgecarError(f'there is no node {index}', mend=f'ask for 0 to {len(xy) - 1}')
@@ -293,8 +295,8 @@ def road_node(scene, index:int)->dict:
 
 # %% ../../nbs/sim/36_scene.ipynb #fa50052b
 def place_car(slot, message):
-    """Put a car where a message says, along the road if it does not say how;
-    EdgecarError when it says nothing sensible."""
+    """Put a car where a message says, along the road if it gives no direction;
+    raise EdgecarError when the message cannot be read."""
     x, y = (message_number(message, k, -800, 800)/UNITS_PER_M for k in ('pos_x', 'pos_z'))
     if quaternion := [message_number(message, k, -1, 1) for letter in 'xyzw'
                       for k in (f'Q{letter}', f'q{letter}') if k in message]:

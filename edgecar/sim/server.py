@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/sim/37_server.ipynb #6cdf47be
 @dataclass(frozen=True)
 class ServerLimits:
-    "What the server bears."
+    "The limits of what a server accepts from its clients."
     clients:int=64
     message_bytes:int=16384
     rate_hz:int=4000          # messages a second of one client; a new camera or scene counts as 400
@@ -43,14 +43,14 @@ class ServerLimits:
 
 # %% ../../nbs/sim/37_server.ipynb #7e31e80f
 def is_local_host(host:str)->bool:
-    "Whether only this machine can reach `host`."
+    "Return whether only this machine can reach `host`."
     try:
         return host == 'localhost' or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 def check_listening(host, token, anyone):
-    "EdgecarError unless it is safe to listen there."
+    "Raise EdgecarError unless it is safe to listen there."
     if token is not None and len(token) < 8:
         raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
     if not is_local_host(host) and token is None and not anyone:
@@ -60,11 +60,12 @@ def check_listening(host, token, anyone):
 
 # %% ../../nbs/sim/37_server.ipynb #8f194e09
 def send_message(client, kind, **fields):
+    "Send a message of the type `kind` to a client, unless its connection is closing."
     if not client.transport.is_closing():
         client.transport.write(pack_message(kind, **fields))
 
 def send_telemetry(client):
-    "Send what happened, and what the car sees; nothing more to one that does not read."
+    "Send the events and the car's telemetry; send nothing more to a client that does not read."
     if client.stuck:
         return client.slot.events.clear()
     for kind, fields in client.slot.events:
@@ -78,11 +79,11 @@ def send_telemetry(client):
 
 # %% ../../nbs/sim/37_server.ipynb #ccb90d41
 def clients_in(server, scene):
-    "The clients that have a car there."
+    "Return the clients that have a car in `scene`."
     return [c for c in server.clients if c.slot and c.slot.scene is scene]
 
 def step_paced(server, scene):
-    "Move a paced scene when nobody is waited for."
+    "Move a paced scene when it waits for no client."
     clients = clients_in(server, scene)
     if (not scene.paced or not clients
         or not all(c.fresh or c.parked for c in clients) or not any(c.fresh for c in clients)):
@@ -95,7 +96,7 @@ def step_paced(server, scene):
 
 # %% ../../nbs/sim/37_server.ipynb #44401aa8
 def release_car(client):
-    "Give up the car; those that waited for it need not."
+    "Release the car; clients that waited for it wait no longer."
     if not client.slot:
         return
     slot, client.slot = client.slot, None
@@ -107,7 +108,7 @@ def release_car(client):
         step_paced(client.server, scene)
 
 def disconnect(client, why):
-    "End the connection; the car goes at once."
+    "End the connection, and remove the car at once."
     log.info('client: goodbye, %s', why)
     client.waiting.clear()
     release_car(client)
@@ -115,7 +116,7 @@ def disconnect(client, why):
 
 # %% ../../nbs/sim/37_server.ipynb #4d125a86
 def load_scene(client, name):
-    "Get a car in a scene; EdgecarError when there is no such."
+    "Get a car in a scene; raise EdgecarError when there is no such scene."
     scene = client.server.find(name)
     release_car(client)
     client.server.scenes[name] = scene
@@ -126,6 +127,7 @@ def load_scene(client, name):
         send_telemetry(client)
 
 def welcome(client):
+    "Load the server's scene for a new client, or ask the client to choose one."
     if not client.server.scene:
         return send_message(client, 'scene_selection_ready', loaded='1')
     if client.server.laps:
@@ -134,7 +136,7 @@ def welcome(client):
 
 # %% ../../nbs/sim/37_server.ipynb #e7915a5d
 def apply_control(client, message):
-    "A command. When the scene is paced by its clients, it moves as soon as all have given theirs."
+    "Apply a client's command. A scene that its clients pace moves once all have sent theirs."
     if not client.slot:
         return
     client.slot.control, client.commanded = ControlMessage.from_message(message), client.loop.time()
@@ -142,7 +144,7 @@ def apply_control(client, message):
     step_paced(client.server, client.slot.scene)
 
 def refresh_paced(client):
-    "A frame out of turn, for a paced client whose car was moved."
+    "Send a frame out of turn to a paced client whose car was moved."
     client.commanded = client.loop.time()
     if client.slot.scene.paced:
         send_telemetry(client)
@@ -162,7 +164,7 @@ def _exit(client, m):
     welcome(client)
 
 def _quit(client, m):
-    "The simulator ends, if nobody else is there."
+    "Stop a local simulator if no other client is connected; else disconnect the client."
     if len(client.server.clients) == 1 and is_local_host(client.server.host):
         client.server.stopped.set()
     else:
@@ -185,7 +187,7 @@ def _lidar(client, m):
 
 # %% ../../nbs/sim/37_server.ipynb #92ae1f80
 def _mode(client, m):
-    "Who drives alone may choose the clock."
+    "Let a client that drives alone choose the clock."
     if len(client.slot.scene.slots) > 1:
         return
     paced = m.get('step_mode') == 'synchronous'
@@ -215,7 +217,7 @@ HANDLERS = dict(
 MESSAGE_COSTS = {'cam_config': 400, 'cam_config_b': 400, 'load_scene': 400}
 
 def handle_request(client, raw):
-    "Do what a message says."
+    "Do what a message asks for."
     client.heard = client.loop.time()
     try:
         message = parse_message(raw)
@@ -245,6 +247,7 @@ class ClientConnection(asyncio.Protocol):
         self.later = None   # the rest of the work
 
     def connection_made(self, transport):
+        "Register a new client, or disconnect it when there is no room."
         self.transport, self.loop = transport, self.server.loop
         self.began = self.heard = self.commanded = self.filled = self.loop.time()
         self.allowance = self.limits.rate_hz/2
@@ -256,18 +259,22 @@ class ClientConnection(asyncio.Protocol):
             welcome(self)
 
     def connection_lost(self, error):
+        "Release the car of a client that has gone, and forget the client."
         self.waiting.clear()
         release_car(self)
         self.server.clients.pop(self, None)
 
     def pause_writing(self):
+        "Record the time since which the client does not read."
         self.stuck = self.loop.time()
 
     def resume_writing(self):
+        "Handle the waiting messages, now that the client reads again."
         self.stuck = None
         self.work()
 
     def data_received(self, data):
+        "Split `data` into messages and handle them; disconnect the client when that fails."
         try:
             self.waiting.extend(self.framer.feed(data))
         except EdgecarError as e:
@@ -275,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
         self.work()
 
     def work(self):
-        "Handle what waits, at most 5 ms at a time."
+        "Handle the waiting messages, at most 5 ms at a time."
         if self.later:
             self.later.cancel()
         self.later, until = None, self.loop.time() + .005
@@ -295,7 +302,7 @@ class ClientConnection(asyncio.Protocol):
 
 # %% ../../nbs/sim/37_server.ipynb #4af7c6a3
 class SimServer:
-    "A Donkey simulator; EdgecarError when it may not listen there."
+    "A Donkey simulator; raises EdgecarError when it may not listen there."
     def __init__(self,
         host:str='127.0.0.1',
         port:int=9091,         # 0: any that is free
@@ -319,13 +326,13 @@ class SimServer:
             self.find(scene)
 
     def find(self, name):
-        "The scene of that name, a new one if there is none; EdgecarError when there cannot be."
+        "Return the scene of that name, or make it; raise EdgecarError when no scene has the name."
         return (self.scenes.get(name) if isinstance(name, str) and name in self.scenes
                 else Scene(name, self.rate_hz, self.laps, self.pace))
 
 # %% ../../nbs/sim/37_server.ipynb #d3bbe233
 def step_realtime(server, scene, now):
-    "Move one of them; a command that is old holds no longer."
+    "Move a real-time scene; old commands no longer hold."
     clients = clients_in(server, scene)
     for client in clients:
         if now - client.commanded > server.limits.stale_s:
@@ -352,7 +359,7 @@ async def run_clock(server:SimServer):
 
 # %% ../../nbs/sim/37_server.ipynb #1ed39533
 def _overdue(client, now, limits):
-    "What a client has failed to do in time, or None."
+    "Return what a client has failed to do in time, or None."
     if client.stuck and now - client.stuck > limits.partial_s:
         return 'it does not read'
     if client.framer.rest.strip() and now - client.heard > limits.partial_s:
@@ -364,7 +371,7 @@ def _overdue(client, now, limits):
 
 # %% ../../nbs/sim/37_server.ipynb #104a3694
 async def run_housekeeping(server:SimServer):
-    "Part from those who hold out; ping the others now and then."
+    "Disconnect overdue clients, stop waiting for slow ones, and ping the others now and then."
     limits, loop = server.limits, server.loop
     ping = loop.time()
     while True:
@@ -384,7 +391,7 @@ async def run_housekeeping(server:SimServer):
 
 # %% ../../nbs/sim/37_server.ipynb #2bd72b83
 async def start_server(server:SimServer):
-    "Listen; EdgecarError when the port is taken."
+    "Listen; raise EdgecarError when the port is taken."
     # compile, or load what was compiled, before somebody waits for it
     warm = Scene(server.scene or 'donkey')
     for slot in [warm.join(), warm.join()]:
@@ -401,6 +408,7 @@ async def start_server(server:SimServer):
     server.tasks = [asyncio.create_task(run_clock(server)), asyncio.create_task(run_housekeeping(server))]
 
 async def close_server(server:SimServer):
+    "Stop a server: stop listening, disconnect the clients and end its tasks."
     for task in server.tasks:
         task.cancel()
     server.listener.close()
@@ -411,7 +419,7 @@ async def close_server(server:SimServer):
 # %% ../../nbs/sim/37_server.ipynb #8b658395
 @contextlib.contextmanager
 def serve_in_thread(server:SimServer):
-    "Run a server in another thread; what goes wrong at its start is raised here."
+    "Run a server in another thread; raise here what goes wrong at its start."
     ready, failed = threading.Event(), []
     async def main():
         try:

@@ -23,7 +23,7 @@ def _spline(
     points,  # (k, 2) float64, m
     u,       # (n,) float64 in [0, k): 2.5 is half way from point 2 to point 3
 ):           # position (n, 2), its first and its second derivative by u
-    "The closed uniform cubic B-spline of `points`."
+    "Evaluate the closed uniform cubic B-spline of `points`."
     i = np.floor(u).astype(np.int64)
     t = (u - i)[:, None]
     a, b, c, d = (points[(i + j) % len(points)] for j in (-1, 0, 1, 2))
@@ -36,7 +36,7 @@ def _spline(
 STATION_STEP_M = .025   # m between stations, about
 
 def _stations(points):
-    """Positions (n, 2), unit tangents (n, 2), curvature (n,) 1/m at equal steps along the curve,
+    """Return positions (n, 2), unit tangents (n, 2), curvature (n,) 1/m at equal steps along the curve,
     and its length in m."""
     fine = np.arange(64 * len(points) + 1) / 64
     p = _spline(points, fine)[0]
@@ -52,7 +52,7 @@ def _stations(points):
 
 # %% ../../nbs/sim/21_track.ipynb #ebe52b64
 def _closest_approach(xy, step, apart):
-    "The nearest two stations more than `apart` metres from each other along the line: (distance, where)."
+    "Return (distance, where) of the two nearest stations more than `apart` m apart along the line."
     xy = xy[::4]
     dx, dy = (xy[:, None, c] - xy[None, :, c] for c in (0, 1))
     along = np.abs(np.arange(len(xy))[:, None] - np.arange(len(xy)))
@@ -63,7 +63,7 @@ def _closest_approach(xy, step, apart):
 
 # %% ../../nbs/sim/21_track.ipynb #3ed42f2f
 def _point_array(value, what):
-    "`value` as (n, 2) float64; EdgecarError when it is anything else."
+    "Return `value` as (n, 2) float64; raise EdgecarError when that is not possible."
     mend = f'write {what} as [[x, y], [x, y], ...] in metres'
     rows = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(rows, (list, tuple)):
@@ -77,7 +77,7 @@ def _point_array(value, what):
 
 # %% ../../nbs/sim/21_track.ipynb #a65dcb81
 def _control_polygon(points):
-    "The points without a last one that repeats the first; EdgecarError when they do not go once round."
+    "Drop a last point that repeats the first; raise EdgecarError unless the points go once round."
     if len(points) and (points[0] == points[-1]).all():
         points = points[:-1]
     if len(points) < 4:
@@ -96,7 +96,7 @@ def _control_polygon(points):
 # %% ../../nbs/sim/21_track.ipynb #7a6f82d1
 @dataclass(frozen=True, eq=False)
 class Track:
-    "A closed road; EdgecarError when it crosses itself, is open, too wide for its bends, or no numbers."
+    "A closed road; raises EdgecarError if it is not numeric, open, crosses itself or is too wide for a bend."
     name:str
     points:np.ndarray            # (k, 2) m, k >= 4, as driven: what draws the middle line to itself
     width_m:float                # from white edge to white edge, .2..5
@@ -137,13 +137,13 @@ class Track:
                 mend='move the points there further apart, or make the road narrower')
 
     def reverse(self):
-        "The same road, driven the other way from the same start."
+        "Return the same road, driven the other way from the same start."
         return replace(self, points=np.roll(self.points[::-1], 1, axis=0), direction=-self.direction)
 
     def locate(self,
         points,  # (m, 2) m
     ):           # s (m,) in [0, length_m) m; cte (m,) m, positive is right
-        "Where on this track many points are."
+        "Return where on this track many points are."
         rows = [locate_on_line(self.xy, self.step_m, x, y)[:2]
                 for x, y in np.asarray(points, np.float64).tolist()]
         return tuple(np.array(rows).reshape(-1, 2).T)
@@ -151,7 +151,7 @@ class Track:
     def offset_line(self,
         right_m,     # how far, m; negative is left
     )->np.ndarray:   # (n, 2) m
-        "The line that runs so far right of the stations."
+        "Return the line that runs `right_m` to the right of the stations."
         return self.xy + right_m * np.stack([self.tangent[:, 1], -self.tangent[:, 0]], 1)
 
 # %% ../../nbs/sim/21_track.ipynb #a800598b
@@ -161,7 +161,7 @@ def locate_on_line(
     step,  # m between them
     x, y,  # m
 ):         # s in [0, n * step) m; cte m, positive is right; number of the station before it
-    "The nearest place on the closed line through the stations."
+    "Find the nearest place on the closed line through the stations."
     n, near = len(xy), np.inf
     for i in range(n):
         dx, dy = x - xy[i, 0], y - xy[i, 1]
@@ -185,7 +185,7 @@ def locate_on_line(
 # %% ../../nbs/sim/21_track.ipynb #3888f004
 @cached_njit
 def arc_length(length, before, after):
-    """Metres along a closed line of this length from s `before` to s `after`, the short way;
+    """Return the metres along a closed line of this length from s `before` to s `after`, the short way;
     backwards is negative."""
     d = after - before
     return d - length * np.floor(d / length + .5)
@@ -196,7 +196,7 @@ BUILTIN_TRACKS = 'oval', 'donkey', 'club'   # the built-in ones
 def read_track(
     track,  # one of `BUILTIN_TRACKS`, or the path of a `.toml` file
 )->Track:
-    "A track from a file; EdgecarError, naming file and value, when it is no valid track."
+    "Read a track from a file; raise EdgecarError, naming file and value, when it is not valid."
     file = files('edgecar.sim')/'tracks'/f'{track}.toml' if track in BUILTIN_TRACKS else Path(track)
     try:
         with file.open('rb') as f:
@@ -217,7 +217,7 @@ def read_track(
 
 # %% ../../nbs/sim/21_track.ipynb #8103c011
 def _outline(squares):
-    "The corners (k, 2) that one meets going once round the outside of unit squares, counter-clockwise."
+    "Return the corners (k, 2) once round the outside of unit squares, counter-clockwise."
     corners = (0, 0), (1, 0), (1, 1), (0, 1)
     edges = {((x + a, y + b), (x + c, y + d)) for x, y in squares
              for (a, b), (c, d) in zip(corners, corners[1:] + corners[:1])}
@@ -229,7 +229,7 @@ def _outline(squares):
 
 # %% ../../nbs/sim/21_track.ipynb #743f50f5
 def _random_cells(g, few=3, many=13):
-    "Up to `many - 1` unit squares side by side, none touching another at a corner alone."
+    "Generate up to `many - 1` unit squares side by side; no two touch at a corner alone."
     squares = [(0, 0)]
     for _ in range(few + int(g.integers(many - few))):
         x, y = squares[int(g.integers(len(squares)))]
@@ -241,7 +241,7 @@ def _random_cells(g, few=3, many=13):
     return _random_cells(g, few, many) if lone else squares
 
 def _random_line(g, *squares):
-    "Random control points (k, 2), m, to the centimetre, around `_random_cells`."
+    "Generate random control points (k, 2), m, to the centimetre, around `_random_cells`."
     p = np.array(_outline(_random_cells(g, *squares)), np.float64)
     p = (p + .3 * (g.random(p.shape) - .5)) * (1.3 + .8 * g.random(2))
     p = np.stack([p, (p + np.roll(p, -1, axis=0)) / 2], 1).reshape(-1, 2)
@@ -256,7 +256,7 @@ def _random_line(g, *squares):
 
 # %% ../../nbs/sim/21_track.ipynb #494e5837
 def _random_cones(track, g, most=8):
-    "Up to `most` places (c, 2), m, 10 cm or more beside the road."
+    "Generate up to `most` places (c, 2), m, 10 cm or more beside the road."
     cones = []
     for _ in range(int(g.integers(most + 1))):
         side, i = 1 - 2 * int(g.integers(2)), int(g.integers(len(track.xy)))
@@ -274,7 +274,8 @@ FIRST_HELD_OUT_SEED = 1_000_000
 def generate_track(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # 12..30 m long, inside 9 m x 7 m, a road .7...1 m wide, no bend tighter than .6 m
-    "A random valid track, the same on every machine; EdgecarError when `seed` is no whole number >= 0."
+    """Generate a random valid track, the same on every machine;
+    raise EdgecarError when `seed` is not a whole number >= 0."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
     for trial in itertools.count():
@@ -291,7 +292,8 @@ def generate_track(
 def generate_long_track(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # 25 m and more, inside 10 m x 10 m, else as `generate_track`
-    "A random long track, the same on every machine; EdgecarError when `seed` is no whole number >= 0."
+    """Generate a random long track, the same on every machine;
+    raise EdgecarError when `seed` is not a whole number >= 0."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
     for trial in itertools.count():
@@ -311,7 +313,7 @@ def generate_long_track(
 def generate_cone_track(
     seed:int,  # 0 or more; each gives a track of its own
 )->Track:      # as `generate_track`
-    """The track that `generate_track` makes of `seed`, with its start line anywhere, in a bend too,
+    """Return the track that `generate_track` makes of `seed`, with its start line anywhere, in a bend too,
     and up to 16 cones in other places; the same on every machine."""
     track, g = generate_track(seed), rng(int(seed), 0, 2)
     points = np.roll(track.points, -int(g.integers(len(track.points))), axis=0)
@@ -322,7 +324,7 @@ def draw_tracks(
     tracks,      # Tracks
     columns=4,
 ):               # a figure
-    "Maps of tracks, all at one scale."
+    "Draw maps of tracks, all at one scale."
     from edgecar.data.plot import PngFigure
     rows = -(-len(tracks) // columns)
     fig = PngFigure(figsize=(2.4 * columns, 2.1 * rows), dpi=100, layout='constrained')

@@ -43,16 +43,17 @@ class SharedArrays:
         self.results = results.view(np.float64).reshape(n, -1)
 
     def frames(self, k:int):
+        "Return set `k` of the frames: (n, h, w, 3)."
         return self.sets[k].reshape(self.shape)
 
     def free(self)->int:
-        """A set of which nobody here holds a frame any more: every view of it counts as one that holds it.
-        The last if there is none."""
+        """Return the number of a set that this process holds no frame of: every view of a set counts.
+        Return the last set's number when every set is held."""
         return next((k for k in range(FRAME_SETS - 1) if sys.getrefcount(self.sets[k]) == 2), FRAME_SETS - 1)
 
 # %% ../../nbs/sim/29_vector.ipynb #7b5c96b7
 def _anonymous_file():
-    "The number of a new file without a name: in memory where the system can do that."
+    "Open a new file without a name, in memory where the system can do that; return its number."
     return (os.memfd_create('twins') if hasattr(os, 'memfd_create')
             else os.dup(tempfile.TemporaryFile().fileno()))
 
@@ -82,7 +83,7 @@ class CarShare:
                 shared.results[n] = pack_results(reward, end, cut, info)
 
     def ready(self):
-        "Draw what the cars whose episode is over will begin with: for the time in which others still drive."
+        "Sample how the cars whose episode is over will begin, while others still drive."
         for car, over in zip(self.cars, self.over):
             if over:
                 car._ready({})
@@ -94,7 +95,7 @@ class CarShare:
 
 # %% ../../nbs/sim/29_vector.ipynb #4dd43f49
 def pack_results(reward, end, cut, info):
-    "What a step gave, in the order of `RESULT_SIZES`."
+    "Return the results of a step, in the order of `RESULT_SIZES`."
     i, hit = info, info['hit']
     return (reward, end, cut, *i['pos'], i['cte'], i['speed'], i['forward_vel'],
             -1 if hit == 'none' else int(hit[5:]), *i['gyro'], *i['accel'], *i['vel'], *i['car'],
@@ -102,7 +103,7 @@ def pack_results(reward, end, cut, info):
 
 # %% ../../nbs/sim/29_vector.ipynb #9a3fcc91
 def unpack_results(results):
-    "The `info` of all cars from their results: {key: array}, as Gymnasium has it, with a mask for each key."
+    "Return all results as {key: array}, and their `info` as Gymnasium has it, with a mask for each key."
     at, found = 0, {}
     for key, size in RESULT_SIZES.items():
         part, at = results[:, at:at + size], at + size
@@ -142,6 +143,7 @@ class WorkerProcess:
         self.send(pickle.dumps((fd, frames, start, count, *rest)))
 
     def send(self, words):
+        "Send bytes to the process; when it has ended, raise what went wrong there."
         try:
             self.process.stdin.write(words)
             self.process.stdin.flush()
@@ -149,7 +151,7 @@ class WorkerProcess:
             self.wait()
 
     def wait(self):
-        "Until it has done what it was told; raises what went wrong there."
+        "Wait until the process has done its task; raise what went wrong there."
         said = self.process.stdout.read(1)
         if said == b'.':
             return
@@ -158,6 +160,7 @@ class WorkerProcess:
             mend='close them and begin again')
 
     def close(self):
+        "Close the process's input, and wait until it ends."
         try:
             self.process.stdin.close()
         except BrokenPipeError:
@@ -167,7 +170,7 @@ class WorkerProcess:
 
 # %% ../../nbs/sim/29_vector.ipynb #83c5e2fa
 def _seeds(seed, n):
-    "One for each of `n` cars: a whole number counts up."
+    "Return a seed for each of `n` cars: a whole number counts up."
     seeds = ([None]*n if seed is None
              else [seed + i for i in range(n)] if isinstance(seed, int) else list(seed))
     if len(seeds) != n:
@@ -202,7 +205,7 @@ class TwinVectorEnv(VectorEnv):
         self.workers = [WorkerProcess(self.fd, self.observation_space.shape, *s) for s in shares[1:]]
 
     def _all(self, what, told, mine):
-        "Have every process do its part: the frames."
+        "Have every process do its part; return the frames."
         frames = self.shared.frames(k := self.shared.free())
         for w, words in zip(self.workers, told):
             w.send(what + bytes([k]) + words)
@@ -215,14 +218,14 @@ class TwinVectorEnv(VectorEnv):
         return self.frames
 
     def reset(self, *, seed=None, options=None):
-        "Begin everywhere: (observations, infos). A whole number gives car i the seed + i."
+        "Begin everywhere; return (observations, infos). A whole number gives car i the seed + i."
         seeds = _seeds(seed, self.num_envs)
         told = [pickle.dumps((seeds[w.mine], options)) for w in self.workers]
         frames = self._all(b'r', told, lambda *to: self.share.reset(*to, seeds, options))
         return frames, unpack_results(self.shared.results)[1]
 
     def step(self, actions):
-        "Drive all: (observations, rewards, terminations, truncations, infos)."
+        "Drive all; return (observations, rewards, terminations, truncations, infos)."
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs, 2) or not (np.abs(actions) <= 1).all():
             raise EdgecarError(
@@ -234,11 +237,11 @@ class TwinVectorEnv(VectorEnv):
         return frames, found['reward'], found['terminated'] > 0, found['truncated'] > 0, said
 
     def render(self):
-        """The cars' last frames, for `render_mode` 'camera';
-        maps are drawn by `edgecar.sim.env.draw_map` from the places in `info`."""
+        "Return the last frames in `render_mode` 'camera'; `draw_map` draws maps of the places in `info`."
         return tuple(self.frames) if self.render_mode == 'camera' else None
 
     def close_extras(self, **kwargs):
+        "End the processes, and close the shared file."
         for w in self.workers:
             w.close()
         os.close(self.fd)

@@ -27,7 +27,7 @@ def _ranges(cls):
 # %% ../../nbs/sim/22_vehicle.ipynb #62c3e2ca
 @dataclass(frozen=True)
 class Vehicle:
-    "A car; EdgecarError when a number is out of its range. The defaults are a 1:10 DonkeyCar."
+    "A car; raises EdgecarError when a number is out of its range. The defaults are a 1:10 DonkeyCar."
     mass_kg:float = _number(1.8, .3, 20, .15)           # with battery and computer
     inertia_kgm2:float = _number(.026, .001, 2, .15)    # about the upright axis
     wheelbase_m:float = _number(.26, .08, 1, .04)
@@ -57,7 +57,7 @@ class Vehicle:
         amount=1.,     # of the spread, 0..2
         around=None,   # Vehicle that is varied; the default one if None
     ):                 # Vehicle
-        "Another car of the same kind; EdgecarError when `amount` is out of range."
+        "Return another car of the same kind; raise EdgecarError when `amount` is out of range."
         if not 0 <= amount <= 2:
             raise EdgecarError(f'amount is {amount!r}', 'vehicle', 'give a number from 0 to 2')
         around, ranges = around or cls(), _ranges(cls)
@@ -66,7 +66,7 @@ class Vehicle:
                      for (name, low, high, spread), r in zip(ranges, drawn)))
 
     def array(self):
-        "The car as the kernels take it: (16,) float64."
+        "Return the car as the kernels take it: (16,) float64."
         return _vector(self)
 
 # %% ../../nbs/sim/22_vehicle.ipynb #a68d7018
@@ -94,7 +94,7 @@ SLIDE_FRONT, SLIDE_REAR = 14, 15            # tangents
 
 # %% ../../nbs/sim/22_vehicle.ipynb #83433bbe
 def _vector(v):
-    "What `Vehicle.array` gives."
+    "Return the array of `Vehicle.array`."
     dv = DT / v.mass_kg
     grip = v.grip * 9.81 * DT
     return np.array(
@@ -112,7 +112,7 @@ def _tyre(
     slide,          # tangent of the slip angle from which the tyre only slides
     light,          # how much easier than the whole car the axle is moved sideways, >= 1
 ):                  # m/s to the left
-    "What the tyres of an axle do to the car against their slip in one sub-step."
+    "Return the push of an axle's tyres on the car against their slip in one sub-step."
     slip, limit, push = abs(across), slide * abs(along), most
     if slip < limit:
         stick = 1 - slip / limit
@@ -132,7 +132,7 @@ def _motor(
     v,      # m/s forward
     held,   # 1: braking goes on until the throttle is let go
 ):          # what drives, positive is forward, and what resists, >= 0: m/s in this sub-step
-    "The push along the car, before grip limits it."
+    "Return the push along the car, before grip limits it."
     resist = param[ROLL] + param[AIR] * v * v
     if drive < 0 and (held > 0 or v > _CREEP) or drive > 0 and v < -_CREEP:
         return 0., resist + param[BRAKE] * abs(drive)

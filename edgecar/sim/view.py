@@ -27,7 +27,7 @@ from .server import SimServer, close_server, is_local_host, check_listening, sta
 
 # %% ../../nbs/sim/40_view.ipynb #c7ce2f53
 def road_outline(track)->dict:
-    "The edges of a track and its cones, each a list of [x, y] in m."
+    "Return the edges of a track and its cones, each a list of [x, y] in m."
     half = track.width_m/2
     plain = lambda xy: np.round(xy, 2).tolist()
     return dict(left=plain(track.offset_line(-half)[::3]),
@@ -35,7 +35,7 @@ def road_outline(track)->dict:
 
 # %% ../../nbs/sim/40_view.ipynb #a78c674a
 def slot_state(slot, fps)->dict:
-    "Where a car is, and how it does."
+    "Return where a car is, and how it does."
     x, y, yaw, vx, vy = slot.car.state[:5]
     course = slot.car.course
     return dict(id=slot_name(slot), name=slot.body.name, x=round(x, 3), y=round(y, 3), yaw=round(yaw, 3),
@@ -43,7 +43,7 @@ def slot_state(slot, fps)->dict:
                 lap=course.lap_count, last=round(course.last_lap_time, 3), fps=round(fps, 1), out=slot.out)
 
 def slot_name(slot):
-    "What the page calls a car."
+    "Return the page's name for a car: the scene's name, a slash and the car's number."
     return f'{slot.scene.name}/{slot.number}'
 
 # %% ../../nbs/sim/40_view.ipynb #ed3da7fb
@@ -53,7 +53,7 @@ def viewer_state(
     known,    # names of scenes whose roads have been told
     speeds,   # frames a second of each slot
 )->dict:
-    "What is told to one viewer."
+    "Return the state that the server sends to one viewer."
     slots = [s for scene in scenes for s in scene.slots]
     slot = next((s for s in slots if slot_name(s) == chosen), slots[0] if slots else None)
     told = dict(scenes={scene.name: [slot_state(s, speeds.get(s, 0.)) for s in scene.slots]
@@ -66,10 +66,11 @@ def viewer_state(
 
 # %% ../../nbs/sim/40_view.ipynb #4c33075e
 class ViewGuard:
-    "What every handler checks first; there is nothing to hide in the page, only in what it is told."
+    "The checks that every handler makes first: the page holds no secret, the states sent to it may."
     secret = False
 
     def prepare(self):
+        "Refuse, with status 403, a request without the token or for a host that is not this machine."
         view, host = self.settings['view'], self.request.host_name
         if view.token and self.secret and not secrets.compare_digest(
             self.get_query_argument('token', '').encode(), view.token.encode()):
@@ -78,6 +79,7 @@ class ViewGuard:
             raise tornado.web.HTTPError(403, 'a foreign name')
 
     def set_default_headers(self):
+        "Set the headers of every response: content policy, no sniffing, no cache."
         self.set_header('Content-Security-Policy',
                         "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
         self.set_header('X-Content-Type-Options', 'nosniff')
@@ -89,6 +91,7 @@ class ViewPage(ViewGuard, tornado.web.RequestHandler):
     TYPES = dict(html='text/html', js='text/javascript', css='text/css')
 
     def get(self, file):
+        "Send the page, or one of its files."
         file = file or 'index.html'
         self.set_header('Content-Type', self.TYPES[file.rsplit('.')[-1]] + '; charset=utf-8')
         self.finish((files('edgecar.sim')/'page'/file).read_bytes())
@@ -99,15 +102,18 @@ class ViewSocket(ViewGuard, tornado.websocket.WebSocketHandler):
     secret = True
 
     def open(self):
+        "Register a viewer, or close the socket when there are too many."
         self.view, self.chosen, self.known, self.sent = self.settings['view'], None, set(), None
         if len(self.view.feeds) >= self.view.viewers:
             return self.close(1013, 'too many look on')
         self.view.feeds.add(self)
 
     def on_close(self):
+        "Forget the viewer."
         self.settings['view'].feeds.discard(self)
 
     def on_message(self, message):
+        "Set the car that the viewer chooses; close the socket when the message cannot be read."
         try:
             chosen = json.loads(message)['car']
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -115,7 +121,7 @@ class ViewSocket(ViewGuard, tornado.websocket.WebSocketHandler):
         self.chosen = chosen if isinstance(chosen, str) else None
 
     def tell(self, told):
-        "Send a state; one that has not been taken yet is not followed by another."
+        "Send a state; `sent` is done once the viewer has taken it, and only then does another follow."
         self.known |= told['roads'].keys()
         try:
             self.sent = asyncio.ensure_future(self.write_message(json.dumps(told)))
@@ -126,7 +132,7 @@ class ViewSocket(ViewGuard, tornado.websocket.WebSocketHandler):
 
 # %% ../../nbs/sim/40_view.ipynb #94ad3f00
 class ViewServer:
-    "The page of a `SimServer`; EdgecarError when it may not be shown there."
+    "The page of a `SimServer`; raises EdgecarError when it may not be shown there."
     def __init__(self, server:SimServer,
         host:str='127.0.0.1',
         port:int=9092,         # 0: any that is free
@@ -141,10 +147,11 @@ class ViewServer:
 
     @property
     def url(self):
+        "The address of the page, with the token if there is one."
         return f'http://{self.host}:{self.port}/' + (f'?token={quote(self.token)}' if self.token else '')
 
     async def start(self):
-        "Listen; EdgecarError when the port is taken."
+        "Listen; raise EdgecarError when the port is taken."
         app = tornado.web.Application([(r'/(|view\.js|view\.css)', ViewPage),
                                        (r'/ws', ViewSocket)], view=self,
                                       websocket_max_message_size=1024,
@@ -160,6 +167,7 @@ class ViewServer:
         self.port, self.task = sockets[0].getsockname()[1], asyncio.create_task(broadcast_states(self))
 
     async def close(self):
+        "Stop the page, and close its connections."
         self.task.cancel()
         self.http.stop()
         for feed in [*self.feeds]:
@@ -168,7 +176,7 @@ class ViewServer:
 
 # %% ../../nbs/sim/40_view.ipynb #3591d0c2
 async def broadcast_states(view):
-    "Tell all viewers, again and again."
+    "Send their states to all viewers, again and again."
     counted, then = {}, view.server.loop.time()
     while True:
         await asyncio.sleep(1/view.rate_hz)
@@ -183,7 +191,7 @@ async def broadcast_states(view):
 
 # %% ../../nbs/sim/40_view.ipynb #cb604511
 async def serve_simulator(server:SimServer, view:ViewServer=None, say=print):
-    "Run a simulator, and its page, until it is told to stop."
+    "Run a simulator, and its page, until it is stopped."
     await start_server(server)
     if view:
         await view.start()
