@@ -395,11 +395,11 @@ def drive(
     from dataclasses import replace
 
     from edgecar.car.drive import PROFILES, apply_myconfig, drive_profile
-    from edgecar.car.health import log_to
+    from edgecar.car.health import configure_logging
     from edgecar.core import EdgecarError
     if log not in ('text', 'json'):
         raise EdgecarError(f'no log is called {log!r}', mend='text or json')
-    log_to(log)
+    configure_logging(log)
     if profile not in PROFILES:
         raise EdgecarError(f'no profile is called {profile!r}', mend=f"one of: {', '.join(PROFILES)}")
     base = apply_myconfig(profile, config,
@@ -436,7 +436,7 @@ def calibrate(
     import signal
     import time
 
-    from edgecar.car.hardware import I2C, PCA9685, calibrate
+    from edgecar.car.hardware import PCA9685, I2cBus, calibrate_actuator
     from edgecar.core import EdgecarError
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -451,7 +451,7 @@ def calibrate(
                 return typer.echo()
     path = f'/dev/i2c-{bus}' if bus.isdecimal() else bus
     try:
-        named = calibrate(PCA9685(I2C(path, int(address, 0)), hz), channel, typed(), typer.echo)
+        named = calibrate_actuator(PCA9685(I2cBus(path, int(address, 0)), hz), channel, typed(), typer.echo)
     except (OSError, ValueError) as e:
         raise EdgecarError(f'no PCA9685 answers at {address} ({e})', path,
                            'is it wired and powered, may this user open the bus (group i2c)?') from None

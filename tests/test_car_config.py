@@ -7,7 +7,7 @@ import pytest
 from donkeycar.config import Config
 
 from edgecar.car.config import myconfig_changes, read_myconfig
-from edgecar.car.hardware import take_apart
+from edgecar.car.hardware import parse_device_uri
 from edgecar.core import EdgecarError
 
 TEMPLATES = Path(donkeycar.__file__).parent/'templates'
@@ -35,8 +35,8 @@ def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_pat
 
 def test_donkeycars_own_configuration_is_a_stock_car():
     heeded, over = myconfig_changes(TEMPLATES/'cfg_complete.py')
-    taken = take_apart(heeded['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0, forward=0,
-                       stopped=0, reverse=0)
+    taken = parse_device_uri(heeded['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0,
+                             forward=0, stopped=0, reverse=0)
     assert taken == ('/dev/i2c-1', dict(address=0x40, steering=1, throttle=0, left=460, right=290,
                                         forward=500, stopped=370, reverse=220))
     assert (heeded['camera'] == 'v4l2:/dev/video0?width=160&height=120&hz=20'

@@ -140,8 +140,8 @@ def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
 
 LOOK = '''
 import json, sys, threading, time
-from edgecar.car.hardware import camera
-part = camera(sys.argv[1])
+from edgecar.car.hardware import open_v4l2_camera
+part = open_v4l2_camera(sys.argv[1])
 thread = threading.Thread(target=part.update); thread.start()
 told, end = [], time.monotonic() + float(sys.argv[2])
 while time.monotonic() < end:

@@ -116,7 +116,7 @@ def test_it_warns_when_it_is_later(examined_ms, outside, simulator, tmp_path, mo
     assert bool(said['latency_warning']) is bool(outside) and len(warnings) == bool(outside), warnings
     for text in [*warnings, *[said['latency_warning']]*bool(outside)]:
         assert f'the pilot was examined at {examined_ms[0]} to {examined_ms[1]} ms' in text
-    text = health.metrics(said)
+    text = health.prometheus_text(said)
     assert ('edgecar_latency_outside_examined' in text) is (outside is not None)
     if outside is not None:
         assert f'edgecar_latency_outside_examined {int(outside)}' in text

@@ -14,7 +14,7 @@ import pytest
 import websocket
 from test_sim_view import BROWSER, Browser
 
-from edgecar.car.page import Page
+from edgecar.car.page import WebPage
 from edgecar.sim.protocol import ControlMessage
 from edgecar.sim.scene import Scene, telemetry_message
 from edgecar.sim.view import road_outline
@@ -32,7 +32,8 @@ GATE = dict(finished=1., cte_rms_m=.0831, steering_mae=.0712, latency_ms=.54)
 class Car:
     "The smallest loop with a page: the twin moves when it is armed; what was asked for is kept in `log`."
     def __init__(self, rate_hz=50, **page):
-        self.page, self.rate_hz, self.log, self.ended = Page(port=0, **page), rate_hz, [], threading.Event()
+        self.page, self.rate_hz, self.log, self.ended = WebPage(port=0,
+                                                                **page), rate_hz, [], threading.Event()
         self.scene = Scene('club', rate_hz)
         self.slot = self.scene.join()
         telemetry_message(self.slot)

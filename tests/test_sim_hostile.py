@@ -79,11 +79,11 @@ def memory():
 
 @pytest.mark.parametrize('many', [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_hostile_messages(many, monkeypatch, caplog):
-    g, heard, handle = random.Random(0), [0], edgecar.sim.server.handle_request
+    g, heard, handle = random.Random(0), [0], edgecar.sim.server.handle_client_message
     def counted(client, raw):
         heard[0] += 1
         handle(client, raw)
-    monkeypatch.setattr(edgecar.sim.server, 'handle_request', counted)
+    monkeypatch.setattr(edgecar.sim.server, 'handle_client_message', counted)
     limits = ServerLimits(wrong=10**9, rate_hz=10**6)   # so that each of them is heard
     with (serve_in_thread(SimServer(port=0, limits=limits)) as server,
           Simulator(port=server.port, watchdog_s=None) as honest):

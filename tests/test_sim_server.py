@@ -12,7 +12,7 @@ import pytest
 
 from edgecar.core import EdgecarError
 from edgecar.sim.client import Simulator
-from edgecar.sim.protocol import pack_message, parse_message
+from edgecar.sim.protocol import pack_message, parse_sim_message
 from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 
 SERVE = '''
@@ -31,7 +31,7 @@ async def visit(port, i, frames):
     "A client that comes, drives a little, and goes; some go without a word."
     reader, writer = await asyncio.open_connection('127.0.0.1', port, limit=1 << 20)
     async def hear(kind):
-        while (m := parse_message(await reader.readline()))['msg_type'] != kind:
+        while (m := parse_sim_message(await reader.readline()))['msg_type'] != kind:
             pass
         return m
     await hear('scene_selection_ready')
@@ -91,7 +91,7 @@ def test_two_paced_clients_see_the_same_twice():
                 for reader, _ in lines:
                     while b'"telemetry"' not in (line := await reader.readline()):
                         pass
-                    told.append(parse_message(line))
+                    told.append(parse_sim_message(line))
             for _, writer in lines:
                 writer.close()
             return told

@@ -26,7 +26,7 @@ from edgecar.car.guard import (
     StopRequests
 )
 from .owner import ActuatorProcess
-from .page import Page
+from .page import WebPage
 from .record import Recorder, RecordingLimits
 from .upload import Uploader
 from ..core import EdgecarError, import_donkeycar
@@ -252,7 +252,7 @@ class Profile:
     scene:str='donkey'
     sim_token:str=None
     tub:str=None               # to replay
-    page:dict=field(default_factory=dict)   # arguments of `Page`
+    page:dict=field(default_factory=dict)   # arguments of `WebPage`
     record:dict=field(default_factory=dict) # arguments of `RecordingLimits`
     remote:str=None            # where finished tubs are uploaded to, see edgecar.car.upload
     bounds:GuardBounds=GuardBounds()
@@ -275,7 +275,7 @@ def open_camera(
         if profile.camera == 'replay' and not profile.tub:
             raise EdgecarError('no recording is named', mend='--tub DIR')
         return ReplayCamera(profile.tub, size=size)
-    return hardware.camera(profile.camera)
+    return hardware.open_v4l2_camera(profile.camera)
 
 def _open_camera_or_end(p, owner, page, copilot):
     "Open the camera of a profile; on failure end the actuator's process and the page too."
@@ -353,9 +353,10 @@ def compose(p:Profile):
     V.garage = garage = ModelManager(copilot, p.models, p.manifest, p.strict, book.note, has=has)
     if p.models and not garage.change(Path(p.models[0]).name):
         raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
-    pads = [hardware.gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
-    imu = p.imu and hardware.imu(p.imu)
-    V.page = page = Page(**{'mode': p.mode, 'metrics': health.metrics, 'ready': health.ready, **p.page})
+    pads = [hardware.open_gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
+    imu = p.imu and hardware.open_imu(p.imu)
+    V.page = page = WebPage(**{'mode': p.mode, 'metrics': health.prometheus_text, 'ready': health.readiness,
+                               **p.page})
     V.owner = owner = ActuatorProcess(p.actuator)
     camera = _open_camera_or_end(p, owner, page, copilot)
     V.add(clock, inputs=['pilot/ms'], outputs=['turn'])
@@ -390,7 +391,7 @@ def compose(p:Profile):
           inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
                   'recording', 'tub/num_records', 'upload', 'latency'],
           outputs=['status'])
-    V.add(health.Journal(), inputs=['status'])
+    V.add(health.StatusJournal(), inputs=['status'])
     V.add(ActuatorWatchdog(V), inputs=['owner'])
     V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode',
                             'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes',

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['log', 'RECORD_FIELDS', 'make_record', 'RecordingLimits', 'tub_number', 'disk_usage_bytes', 'TubStore', 'DriveTubs',
-           'RotatingTubWriter', 'handle_request', 'main', 'start_recorder_process', 'RecorderProcess', 'reaches_wheels',
-           'Recorder']
+           'RotatingTubWriter', 'handle_recorder_request', 'main', 'start_recorder_process', 'RecorderProcess',
+           'reaches_wheels', 'Recorder']
 
 # %% ../../nbs/car/54_record.ipynb #99ac51ab
 import contextlib
@@ -179,7 +179,7 @@ class RotatingTubWriter(DriveTubs):
         self.bytes, self.left_mb = self.bytes + took, self.left_mb - took/1e6
 
 # %% ../../nbs/car/54_record.ipynb #ecd6a62d
-def handle_request(tape:RotatingTubWriter, what)->dict:
+def handle_recorder_request(tape:RotatingTubWriter, what)->dict:
     "Do what was asked, and return the state; an error becomes the `why` of the state."
     try:
         if what is None:
@@ -208,7 +208,7 @@ def main(fd:int, limits:dict, mine):
     line, tape = Connection(fd), RotatingTubWriter(TubStore(RecordingLimits(**limits)), mine)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            line.send(handle_request(tape, line.recv()))
+            line.send(handle_recorder_request(tape, line.recv()))
     tape.finish()
 
 if __name__ == '__main__' and __spec__:

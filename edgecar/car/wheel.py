@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRIVE_MODES', 'BUTTON_READERS', 'MESSAGE_READERS', 'clamped_number', 'boolean', 'drive_mode', 'printable_name',
-           'parse_buttons', 'parse_message', 'ControlArbiter']
+           'parse_buttons', 'parse_driver_message', 'ControlArbiter']
 
 # %% ../../nbs/car/56_wheel.ipynb #6f5c3516
 import json
@@ -64,7 +64,7 @@ MESSAGE_READERS = dict(angle=clamped_number(-1, 1), throttle=clamped_number(-1, 
                        recording=boolean, take=boolean, ping=clamped_number(0, 1e15), buttons=parse_buttons)
 
 # %% ../../nbs/car/56_wheel.ipynb #76b86cf8
-def parse_message(text:str)->dict:
+def parse_driver_message(text:str)->dict:
     "Parse a message; raise EdgecarError when it is malformed or a value is wrong."
     try:
         message = json.loads(text, parse_constant=_refuse_number)
@@ -100,7 +100,7 @@ class ControlArbiter:
                 self._seat(None)
 
     def handle_message(self, client,
-        message,         # as `parse_message` has it
+        message,         # as `parse_driver_message` has it
         plain=False,     # a client that knows no `take`
     )->bool:
         """Do what a client asks.

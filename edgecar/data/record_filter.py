@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORT_NAMES', 'COMPARISONS', 'ARITHMETIC', 'UNARY_OPERATORS', 'FUNCTIONS', 'ALLOWED_NODES', 'named_fields',
-           'nesting_depth', 'parse_filter', 'MissingField', 'require_number', 'evaluate', 'index_records',
+           'nesting_depth', 'parse_filter', 'MissingField', 'require_number', 'evaluate_filter', 'index_records',
            'filter_mask', 'filter_split']
 
 # %% ../../nbs/data/18_record_filter.ipynb #fbd3d87e
@@ -90,13 +90,13 @@ def require_number(x):
     return x
 
 # %% ../../nbs/data/18_record_filter.ipynb #805c6500
-def evaluate(
+def evaluate_filter(
     node,        # of `parse_filter`
     seen:dict,   # name -> value, of `named_fields`
 ):
     """Return the value of a formula for one record;
     raise MissingField, TypeError, ValueError or ZeroDivisionError when it has no value."""
-    get = lambda n: evaluate(n, seen)
+    get = lambda n: evaluate_filter(n, seen)
     match node:
         case ast.Constant():
             return node.value
@@ -152,7 +152,7 @@ def filter_mask(
     keep = np.zeros(len(rec), bool)
     for i, row in enumerate(rows):
         try:
-            keep[i] = bool(evaluate(node, row))
+            keep[i] = bool(evaluate_filter(node, row))
         except MissingField:
             pass
         except (TypeError, ValueError, ArithmeticError) as e:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNUSED_FILES', 'BULKY_FOLDERS', 'INSTALL_PREFIX', 'MANYLINUX_TAGS', 'COMMAND_SCRIPT', 'KERNEL_SCRIPT',
-           'prune_packages', 'atomic_folder', 'run_pip', 'build_runtime', 'build_app', 'compile_kernels',
+           'prune_packages', 'atomic_folder', 'run_pip', 'build_runtime', 'build_app', 'compile_kernels_for_image',
            'install_kernels']
 
 # %% ../../nbs/release/62_wheels.ipynb #3b239ea2
@@ -132,7 +132,7 @@ compile_kernels()
 '''
 
 # %% ../../nbs/release/62_wheels.ipynb #f193d0a1
-def compile_kernels(laid):
+def compile_kernels_for_image(laid):
     """Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime.
     Raise EdgecarError when that fails."""
     env = dict(PATH=os.defpath, HOME=str(laid), PYTHONPATH='/proc/self/cwd/app:/proc/self/cwd/runtime',
@@ -155,7 +155,7 @@ def install_kernels(laid, recipe=''):
               .hexdigest())
     to = cache_folder()/'kernels'/digest[:16]
     if not to.is_dir():
-        compile_kernels(laid)
+        compile_kernels_for_image(laid)
         with atomic_folder(to) as new:
             for file in (laid/'app'/place).glob('*.nb[ci]'):
                 shutil.copyfile(file, new/file.name)

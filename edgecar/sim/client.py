@@ -14,7 +14,7 @@ import threading
 import time
 
 from ..core import EdgecarError
-from .protocol import UNITS_PER_M, MessageFramer, decode_sim_image, pack_message, parse_message
+from .protocol import UNITS_PER_M, MessageFramer, decode_sim_image, pack_message, parse_sim_message
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class SimConnection:
             raise EdgecarError(f'the line is cut ({e})', self.where) from None
         if not data:
             raise EdgecarError('the line is cut', self.where)
-        self.inbox += map(parse_message, self.framer.feed(data))
+        self.inbox += map(parse_sim_message, self.framer.feed(data))
         return True
 
 # %% ../../nbs/sim/38_client.ipynb #3b7d5577

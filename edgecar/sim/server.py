@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'HANDLERS', 'MESSAGE_COSTS', 'ServerLimits', 'is_local_host', 'check_listening', 'send_message',
            'send_telemetry', 'clients_in', 'step_paced', 'release_car', 'disconnect', 'load_scene', 'welcome',
-           'apply_control', 'refresh_paced', 'handle_request', 'ClientConnection', 'SimServer', 'step_realtime',
+           'apply_control', 'refresh_paced', 'handle_client_message', 'ClientConnection', 'SimServer', 'step_realtime',
            'run_clock', 'run_housekeeping', 'start_server', 'close_server', 'serve_in_thread']
 
 # %% ../../nbs/sim/37_server.ipynb #421867c3
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ..core import EdgecarError
 from .protocol import (HALT, SCENE_TRACKS, BodyConfig, ControlMessage, CameraConfig, MessageFramer,
-                                  LidarConfig, message_number, pack_message, parse_message)
+                                  LidarConfig, message_number, pack_message, parse_sim_message)
 from .scene import Scene, road_node, place_car, telemetry_message
 
 log = logging.getLogger(__name__)
@@ -216,11 +216,11 @@ HANDLERS = dict(
 # %% ../../nbs/sim/37_server.ipynb #c41820bb
 MESSAGE_COSTS = {'cam_config': 400, 'cam_config_b': 400, 'load_scene': 400}
 
-def handle_request(client, raw):
+def handle_client_message(client, raw):
     "Do what a message asks for."
     client.heard = client.loop.time()
     try:
-        message = parse_message(raw)
+        message = parse_sim_message(raw)
         kind = message['msg_type']
         client.allowance -= MESSAGE_COSTS.get(kind, 1)
         if not client.verified and kind != 'verify':
@@ -296,7 +296,7 @@ class ClientConnection(asyncio.Protocol):
             if self.allowance < 0 or now > until:
                 self.later = self.loop.call_later(max(-self.allowance/self.limits.rate_hz, 0), self.work)
                 break
-            handle_request(self, self.waiting.popleft())
+            handle_client_message(self, self.waiting.popleft())
         if bool(self.waiting) == self.transport.is_reading():
             (self.transport.pause_reading if self.waiting else self.transport.resume_reading)()
 
