@@ -209,7 +209,7 @@ def main(groups, seeds, kept_only):
     KEPT.mkdir(parents=True, exist_ok=True)
     if unknown := set(groups) - {r.group for r in ROWS}:
         raise EdgecarError(f'there is no group {min(unknown)!r}',
-                           mend=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
+                           hint=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
     starter, expert = load_recording(find_tubs_in([ROOT/'data']),
                                      bar=False), run_rollouts(drives(), bar=False)
     test = split_of(starter, parameters()).test

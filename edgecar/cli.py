@@ -38,7 +38,7 @@ def doctor(
     Fails when a task that was named lacks something."""
     from edgecar.doctor import run_checks
     results = run_checks(*tasks or [])
-    typer.echo(format_table([f.task, f.status, f.what, f.detected or f'-> {f.mend}'] for f in results))
+    typer.echo(format_table([f.task, f.status, f.what, f.detected or f'-> {f.hint}'] for f in results))
     if tasks and any(f.status == 'LACKS' for f in results):
         raise typer.Exit(1)
 
@@ -213,7 +213,7 @@ def _parse_numbers(text, option):
     try:
         return [float(x) for x in text.split(',')]
     except ValueError:
-        raise EdgecarError(f'{option} is {text!r}', mend='give numbers with commas, such as 25,75') from None
+        raise EdgecarError(f'{option} is {text!r}', hint='give numbers with commas, such as 25,75') from None
 
 def _latency_row(ms, x):
     rate = x['off_track_per_km']
@@ -398,10 +398,10 @@ def drive(
     from edgecar.car.health import configure_logging
     from edgecar.core import EdgecarError
     if log not in ('text', 'json'):
-        raise EdgecarError(f'no log is called {log!r}', mend='text or json')
+        raise EdgecarError(f'no log is called {log!r}', hint='text or json')
     configure_logging(log)
     if profile not in PROFILES:
-        raise EdgecarError(f'no profile is called {profile!r}', mend=f"one of: {', '.join(PROFILES)}")
+        raise EdgecarError(f'no profile is called {profile!r}', hint=f"one of: {', '.join(PROFILES)}")
     base = apply_myconfig(profile, config,
                           lambda line: typer.echo(line, err=True)) if config else PROFILES[profile]
     options = {k: v for k in ('manifest', 'camera', 'actuator', 'gamepad', 'tub', 'mode', 'arm', 'limit',

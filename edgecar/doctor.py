@@ -29,7 +29,7 @@ class Requirement:
     "Something that a task needs of the machine."
     what:str                  # its name
     probe:Callable[[],str]    # what was found; empty when it is not there
-    mend:str                  # how to get it
+    hint:str                  # how to get it
     optional:bool=False       # the task runs without it, less well
 
 # %% ../nbs/80_doctor.ipynb #6553efe4
@@ -39,7 +39,7 @@ class CheckResult:
     task:str
     what:str
     detected:str    # empty when lacking
-    mend:str        # empty when found
+    hint:str        # empty when found
     optional:bool
 
     @property
@@ -57,7 +57,7 @@ def check_requirement(
         detected = need.probe()
     except (OSError, ValueError, subprocess.SubprocessError, EdgecarError):
         detected = ''
-    return CheckResult(task, need.what, detected, '' if detected else need.mend, need.optional)
+    return CheckResult(task, need.what, detected, '' if detected else need.hint, need.optional)
 
 # %% ../nbs/80_doctor.ipynb #4616437a
 def program_version(
@@ -208,6 +208,6 @@ def run_checks(
 )->list[CheckResult]:   # in the order of `TASKS`
     "Return what is there and what is lacking. Raise EdgecarError for an unknown task."
     if unknown := set(tasks) - set(TASKS):
-        raise EdgecarError(f'no task is called {min(unknown)!r}', mend=f"one of: {', '.join(TASKS)}")
+        raise EdgecarError(f'no task is called {min(unknown)!r}', hint=f"one of: {', '.join(TASKS)}")
     return [check_requirement(task, need)
             for task, needs in TASKS.items() if task in (tasks or TASKS) for need in needs]

@@ -151,9 +151,9 @@ def pre_commit(
     "Clean what is being committed. Raise EdgecarError when the commit should not happen."
     partial = Path(index).name.startswith('next-index')
     if (cleaned := clean_staged_notebooks(partial)) and partial:
-        raise EdgecarError(f"cleaned {', '.join(cleaned)}", mend='commit again')
+        raise EdgecarError(f"cleaned {', '.join(cleaned)}", hint='commit again')
     if cleaned:
         print(f"pre-commit: cleaned {', '.join(cleaned)}", file=sys.stderr)
     if stale := stale_modules():
         raise EdgecarError(f"{', '.join(stale)} is not what its notebook exports",
-                           mend='edit the notebook, run nbdev_export, git add both')
+                           hint='edit the notebook, run nbdev_export, git add both')

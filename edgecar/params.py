@@ -34,7 +34,7 @@ def _read_parameters(file):
         parameters = yaml.safe_load(Path(file).read_text())
     except (OSError, yaml.YAMLError) as e:
         raise EdgecarError(f'cannot be read ({" ".join(str(e).split())})', file,
-                           'git checkout it, or mend the YAML') from None
+                           'git checkout it, or fix the YAML') from None
     if not isinstance(parameters, dict):
         raise EdgecarError('holds no parameters', file, 'write `section: {name: value}`, as params.yaml does')
     return dict(_leaves(parameters))
@@ -70,6 +70,6 @@ def dvc_set_options(
             return str(x).lower() if isinstance(x, bool) else f'{x!r}'
         if set(x) & set(" '\"\\\n"):
             raise EdgecarError(f'{x!r} has a space, a quote or a backslash',
-                               mend='take another name: it could not go through a shell')
+                               hint='take another name: it could not go through a shell')
         return f"'{x}'"
     return [word for name, x in changed.items() for word in ('-S', f'{name}={quoted(x)}')]

@@ -37,7 +37,7 @@ def release_build(
     from edgecar.release.image import build_image, digest_and_size
     if not target and (base or bundle or to):
         raise EdgecarError('--base, --bundle and --to are for one image',
-                           mend=f"name it: {', '.join(TARGETS)}")
+                           hint=f"name it: {', '.join(TARGETS)}")
     made = [(t, *digest_and_size(layout), layout) for t in ([target] if target else TARGETS)
             for layout in [build_image(t, None, to, base, bundle)]]
     typer.echo(format_table([[t, round(n/1e6, 1), digest, layout] for t, digest, n, layout in made],
@@ -90,9 +90,9 @@ def release_sign(
     from edgecar.release.sign import sign_images
     if image and not key:
         raise EdgecarError('no key to sign the image with',
-                           mend='--key FILE or a key service; --no-image if somebody else signs it')
+                           hint='--key FILE or a key service; --no-image if somebody else signs it')
     if not gate_key:
-        raise EdgecarError('no key to attest with', mend='--gate-key FILE, a key service or keyless')
+        raise EdgecarError('no key to attest with', hint='--gate-key FILE, a key service or keyless')
     sign_images(which, to, version, key if image else None, gate_key, repo_root(), builder,
                 sbom, auth_file, ca, timeout, typer.echo)
 
@@ -121,7 +121,7 @@ def release_verify(
     from edgecar.release.push import VERSION_PATTERN
     from edgecar.release.verify import verify_image, write_running_release as note
     if remember and (not running or VERSION_PATTERN.fullmatch(running)):
-        raise EdgecarError('--remember needs a file', mend='--running FILE')
+        raise EdgecarError('--remember needs a file', hint='--running FILE')
     proof = verify_image(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)
     if remember:
         note(running, proof.version, proof.digest)

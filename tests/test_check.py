@@ -1,4 +1,4 @@
-"`make check` in a clone: silence when all is in step, else the files and the mend."
+"`make check` in a clone: silence when all is in step, else the files and what to do."
 import os
 import subprocess
 import sys

@@ -112,7 +112,7 @@ def test_one_that_will_not(stranger, status, says):
     stranger.answers['/v2/car/manifests'] = status, {}, []
     with pytest.raises(EdgecarError, match=says) as e:
         stranger.registry().manifest('v1')
-    assert e.value.mend
+    assert e.value.hint
 
 
 def test_one_that_comes_round(stranger):

@@ -721,7 +721,7 @@ def test_a_registry_that_dies_during_a_push(registry, tmp_path):
     try:
         with pytest.raises(EdgecarError, match='nothing is tagged v1.0.0') as e:
             push.push_images('both', wire.to, 'v1.0.0', made, timeout_s=60, **quiet)
-        assert e.value.mend
+        assert e.value.hint
     finally:
         wire.close()
     registry.start()

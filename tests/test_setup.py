@@ -1,4 +1,4 @@
-"`make setup` on machines that lack something: one clear line with the mend, and a non-zero exit."
+"`make setup` on machines that lack something: one clear line with what to do, and a non-zero exit."
 import json
 import os
 import shutil

@@ -106,9 +106,9 @@ class Settings:
             self.refuse(name, setting, f'it should be in {low}..{high}')
         return setting
 
-    def refuse(self, name, setting, mend):
-        "Raise EdgecarError for a value that is not supported; `mend` says what to do."
-        raise EdgecarError(f'{name} = {setting!r} is not supported', self.where, mend)
+    def refuse(self, name, setting, hint):
+        "Raise EdgecarError for a value that is not supported; `hint` says what to do."
+        raise EdgecarError(f'{name} = {setting!r} is not supported', self.where, hint)
 
     def one_of(self, name, known):
         """Return the meaning of a value that must be one of a few; the first when it is not set.

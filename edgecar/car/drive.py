@@ -273,7 +273,7 @@ def open_camera(
         return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
     if profile.camera in ('mock', 'replay'):
         if profile.camera == 'replay' and not profile.tub:
-            raise EdgecarError('no recording is named', mend='--tub DIR')
+            raise EdgecarError('no recording is named', hint='--tub DIR')
         return ReplayCamera(profile.tub, size=size)
     return hardware.open_v4l2_camera(profile.camera)
 
@@ -414,14 +414,14 @@ def run_vehicle(V, say=print, turns=None)->dict:
         threading.Thread(target=V.stops.listen, daemon=True).start()
     say(f'{V.page.url}   (Enter: stop)')
     if V.start(rate_hz=1e9, max_loop_count=turns) is None:
-        raise EdgecarError('a part has failed', mend='see above')
+        raise EdgecarError('a part has failed', hint='see above')
     if not V.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",
-                           mend='look at the car: its last pulse may hold')
+                           hint='look at the car: its last pulse may hold')
     return V.mem['status']
 
 def drive_profile(profile:Profile, say=print, turns=None)->dict:
     "Drive until ended, and return the last status; raise EdgecarError when a part fails."
     if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'):
-        raise EdgecarError('a car is armed by whoever stands next to it', mend='arm it on the page')
+        raise EdgecarError('a car is armed by whoever stands next to it', hint='arm it on the page')
     return run_vehicle(compose(profile), say, turns)

@@ -370,7 +370,7 @@ def open_v4l2_camera(
     "Open the camera of a car; raise EdgecarError when there is none."
     from edgecar.core import EdgecarError
     if name.partition(':')[0] not in ('hardware', 'v4l2'):
-        raise EdgecarError(f'no camera is called {name!r}', mend='v4l2:/dev/video0, twin, mock or replay')
+        raise EdgecarError(f'no camera is called {name!r}', hint='v4l2:/dev/video0, twin, mock or replay')
     try:
         path, options = parse_device_uri(name, '/dev/video0', width=160, height=120, hz=30., flip='')
     except ValueError as e:
@@ -513,7 +513,7 @@ def open_gamepad(
         raise EdgecarError(str(e)) from None
     if spec.partition(':')[0] != 'js' or options['layout'] not in GAMEPAD_LAYOUTS:
         raise EdgecarError(f'no gamepad is called {spec!r}',
-                           mend=f"js:/dev/input/js0?layout={' or '.join(GAMEPAD_LAYOUTS)}")
+                           hint=f"js:/dev/input/js0?layout={' or '.join(GAMEPAD_LAYOUTS)}")
     return Gamepad(path, stop, **options)
 
 # %% ../../nbs/car/52_hardware.ipynb #9b4fd665

@@ -67,10 +67,10 @@ def is_loopback(host:str)->bool:
 def check_listen_address(host, token, anyone):
     "Raise EdgecarError unless it is safe to listen there."
     if token and len(token) < 8:
-        raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
+        raise EdgecarError('the token is shorter than 8 characters', hint='take a longer one')
     if not (is_loopback(host) or token or anyone):
         raise EdgecarError(f'{host} lets others drive this car',
-                           mend='listen on 127.0.0.1, or set a token (--token or EDGECAR_TOKEN), '
+                           hint='listen on 127.0.0.1, or set a token (--token or EDGECAR_TOKEN), '
                                 'or say that anyone may (--anyone)')
 
 # %% ../../nbs/car/57_page.ipynb #3bc8a1a0
@@ -106,7 +106,7 @@ class WebPage:
             self.listeners = tornado.netutil.bind_sockets(port, host, family=family)
         except OSError as e:
             raise EdgecarError(f'cannot listen on {host}:{port} ({e.strerror})',
-                               mend='choose another port, or end what listens there') from None
+                               hint='choose another port, or end what listens there') from None
         self.host, self.port, self.ended = host, self.listeners[0].getsockname()[1], False
 
     @property

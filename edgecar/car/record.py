@@ -163,7 +163,7 @@ class RotatingTubWriter(DriveTubs):
         if self.left_mb <= 0:
             raise EdgecarError('no room: the budget is used up, or the disk is full, '
                                'and nobody else has these tubs',
-                               mend='upload them (--remote), or take them away')
+                               hint='upload them (--remote), or take them away')
         if self.writer is not None:
             return
         self.begun_s, self.noted, self.bytes = self.clock(), notes, 0

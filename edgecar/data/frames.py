@@ -234,8 +234,8 @@ def _no_records_error(tubs, faults=()):
         return EdgecarError(what, where, 'see what `edgecar tub verify` says about it')
     deleted = sum(len(Tub(t).items(deleted=True)) for t in set(tubs))
     if deleted:
-        mend = 'bring them back: edgecar tub restore TUB --all'
-        return EdgecarError(f'no usable record: all {deleted} are deleted', where, mend)
+        hint = 'bring them back: edgecar tub restore TUB --all'
+        return EdgecarError(f'no usable record: all {deleted} are deleted', where, hint)
     return EdgecarError('no usable record: nothing was ever recorded', where, 'name another tub')
 
 # %% ../../nbs/data/13_frames.ipynb #e7d4c825
@@ -344,7 +344,7 @@ def load_recording(
     "Load the usable records of tubs as arrays; raise EdgecarError when there are none."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not paths:
-        raise EdgecarError('no tub is named', mend='name one; `edgecar data get` makes data/')
+        raise EdgecarError('no tub is named', hint='name one; `edgecar data get` makes data/')
     for p in paths:
         Manifest.read(p)   # says clearly what is not a tub
     cache = Path(cache or os.environ.get('EDGECAR_CACHE') or repo_root()/'.cache'/'frames')

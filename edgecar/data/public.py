@@ -257,7 +257,7 @@ def locate_tubs(
         return Path(os.path.commonpath(tubs))
     if any(folder.rglob('record_*.json')):
         raise EdgecarError('the archive holds a tub of DonkeyCar 3 or older (record_*.json)',
-            mend='unpack it yourself, and `edgecar tub convert OLD tubs/NEW`')
+            hint='unpack it yourself, and `edgecar tub convert OLD tubs/NEW`')
     raise EdgecarError('the archive holds no tub (no manifest.json)')
 
 # %% ../../nbs/data/16_public.ipynb #38ace5bb
@@ -313,11 +313,11 @@ def _check_sha256(f, tub, part):
     f.seek(0)
     if found == tub.sha256:
         return
-    mend = f'replace it by the file from {tub.url}'
+    hint = f'replace it by the file from {tub.url}'
     if Path(f.name) == part:
         part.replace(aside := part.with_suffix('.wrong'))
-        mend = f'run it again to download it afresh; what came is kept as {aside}'
-    raise EdgecarError(f'sha256 is {found}, registered is {tub.sha256}: not unpacked', f.name, mend)
+        hint = f'run it again to download it afresh; what came is kept as {aside}'
+    raise EdgecarError(f'sha256 is {found}, registered is {tub.sha256}: not unpacked', f.name, hint)
 
 # %% ../../nbs/data/16_public.ipynb #fa459c5f
 @contextlib.contextmanager
@@ -398,7 +398,7 @@ def install_tub(
     if not (tub := PUBLIC_TUBS.get(name)):
         near = difflib.get_close_matches(name, PUBLIC_TUBS, 1)
         raise EdgecarError(f'no public tub is called {name!r}',
-                           mend=f'did you mean {near[0]}?' if near else 'see `edgecar data list`')
+                           hint=f'did you mean {near[0]}?' if near else 'see `edgecar data list`')
     to, part = Path(to or repo_root()/'tubs'/name).absolute(), _cache_path(name, '.part')
     try:
         with _exclusive(_cache_path(name, '.lock')):

@@ -60,7 +60,7 @@ def parse_filter(
     "Parse an expression to a formula; raise EdgecarError when it is invalid or uses a forbidden element."
     no = lambda why: EdgecarError(
         f'keep is {text[:200]!r}: {why}',
-        mend="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
+        hint="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
     try:
         tree = ast.parse(text.strip(), mode='eval') if len(text) <= 1000 else None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:

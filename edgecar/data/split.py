@@ -30,7 +30,7 @@ class Split:
             if not len(getattr(self, name)):
                 raise EdgecarError(
                     f'the {name} part of the split is empty',
-                    mend='record more frames, or make the gap and the other parts smaller in params.yaml')
+                    hint='record more frames, or make the gap and the other parts smaller in params.yaml')
         if (len(np.unique(np.concatenate([self.train, self.val, self.test])))
             < len(self.train) + len(self.val) + len(self.test)):
             raise EdgecarError('two parts of the split share frames')

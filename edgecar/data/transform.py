@@ -34,7 +34,7 @@ def parse_transform(
     "Return the steps of a list, every argument filled in; raise EdgecarError when the list is invalid."
     no = lambda why: EdgecarError(
         f'transform is {text[:200]!r}: {why}',
-        mend=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(TRANSFORMS)}')
+        hint=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(TRANSFORMS)}')
     if text.strip() in ('', 'none'):
         return []
     try:
@@ -80,7 +80,7 @@ class Transform:
         steps, self.camera = parse_transform(text), tuple(map(int, camera))
         self.text = ', '.join(name + (f"({', '.join(f'{k}={x}' for k, x in args.items())})" if args else '')
                               for name, args in steps) or 'none'   # every argument: defaults may change
-        no = lambda why: EdgecarError(f'transform is {text!r}: {why}', mend='see edgecar.data.transform')
+        no = lambda why: EdgecarError(f'transform is {text!r}: {why}', hint='see edgecar.data.transform')
         try:
             self.parts = make_parts(steps)
         except (TypeError, ValueError) as e:
@@ -127,4 +127,4 @@ class Transform:
             return cls(said['transform'], said['camera'])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise EdgecarError(f'{about[:100]!r} says no transformation',
-                               mend='export the pilot again') from None
+                               hint='export the pilot again') from None

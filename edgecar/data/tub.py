@@ -102,8 +102,8 @@ class Manifest:
         "Read the manifest of the tub in folder `path`; raise EdgecarError when it is missing or broken."
         file = Path(path)/'manifest.json'
         if not file.is_file():
-            mend = f'check the path; if it was a tub, {_REPAIR_HINT}'
-            raise EdgecarError('has no manifest.json, so it is not a tub', path, mend)
+            hint = f'check the path; if it was a tub, {_REPAIR_HINT}'
+            raise EdgecarError('has no manifest.json, so it is not a tub', path, hint)
         data = file.read_bytes().removeprefix(BOM)
         if data.startswith(LFS_POINTER):
             raise EdgecarError('is a Git LFS pointer, not the file', file, 'run `git lfs pull` in its clone')
@@ -315,7 +315,7 @@ def encode_record(
             json.dumps(row[key], allow_nan=False, default=_json_default)
         except (TypeError, ValueError, OSError) as e:
             raise EdgecarError(f'{key} is not a {kind or "JSON value"}: {e}',
-                               mend='mend the value, or leave the field out') from None
+                               hint='correct the value, or leave the field out') from None
     return row, pictures
 
 # %% ../../nbs/data/10_tub.ipynb #874f272a

@@ -32,9 +32,9 @@ def rollout_suite(
     """Return the rollouts of one use, a generated track each, every second one backwards.
     Raise EdgecarError when the use is unknown, or there are too few or too many tracks."""
     if use not in FIRST_SEEDS:
-        raise EdgecarError(f'{use!r} is no use of the seeds', mend=f'take {", ".join(FIRST_SEEDS)}')
+        raise EdgecarError(f'{use!r} is no use of the seeds', hint=f'take {", ".join(FIRST_SEEDS)}')
     if not 1 <= tracks <= 100_000:
-        raise EdgecarError(f'{tracks} tracks cannot be driven', mend='give a number from 1 to 100000')
+        raise EdgecarError(f'{tracks} tracks cannot be driven', hint='give a number from 1 to 100000')
     drives = []
     for i in range(tracks):
         seed, latency_ms = FIRST_SEEDS[use] + i, latencies_ms[i//2 % len(latencies_ms)]

@@ -164,13 +164,13 @@ def choose_format(
     Raise EdgecarError with the whole table when every one is beyond it."""
     if unknown := set(prefer) - {*EXPORT_FILES}:
         raise EdgecarError(f'no format is called {min(unknown)!r}',
-                           mend=f'set export.prefer to some of {",".join(EXPORT_FILES)}')
+                           hint=f'set export.prefer to some of {",".join(EXPORT_FILES)}')
     if kept := [name for name in prefer if name in report and report[name]['steering_mean'] <= bound]:
         return kept[0]
     table = ', '.join(f'{n} {report[n]["steering_mean"]:.4f}' for n in prefer if n in report)
     raise EdgecarError(
         f'no format is within {bound} of the trained net in mean steering ({table})',
-        mend='calibrate with more frames (export.calibrate), or allow float32 in export.prefer')
+        hint='calibrate with more frames (export.calibrate), or allow float32 in export.prefer')
 
 # %% ../../nbs/pilot/33_export.ipynb #ffb4e254
 def convert_h5(

@@ -68,7 +68,7 @@ def judge_metrics(
     if odd := sorted(set(RULES) ^ set(bounds)):
         raise EdgecarError(
             f'the gate has the rules {", ".join(RULES)}; wrong or missing: {", ".join(odd)}',
-            'params.yaml', 'mend its section `gate`')
+            'params.yaml', 'correct its section `gate`')
     verdicts = []
     for name, (path, kind) in RULES.items():
         found = metrics

@@ -36,7 +36,7 @@ def pin_threads(n:int):
     except RuntimeError:
         if tf.config.threading.get_intra_op_parallelism_threads() != n:
             raise EdgecarError(f'TensorFlow already runs with another number of threads than {n}',
-                               mend='restart the kernel and call pin_threads first')
+                               hint='restart the kernel and call pin_threads first')
     tf.config.experimental.enable_op_determinism()
 
 # %% ../../nbs/pilot/30_model.ipynb #a8427cdd
@@ -191,7 +191,7 @@ class Edge(SideInputs):
         self.past_steering = past_steering if self.name == 'edge' else 0
         if min(self.size[0]*(1-top), self.size[1]) < 44:
             raise EdgecarError(f'a frame of {self.size[0]}x{self.size[1]} is too small for this net',
-                               mend='use frames of at least 66x44, or cut off less at the top')
+                               hint='use frames of at least 66x44, or cut off less at the top')
 
     def net(self):
         "Return an untrained net."
@@ -324,7 +324,7 @@ def make_kind(
 ):
     "Return a kind of pilot by its name. Raise EdgecarError when there is no such kind."
     if name not in PILOT_KINDS:
-        raise EdgecarError(f'there is no pilot kind {name!r}', mend=f'choose one of {", ".join(PILOT_KINDS)}')
+        raise EdgecarError(f'there is no pilot kind {name!r}', hint=f'choose one of {", ".join(PILOT_KINDS)}')
     return PILOT_KINDS[name](size, **options)
 
 # %% ../../nbs/pilot/30_model.ipynb #af6a4953
@@ -339,7 +339,7 @@ def net_and_kind(
                   eye.camera, transform=eye.text)
     if k.size != size:
         raise EdgecarError(f'the net wants frames of {size[0]}x{size[1]}, '
-                           f'and {k.eye.text} gives {k.size[0]}x{k.size[1]}', mend='train it again')
+                           f'and {k.eye.text} gives {k.size[0]}x{k.size[1]}', hint='train it again')
     if k.name != 'edge':
         return whole, k
     k.past_steering = int(whole.inputs[1].shape[1]) if len(whole.inputs) > 1 else 0

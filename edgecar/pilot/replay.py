@@ -78,10 +78,10 @@ def command_changes(
 )->list:                    # of Changes, the largest first
     "Return where driving has changed. Raise EdgecarError when it is not the same recording."
     if not 0 <= tolerance <= 2:
-        raise EdgecarError(f'tolerance is {tolerance}', mend='give a number from 0 to 2')
+        raise EdgecarError(f'tolerance is {tolerance}', hint='give a number from 0 to 2')
     if len(refs) != len(now):
         raise EdgecarError(f'the reference has {len(refs)} frames, the recording {len(now)}',
-                           mend='is it the same recording? if so, --update-refs')
+                           hint='is it the same recording? if so, --update-refs')
     found = [CommandChange(a[0], what, a[i], b[i]) for a, b in zip(refs, now)
              for i, what in enumerate(REFERENCE_COLUMNS) if i]
     return sorted((c for c in found if not c.by <= tolerance + 5e-5),

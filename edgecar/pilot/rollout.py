@@ -46,7 +46,7 @@ class RolloutSpec:
             value, (low, high) = getattr(self, f.name), _RANGES.get(f.name, (0, 0))
             if f.name in _RANGES and not (isinstance(value, (int, float)) and low <= value <= high):
                 raise EdgecarError(f'a rollout cannot have {f.name} = {value!r}',
-                                   mend=f'give a number from {low} to {high}')
+                                   hint=f'give a number from {low} to {high}')
 
 _RANGES = dict(
     seed=(0, 2**31 - 1), steps=(2, 10**6), random=(0, 1), latency_s=(0, .2), jitter_s=(0, .05),
@@ -183,7 +183,7 @@ def rollout_worker():
                 pilots = {None: None, path: Pilot(path)}
             answer = rollout(RolloutSpec(**drive), pilots[path])
         except EdgecarError as e:
-            answer = dict(error=[e.what, e.where and str(e.where), e.mend])
+            answer = dict(error=[e.what, e.where and str(e.where), e.hint])
         print(json.dumps(answer), flush=True)
 
 # %% ../../nbs/pilot/41_rollout.ipynb #b5630886
@@ -248,7 +248,7 @@ def _keep_busy(process, pilot, jobs, results, tick):
         answer = process.stdout.readline()
         if not answer:
             raise EdgecarError('a process that drives was ended',
-                               mend='run it again; is there enough memory?')
+                               hint='run it again; is there enough memory?')
         results[i] = json.loads(answer)
         if 'error' in results[i]:
             raise EdgecarError(*results[i]['error'])

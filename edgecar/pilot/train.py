@@ -57,13 +57,13 @@ class Training:
                                 rounds=0, more_rounds=0, epoch_frames=0).items():
             if (n := getattr(self, name)) < least:
                 raise EdgecarError(f'a training cannot have {name} = {n}',
-                                   mend=f'set train.{name} to {least} or more')
+                                   hint=f'set train.{name} to {least} or more')
         if not 0 <= self.hide <= 1:
             raise EdgecarError(f'a training cannot have hide = {self.hide}',
-                               mend='set train.hide to a share from 0 to 1')
+                               hint='set train.hide to a share from 0 to 1')
         if not 0 <= self.augment.shift < 1:
             raise EdgecarError(f'frames cannot be shifted by {self.augment.shift} of their width',
-                               mend='set train.shift to a share from 0 up to 1')
+                               hint='set train.shift to a share from 0 up to 1')
 
     @property
     def planned(self):
@@ -112,14 +112,14 @@ def check_labels(
     or to one side only with nothing to mirror them."""
     if not np.isfinite(y).all():
         raise EdgecarError(f'{(~np.isfinite(y)).any(1).sum()} labels are not finite',
-                           mend='run `edgecar tub verify` on the recording')
+                           hint='run `edgecar tub verify` on the recording')
     steer = y[:, 0]
     if steer.std() < 1e-3:
         raise EdgecarError(f'the steering is always {steer.mean():.2f}: there is nothing to learn',
-                           mend='was the controller connected? record a lap by hand')
+                           hint='was the controller connected? record a lap by hand')
     if not flip and min((steer > .05).sum(), (steer < -.05).sum()) < .02*len(steer):
         raise EdgecarError('the steering goes to one side only',
-                           mend='drive the track the other way as well, or set train.flip to 0.5')
+                           hint='drive the track the other way as well, or set train.flip to 0.5')
 
 # %% ../../nbs/pilot/31_train.ipynb #471c1eb9
 class Learner:
@@ -337,7 +337,7 @@ def run_epoch(learner, lessons, cfg, epoch):
     loss = float(np.mean(losses))
     if not np.isfinite(loss):
         raise EdgecarError(f'the loss became {loss} in epoch {epoch}',
-                           mend=f'a smaller train.lr than {cfg.lr:g} usually helps')
+                           hint=f'a smaller train.lr than {cfg.lr:g} usually helps')
     return loss
 
 # %% ../../nbs/pilot/31_train.ipynb #2143b6a1
@@ -375,7 +375,7 @@ def train(
     pin_threads(cfg.threads)
     seed_all(cfg.seed)
     if cfg.rounds and not correct:
-        raise EdgecarError('rounds of corrections need a twin to drive in', mend='set train.rounds to 0')
+        raise EdgecarError('rounds of corrections need a twin to drive in', hint='set train.rounds to 0')
     k = kind_for_recording(rec, cfg)
     lessons, unseen = TrainingSet(k, rec, split.train), TrainingSet(k, rec, split.val)
     check_labels(lessons.y[:, :2], cfg.augment.flip)
@@ -513,7 +513,7 @@ def weights_of(
     try:
         net, was = net_and_kind(open_model(path))
     except EdgecarError as e:
-        raise EdgecarError(f'cannot be learned on from: {e.what}', path, e.mend) from None
+        raise EdgecarError(f'cannot be learned on from: {e.what}', path, e.hint) from None
     if was.name != k.name:
         raise EdgecarError(f'is {was.name}, not {k.name}', path,
                            f'set train.kind to {was.name}, or train.transfer to none')

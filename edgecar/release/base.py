@@ -46,7 +46,7 @@ def read_package_pins(file, arch:str)->dict:
     """Return package -> (version, sha256) of a processor.
     Raise EdgecarError when the file does not exist, or pins other packages than we want."""
     if arch not in LINUX_MACHINES:
-        raise EdgecarError(f'no base for {arch!r}', mend=f"one of: {', '.join(LINUX_MACHINES)}")
+        raise EdgecarError(f'no base for {arch!r}', hint=f"one of: {', '.join(LINUX_MACHINES)}")
     try:
         rows = [line.split() for line in Path(file).read_text().splitlines()
                 if line and not line.startswith('#')]
@@ -92,11 +92,11 @@ def run_apt(state, arch, *words, **kw):
                               capture_output=True, text=True, **kw)
     except FileNotFoundError:
         raise EdgecarError(f'{words[0]} is needed and was not found',
-                           mend='build on Debian 12, or on a base from a registry (--base)') from None
+                           hint='build on Debian 12, or on a base from a registry (--base)') from None
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ['it does not say why'])[0]
         raise EdgecarError(f'{words[0]} failed: {why}',
-                           mend='if a version is gone, pin the newest: scripts/base --lock; '
+                           hint='if a version is gone, pin the newest: scripts/base --lock; '
                                 'or name sources that have it: EDGECAR_APT=FILE')
     return done.stdout
 
@@ -166,7 +166,7 @@ def unpack_deb(deb)->dict:
                     entries[path] = m, tar.extractfile(m).read() if m.isreg() else b''
         control = subprocess.run(['dpkg-deb', '--field', deb], capture_output=True, check=True).stdout
     except FileNotFoundError:
-        raise EdgecarError('dpkg-deb is needed and was not found', mend='apt-get install dpkg') from None
+        raise EdgecarError('dpkg-deb is needed and was not found', hint='apt-get install dpkg') from None
     except (subprocess.CalledProcessError, tarfile.TarError) as e:
         raise EdgecarError(f'is no Debian package ({e})', deb, 'delete it and run it again') from None
     name = re.search(rb'^Package: (\S+)', control, re.M)[1].decode()

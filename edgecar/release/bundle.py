@@ -56,7 +56,7 @@ def image_packages(
 )->dict:           # name -> version, without ==, and sha256 of the files that will do
     "Return what the image of a target installs; raise EdgecarError when a lock is out of date."
     if target not in TARGETS:
-        raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
+        raise EdgecarError(f'no image is called {target!r}', hint=f"one of: {', '.join(TARGETS)}")
     chosen = {n: p for n, p in read_lock(Path(repo)/'deploy/Pipfile')['car'].items()
               if n not in EXCLUDED_PACKAGES}
     if target == 'twin':

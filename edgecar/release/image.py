@@ -33,7 +33,7 @@ def tool_output(*words, **kw)->str:
         done = subprocess.run([*map(str, words)], capture_output=True, text=True, **kw)
     except FileNotFoundError:
         raise EdgecarError(f'{words[0]} is needed and was not found',
-                           mend='edgecar doctor images says how to get it') from None
+                           hint='edgecar doctor images says how to get it') from None
     if done.returncode:
         output = done.stderr + done.stdout
         if DISK_FULL.search(output):
@@ -151,7 +151,7 @@ def build_image(
     Raise EdgecarError when its bundle may not be released, the base is for another processor,
     or a tool is missing."""
     if target not in TARGETS:
-        raise EdgecarError(f'no image is called {target!r}', mend=f"one of: {', '.join(TARGETS)}")
+        raise EdgecarError(f'no image is called {target!r}', hint=f"one of: {', '.join(TARGETS)}")
     repo = Path(repo or repo_root())
     to = Path(to or repo/'build/images'/target)
     check_bundle(bundle := Path(bundle or repo/'build/bundle'/target))

@@ -65,20 +65,20 @@ def parse_ref(
     bare:bool=False,  # a repository, with no tag and no digest
 )->ImageRef:
     "Parse the name of an image; raise EdgecarError when it is malformed."
-    mend = 'write HOST/NAME:TAG, HOST/NAME@sha256:..., or oci:FOLDER:TAG'
+    hint = 'write HOST/NAME:TAG, HOST/NAME@sha256:..., or oci:FOLDER:TAG'
     if text.startswith('oci:'):
         folder, _, tag = text[4:].rpartition(':') if re.search(r':[^/]*$', text[4:]) else (text[4:], '', '')
         ref = ImageRef(tag=tag or None, folder=folder)
     else:
         m = _REF_PATTERN.fullmatch(text.removeprefix('docker://'))
         if not m:
-            raise EdgecarError(f'{text!r} does not name an image', mend=mend)
+            raise EdgecarError(f'{text!r} does not name an image', hint=hint)
         ref = ImageRef(m['host'] + (m['port'] or ''), m['name'], m['tag'], m['digest'])
     if (ref.tag and not TAG_PATTERN.fullmatch(ref.tag)
             or ref.digest and not DIGEST_PATTERN.fullmatch(ref.digest)):
-        raise EdgecarError(f'{text!r} has a tag or a digest that is none', mend=mend)
+        raise EdgecarError(f'{text!r} has a tag or a digest that is none', hint=hint)
     if bare and ref.key:
-        raise EdgecarError(f'{text!r} has a tag or a digest', mend='name the repository alone')
+        raise EdgecarError(f'{text!r} has a tag or a digest', hint='name the repository alone')
     return ref
 
 # %% ../../nbs/release/64_oci.ipynb #61a6c862

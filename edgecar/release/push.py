@@ -31,13 +31,13 @@ def find_tool(
     "Return the path of a program on PATH or in our cache; raise EdgecarError when it is missing."
     if path := shutil.which(name) or shutil.which(name, path=TOOL_CACHE):
         return path
-    raise EdgecarError(f'{name} is needed', mend='edgecar doctor images says how to get it')
+    raise EdgecarError(f'{name} is needed', hint='edgecar doctor images says how to get it')
 
 # %% ../../nbs/release/66_push.ipynb #d19312a4
 class ToolError(EdgecarError):
     "The failure of a program, with its output."
-    def __init__(self, what, where=None, mend=None, output=''):
-        super().__init__(what, where, mend)
+    def __init__(self, what, where=None, hint=None, output=''):
+        super().__init__(what, where, hint)
         self.output = output
 
 # %% ../../nbs/release/66_push.ipynb #9401ce96
@@ -69,7 +69,7 @@ def run_tool(
         out, errors = process.communicate(text, timeout=timeout_s)
     except subprocess.TimeoutExpired:
         raise ToolError(f'{name} took more than {timeout_s:.3g} s',
-                        mend='is the registry slow? Run it again, with a longer --timeout',
+                        hint='is the registry slow? Run it again, with a longer --timeout',
                         output='timeout') from None
     finally:
         if process.poll() is None:
@@ -89,7 +89,7 @@ def version_key(
 )->tuple:        # which sorts
     "Return a key by which older versions sort first; raise EdgecarError when the word is no version."
     if not (m := VERSION_PATTERN.fullmatch(str(version))):
-        raise EdgecarError(f'{str(version)[:40]!r} is no version', mend='write v1.2.3 or v1.2.3-rc.1')
+        raise EdgecarError(f'{str(version)[:40]!r} is no version', hint='write v1.2.3 or v1.2.3-rc.1')
     return tuple(float('inf') if x is None else int(x) for x in m.groups())
 
 # %% ../../nbs/release/66_push.ipynb #92eccca2
@@ -136,7 +136,7 @@ RELEASE_TARGETS = ('twin', 'car')
 def parse_targets(word:str)->tuple:
     "Return twin, car or both as a tuple; raise EdgecarError for another word."
     if word not in (*RELEASE_TARGETS, 'both'):
-        raise EdgecarError(f'no image is called {word!r}', mend='twin, car or both')
+        raise EdgecarError(f'no image is called {word!r}', hint='twin, car or both')
     return RELEASE_TARGETS if word == 'both' else (word,)
 
 # %% ../../nbs/release/66_push.ipynb #fc97a390
@@ -144,7 +144,7 @@ def target_repository(to:str, target:str)->ImageRef:
     "Return the repository of a target; raise EdgecarError when `to` is not HOST/NAME."
     ref = parse_ref(to, bare=True)
     if ref.folder:
-        raise EdgecarError(f'{to!r} is a folder', mend='name a registry and a repository: HOST/NAME')
+        raise EdgecarError(f'{to!r} is a folder', hint='name a registry and a repository: HOST/NAME')
     return ImageRef(ref.host, f'{ref.name}-{target}')
 
 # %% ../../nbs/release/66_push.ipynb #d5f4d1d3
@@ -170,7 +170,7 @@ def failure_hint(e, host)->str:
         return f'are the credentials right? podman login {host}'
     if re.search(r'HTTP status: 5\d\d|no space', output):
         return 'the registry itself is in trouble: is its disk full? Then run it again: what was sent stays'
-    return 'mend that and run it again: what was sent stays'
+    return 'fix that and run it again: what was sent stays'
 
 # %% ../../nbs/release/66_push.ipynb #bf272f14
 def push_images(
@@ -218,5 +218,5 @@ def push_images(
             state = (f"tagged {version}: {', '.join(done)}; the rest is not" if done
                      else f'nothing is tagged {version}')
             raise EdgecarError(f'{e.what} ({state})', e.where or ref.repo,
-                               e.mend or failure_hint(e, ref.host)) from None
+                               e.hint or failure_hint(e, ref.host)) from None
     return {target: f'{ref.repo}@{digest}' for target, _, ref, digest, _ in todo}

@@ -137,7 +137,7 @@ def sign_images(
     version_key(version)
     if key and key == gate_key:
         raise EdgecarError(f'{key} would sign images and attest gates',
-                           mend='use two keys: they speak for two parties')
+                           hint='use two keys: they speak for two parties')
     todo, end = [], time.monotonic() + timeout_s
     for target in parse_targets(which):
         ref = target_repository(to, target)

@@ -30,7 +30,7 @@ class PublicKey:
             )
         except ImportError:
             raise EdgecarError('cryptography is needed to check signatures',
-                               mend='pip install edgecar[verify]') from None
+                               hint='pip install edgecar[verify]') from None
         self.path = Path(path)
         try:
             text = self.path.read_bytes()[:MB]
@@ -248,7 +248,7 @@ def verify_image(
     ref, key, gate_key = parse_ref(text), PublicKey(key), PublicKey(gate_key)
     if key.id == gate_key.id:
         raise EdgecarError(f'{key.path.name} and {gate_key.path.name} are one key',
-                           mend='give the key of the images and the key of the gate')
+                           hint='give the key of the images and the key of the gate')
     image = read_image(open_image_source(ref, auth, ca), ref.key)
     if not image:
         raise EdgecarError('is not there', ref, 'is the tag right?')

@@ -77,7 +77,7 @@ def run_pip(*words):
         why = next((line for line in done.stderr.splitlines() if 'ERROR' in line or 'No space' in line),
                    done.stderr[-200:])
         raise EdgecarError(f'pip failed: {why}',
-                           mend='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
+                           hint='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
 
 # %% ../../nbs/release/62_wheels.ipynb #96e2e530
 def build_runtime(target:str, repo=None)->Path:
@@ -148,7 +148,7 @@ def install_kernels(laid, recipe=''):
     They come from the cache if they were compiled before from the same sources and packages (`recipe`)."""
     if platform.machine() != LINUX_MACHINES['amd64']:
         raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}',
-                           mend='build the twin on an amd64 machine; the car can be built on either')
+                           hint='build the twin on an amd64 machine; the car can be built on either')
     laid, place = Path(laid), 'edgecar/sim/__pycache__'
     digest = (hashlib.sha256(f'{recipe}{KERNEL_SCRIPT}{sys.version}'.encode()
                              + b''.join(p.read_bytes() for p in sorted((laid/'app').rglob('*.py'))))

@@ -63,13 +63,13 @@ def _check_lens(lens):
         if not isinstance(v, (int, float)) or not low <= v <= high or f.type is int and v != int(v):
             raise EdgecarError(
                 f'a camera cannot have {f.name} = {v}',
-                mend=f'give a{"n integer" if f.type is int else " number"} between {low} and {high}')
+                hint=f'give a{"n integer" if f.type is int else " number"} between {low} and {high}')
     if lens.width % 4:
-        raise EdgecarError(f'a camera cannot have width = {lens.width}', mend='give a multiple of 4')
+        raise EdgecarError(f'a camera cannot have width = {lens.width}', hint='give a multiple of 4')
     half = lens.fov_deg*PI/360*1.3   # the corners see further out than the edges
     if 1 + 3*lens.bend*half*half <= 0:
         raise EdgecarError(f'a lens with bend = {lens.bend} has no field of view of {lens.fov_deg} degrees',
-                           mend='take a smaller field of view or more bend')
+                           hint='take a smaller field of view or more bend')
 
 # %% ../../nbs/sim/25_camera.ipynb #a75e67e7
 def rotation_terms(lens):

@@ -59,7 +59,7 @@ def find_track(name, backwards:bool=False)->Track:
         track = name
     elif colon and kind in TRACK_GENERATORS:
         if not number.isdecimal():
-            raise EdgecarError(f'no track is called {name!r}', mend=f"write '{kind}:' and a whole number")
+            raise EdgecarError(f'no track is called {name!r}', hint=f"write '{kind}:' and a whole number")
         track = TRACK_GENERATORS[kind](int(number))
     else:
         track = read_track(name)
@@ -252,19 +252,19 @@ def parse_action(action):
     except (TypeError, ValueError):
         pass
     raise EdgecarError(f'the action is {action!r}',
-                       mend='give two numbers, steering and throttle, each from -1 to 1')
+                       hint='give two numbers, steering and throttle, each from -1 to 1')
 
 # %% ../../nbs/sim/26_env.ipynb #2eb1e97b
 def _check_settings(rate_hz, random, direction, render_mode, modes):
     "Raise EdgecarError naming the first invalid setting."
     if not isinstance(rate_hz, int) or rate_hz < 1 or v.PHYSICS_HZ % rate_hz:
-        raise EdgecarError(f'rate_hz is {rate_hz!r}', mend=f'give a divisor of {v.PHYSICS_HZ}, such as 20')
+        raise EdgecarError(f'rate_hz is {rate_hz!r}', hint=f'give a divisor of {v.PHYSICS_HZ}, such as 20')
     if not 0 <= random <= 1:
-        raise EdgecarError(f'random is {random!r}', mend='give a number from 0 to 1')
+        raise EdgecarError(f'random is {random!r}', hint='give a number from 0 to 1')
     if direction not in (-1, 0, 1):
-        raise EdgecarError(f'direction is {direction!r}', mend='give 1, -1, or 0 for either')
+        raise EdgecarError(f'direction is {direction!r}', hint='give 1, -1, or 0 for either')
     if render_mode not in (None, *modes):
-        raise EdgecarError(f'render_mode is {render_mode!r}', mend=f'give one of {", ".join(modes)}')
+        raise EdgecarError(f'render_mode is {render_mode!r}', hint=f'give one of {", ".join(modes)}')
 
 # %% ../../nbs/sim/26_env.ipynb #be05ae3c
 _varied = lru_cache(256)(lambda kind, seed, amount, base: kind.random(seed, amount, base))
@@ -274,7 +274,7 @@ _OPTIONS = ('track', 'direction', 'lens', 'look', 'vehicle', 'station',
 def _sample_car(env, g, options):
     "Sample a `SimCar` for the next episode of `env`; raise EdgecarError on an unknown option."
     if unknown := sorted(set(options) - {*_OPTIONS}):
-        raise EdgecarError(f'reset has no option {unknown[0]!r}', mend=f'use {", ".join(_OPTIONS)}')
+        raise EdgecarError(f'reset has no option {unknown[0]!r}', hint=f'use {", ".join(_OPTIONS)}')
     pick, back, amount = env.tracks[int(g.integers(len(env.tracks)))], g.random() < .5, env.random
     lens, look, vehicle = env.base
     if amount:
@@ -343,7 +343,7 @@ class TwinEnv(gym.Env):
     def step(self, action, out=None):
         "Drive for 1 / rate_hz s: (observation, reward, terminated, truncated, info)."
         if self.car is None:
-            raise EdgecarError('there is no car yet', mend='call reset first')
+            raise EdgecarError('there is no car yet', hint='call reset first')
         self.car.act(*parse_action(action), v.PHYSICS_HZ//self.rate_hz)
         self.frame = self.car.observe(out)
         return self.frame, *step_outcome(self), car_info(self.car)

@@ -65,7 +65,7 @@ class Expert:
         pace:float=1.,       # times the speeds that suit the track, .2..2
     ):
         if not .2 <= pace <= 2:
-            raise EdgecarError(f'pace is {pace!r}', mend='give a number from .2 to 2')
+            raise EdgecarError(f'pace is {pace!r}', hint='give a number from .2 to 2')
         self.track, self.car, self.speeds = track, car, pace*speed_profile(track)
         self.param = car.array()
         self.lag_s = car.delay_s + car.steer_lag_s/2   # from a command in force until the wheels obey, about

@@ -50,7 +50,7 @@ class Appearance:
             if not all(isinstance(x, (int, float)) and low <= x <= high
                        for x in (v if f.type is tuple else [v])) or f.type is tuple and len(v) != 3:
                 raise EdgecarError(f'a look cannot have {f.name} = {v}',
-                                   mend=f'give {"three numbers" if f.type is tuple else "a number"} '
+                                   hint=f'give {"three numbers" if f.type is tuple else "a number"} '
                                         f'between {low} and {high}')
 
     @classmethod

@@ -91,7 +91,7 @@ def message_number(
         return min(max(x, low), high)
     except (ValueError, OverflowError):
         raise EdgecarError(f'{key} is {str(value)[:40]!r}',
-                           mend=f'send a number from {low} to {high}') from None
+                           hint=f'send a number from {low} to {high}') from None
 
 # %% ../../nbs/sim/35_protocol.ipynb #d8f3461a
 SCENE_TRACKS = dict(generated_road='seed:1', warehouse='seed:2', sparkfun_avc='seed:3',
@@ -105,7 +105,7 @@ def track_name(scene)->str:
     if isinstance(scene, str) and (scene in SCENE_TRACKS or re.fullmatch(r'seed:\d{1,6}', scene)):
         return SCENE_TRACKS.get(scene, scene)
     raise EdgecarError(f'no scene is called {str(scene)[:40]!r}',
-                       mend=f'use one of {", ".join(SCENE_TRACKS)}, or seed:N')
+                       hint=f'use one of {", ".join(SCENE_TRACKS)}, or seed:N')
 
 # %% ../../nbs/sim/35_protocol.ipynb #ef1c87ab
 UNITS_PER_M = 8.   # the simulator's units in a metre
@@ -171,7 +171,7 @@ class CameraConfig:
         if encoding in (0, '0', ''):
             encoding = 'JPG'
         if encoding not in ('JPG', 'PNG', 'TGA'):
-            raise EdgecarError(f'img_enc is {str(encoding)[:20]!r}', mend='send JPG, PNG or TGA')
+            raise EdgecarError(f'img_enc is {str(encoding)[:20]!r}', hint='send JPG, PNG or TGA')
         w, h = (int(max(n[k], 16)) if n[k] else d for k, d in (('img_w', 160), ('img_h', 120)))
         lens = replace(base, width=-(-w//4)*4, height=h)
         if n['fov'] or n['fish_eye_x'] or n['fish_eye_y']:
@@ -242,5 +242,5 @@ class LidarConfig:
         step, down, delta, levels, reach, above, ahead = (message_number(m, k, low, high, default)
                                                           for k, (low, high, default) in names.items())
         if (rays := int(360/step)*int(levels)) > 4096:
-            raise EdgecarError(f'a lidar of {rays} rays', mend='ask for 4096 at most')
+            raise EdgecarError(f'a lidar of {rays} rays', hint='ask for 4096 at most')
         return cls(step, down, delta, int(levels), reach, above/UNITS_PER_M, ahead/UNITS_PER_M)

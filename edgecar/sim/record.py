@@ -56,7 +56,7 @@ class RecordingRecipe:
         if self.latency_low_s > self.latency_high_s:
             raise EdgecarError(
                 f'the latency cannot be drawn from {self.latency_low_s} up to {self.latency_high_s} s',
-                mend='set latency_low_s to no more than latency_high_s')
+                hint='set latency_low_s to no more than latency_high_s')
 
     @property
     def names(self):
@@ -70,7 +70,7 @@ def _check_track(name):
     kind, _, seed = name.partition(':')
     if kind in TRACK_GENERATORS and int(seed) >= FIRST_HELD_OUT_SEED:
         raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it',
-                           mend=f'take a number below {FIRST_HELD_OUT_SEED}')
+                           hint=f'take a number below {FIRST_HELD_OUT_SEED}')
 
 # %% ../../nbs/sim/28_record.ipynb #159a1710
 _RANGES = dict(
@@ -86,7 +86,7 @@ def _check_field(f, x):
     if not isinstance(x, (int, f.type)) or isinstance(x, bool) or not low <= x <= high:
         raise EdgecarError(
             f'a recording cannot have {f.name} = {x!r}',
-            mend='give names of tracks, with commas' if f.type is str
+            hint='give names of tracks, with commas' if f.type is str
             else f'give {"a whole number" if f.type is int else "a number"} from {low} to {high}')
 
 # %% ../../nbs/sim/28_record.ipynb #f472962a
@@ -237,7 +237,7 @@ def record_in_processes(
                     raise pickle.loads(why + running[pipe].stdout.read())
                 if not dots and running.pop(pipe).wait():
                     raise EdgecarError('a process of the recording was ended',
-                                       mend='run it again; is there enough memory?')
+                                       hint='run it again; is there enough memory?')
 
 # %% ../../nbs/sim/28_record.ipynb #62157a1f
 @contextlib.contextmanager

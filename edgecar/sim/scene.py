@@ -288,7 +288,7 @@ def road_node(scene, index:int)->dict:
     "Return where a node of the road is; raise EdgecarError when there is no such node."
     xy, tangent = scene.track.xy, scene.track.tangent
     if not 0 <= index < len(xy):
-        raise EdgecarError(f'there is no node {index}', mend=f'ask for 0 to {len(xy) - 1}')
+        raise EdgecarError(f'there is no node {index}', hint=f'ask for 0 to {len(xy) - 1}')
     q = yaw_to_quaternion(float(np.arctan2(tangent[index, 1], tangent[index, 0])))
     return dict(index=index, pos_x=xy[index, 0]*UNITS_PER_M, pos_y=0., pos_z=xy[index, 1]*UNITS_PER_M,
                 **dict(zip(('Qx', 'Qy', 'Qz', 'Qw'), q)))
@@ -301,7 +301,7 @@ def place_car(slot, message):
     if quaternion := [message_number(message, k, -1, 1) for letter in 'xyzw'
                       for k in (f'Q{letter}', f'q{letter}') if k in message]:
         if len(quaternion) != 4:
-            raise EdgecarError('a quaternion has four numbers', mend='send Qx, Qy, Qz and Qw, or none')
+            raise EdgecarError('a quaternion has four numbers', hint='send Qx, Qy, Qz and Qw, or none')
         return slot.place(x, y, quaternion_to_yaw(*quaternion))
     slot.place(x, y, 0.)
     tx, ty = slot.car.track.tangent[int(slot.car.station)]

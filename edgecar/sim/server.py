@@ -52,11 +52,11 @@ def is_local_host(host:str)->bool:
 def check_listening(host, token, anyone):
     "Raise EdgecarError unless it is safe to listen there."
     if token is not None and len(token) < 8:
-        raise EdgecarError('the token is shorter than 8 characters', mend='take a longer one')
+        raise EdgecarError('the token is shorter than 8 characters', hint='take a longer one')
     if not is_local_host(host) and token is None and not anyone:
         raise EdgecarError(
             f'{host} lets others drive here',
-            mend='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
+            hint='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
 
 # %% ../../nbs/sim/37_server.ipynb #8f194e09
 def send_message(client, kind, **fields):
@@ -316,9 +316,9 @@ class SimServer:
     ):
         check_listening(host, token, anyone)
         if not 1 <= rate_hz <= 100:
-            raise EdgecarError(f'rate_hz is {rate_hz}', mend='give 1 to 100')
+            raise EdgecarError(f'rate_hz is {rate_hz}', hint='give 1 to 100')
         if laps and not scene:
-            raise EdgecarError('a race needs a scene', mend='name one')
+            raise EdgecarError('a race needs a scene', hint='name one')
         self.host, self.port, self.pace, self.rate_hz = host, port, paced, rate_hz
         self.scene, self.laps, self.token, self.limits = scene, laps, token, limits
         self.clients, self.scenes, self.stopped = {}, {}, asyncio.Event()
@@ -403,7 +403,7 @@ async def start_server(server:SimServer):
                                                           server.host, server.port)
     except OSError as e:
         raise EdgecarError(f'cannot listen on {server.host}:{server.port} ({e.strerror})',
-                           mend='choose another port (--port), or end what listens there') from None
+                           hint='choose another port (--port), or end what listens there') from None
     server.port = server.listener.sockets[0].getsockname()[1]
     server.tasks = [asyncio.create_task(run_clock(server)), asyncio.create_task(run_housekeeping(server))]
 

@@ -64,15 +64,15 @@ def _closest_approach(xy, step, apart):
 # %% ../../nbs/sim/21_track.ipynb #3ed42f2f
 def _point_array(value, what):
     "Return `value` as (n, 2) float64; raise EdgecarError when that is not possible."
-    mend = f'write {what} as [[x, y], [x, y], ...] in metres'
+    hint = f'write {what} as [[x, y], [x, y], ...] in metres'
     rows = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(rows, (list, tuple)):
-        raise EdgecarError(f'{what} is {rows!r}', mend=mend)
+        raise EdgecarError(f'{what} is {rows!r}', hint=hint)
     for i, row in enumerate(rows):
         good = (isinstance(row, (list, tuple)) and len(row) == 2
                 and all(type(v) in (int, float) and abs(v) <= 100 for v in row))   # NaN is not <= 100
         if not good:
-            raise EdgecarError(f'{what}[{i}] is {row!r}', mend=mend + ', each within 100 m of the origin')
+            raise EdgecarError(f'{what}[{i}] is {row!r}', hint=hint + ', each within 100 m of the origin')
     return np.array(rows, np.float64).reshape(-1, 2)
 
 # %% ../../nbs/sim/21_track.ipynb #a65dcb81
@@ -81,16 +81,16 @@ def _control_polygon(points):
     if len(points) and (points[0] == points[-1]).all():
         points = points[:-1]
     if len(points) < 4:
-        raise EdgecarError(f'has {len(points)} different points', mend='give at least 4 that go once round')
+        raise EdgecarError(f'has {len(points)} different points', hint='give at least 4 that go once round')
     d = np.roll(points, -1, axis=0) - points
     gaps = np.sqrt(d[:, 0]*d[:, 0] + d[:, 1]*d[:, 1])
     if (i := int(gaps.argmin())) >= 0 and gaps[i] < .01:
         raise EdgecarError(f'points[{i}] and the next lie {gaps[i]:.3f} m apart',
-                           mend='leave one of them out')
+                           hint='leave one of them out')
     if gaps[-1] > 3 * gaps[:-1].max():
         raise EdgecarError(f'is open: its last point lies {gaps[-1]:.1f} m from its first, '
                            f'all others at most {gaps[:-1].max():.1f} m apart',
-                           mend='add the points that lead back to the start')
+                           hint='add the points that lead back to the start')
     return points
 
 # %% ../../nbs/sim/21_track.ipynb #7a6f82d1
@@ -111,15 +111,15 @@ class Track:
 
     def __post_init__(self):
         if not isinstance(self.name, str):
-            raise EdgecarError(f'name is {self.name!r}', mend='put it in quotes')
+            raise EdgecarError(f'name is {self.name!r}', hint='put it in quotes')
         if type(self.width_m) not in (int, float) or not .2 <= self.width_m <= 5:
             raise EdgecarError(f'width_m is {self.width_m!r}',
-                               mend='give the width of the road in metres, .2 to 5')
+                               hint='give the width of the road in metres, .2 to 5')
         points = _control_polygon(_point_array(self.points, 'points'))
         xy, tangent, curvature, length = _stations(points)
         if length > 200:
             raise EdgecarError(f'is {length:.0f} m long',
-                               mend='keep it under 200 m; are the points in metres?')
+                               hint='keep it under 200 m; are the points in metres?')
         step = length / len(xy)
         self.__dict__.update(points=points, cones=_point_array(self.cones, 'cones'), xy=xy, tangent=tangent,
                              curvature=curvature, length_m=length, step_m=step)
@@ -129,12 +129,12 @@ class Track:
         if not radius > self.width_m / 2:
             raise EdgecarError(
                 f'has a bend of radius {radius:.2f} m {at(xy[tight])}, and its road is {self.width_m} m wide',
-                mend='move the points there further apart, or make the road narrower')
+                hint='move the points there further apart, or make the road narrower')
         gap, where = _closest_approach(xy, step, PI/2 * self.width_m)
         if gap < self.width_m:
             raise EdgecarError(
                 f'meets itself {at(where)}: two pieces of a road {self.width_m} m wide lie {gap:.2f} m apart',
-                mend='move the points there further apart, or make the road narrower')
+                hint='move the points there further apart, or make the road narrower')
 
     def reverse(self):
         "Return the same road, driven the other way from the same start."
@@ -208,12 +208,12 @@ def read_track(
         raise EdgecarError(f'is not TOML ({e})', file, 'see `edgecar/sim/tracks/oval.toml`') from None
     try:
         if unknown := sorted(set(fields) - {'name', 'width_m', 'points', 'cones'}):
-            raise EdgecarError(f'has the unknown key {unknown[0]!r}', mend='use name, width_m, points, cones')
+            raise EdgecarError(f'has the unknown key {unknown[0]!r}', hint='use name, width_m, points, cones')
         if missing := sorted({'width_m', 'points'} - set(fields)):
-            raise EdgecarError(f'has no {missing[0]}', mend='add it')
+            raise EdgecarError(f'has no {missing[0]}', hint='add it')
         return Track(**{'name': Path(file.name).stem} | fields)
     except EdgecarError as e:
-        raise EdgecarError(e.what, file, e.mend) from None
+        raise EdgecarError(e.what, file, e.hint) from None
 
 # %% ../../nbs/sim/21_track.ipynb #8103c011
 def _outline(squares):
@@ -277,7 +277,7 @@ def generate_track(
     """Generate a random valid track, the same on every machine;
     raise EdgecarError when `seed` is not a whole number >= 0."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
+        raise EdgecarError(f'the seed of a track is {seed!r}', hint='give a whole number, 0 or more')
     for trial in itertools.count():
         g = rng(int(seed), trial)
         try:
@@ -295,7 +295,7 @@ def generate_long_track(
     """Generate a random long track, the same on every machine;
     raise EdgecarError when `seed` is not a whole number >= 0."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise EdgecarError(f'the seed of a track is {seed!r}', mend='give a whole number, 0 or more')
+        raise EdgecarError(f'the seed of a track is {seed!r}', hint='give a whole number, 0 or more')
     for trial in itertools.count():
         g = rng(int(seed), trial, 1)
         line = _random_line(g, 5, 15)

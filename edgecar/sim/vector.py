@@ -157,7 +157,7 @@ class WorkerProcess:
             return
         raise pickle.load(self.process.stdout) if said else EdgecarError(
             f'a process of the twins ended with code {self.process.wait()}',
-            mend='close them and begin again')
+            hint='close them and begin again')
 
     def close(self):
         "Close the process's input, and wait until it ends."
@@ -175,7 +175,7 @@ def _seeds(seed, n):
              else [seed + i for i in range(n)] if isinstance(seed, int) else list(seed))
     if len(seeds) != n:
         raise EdgecarError(f'there are {len(seeds)} seeds for {n} cars',
-                           mend='give one for each, or a whole number')
+                           hint='give one for each, or a whole number')
     return seeds
 
 # %% ../../nbs/sim/29_vector.ipynb #8ad06bd3
@@ -191,7 +191,7 @@ class TwinVectorEnv(VectorEnv):
         **settings,           # of each `TwinEnv`
     ):
         if num_envs < 1:
-            raise EdgecarError(f'num_envs is {num_envs}', mend='give 1 or more')
+            raise EdgecarError(f'num_envs is {num_envs}', hint='give 1 or more')
         model = TwinEnv(**settings)
         self.num_envs, self.render_mode = num_envs, model.render_mode
         self.single_action_space, self.single_observation_space = model.action_space, model.observation_space
@@ -230,7 +230,7 @@ class TwinVectorEnv(VectorEnv):
         if actions.shape != (self.num_envs, 2) or not (np.abs(actions) <= 1).all():
             raise EdgecarError(
                 f'the actions are {actions!r}',
-                mend=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
+                hint=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
         self.shared.commands[:] = actions
         frames = self._all(b's', [b'']*len(self.workers), self.share.step)
         found, said = unpack_results(self.shared.results)

@@ -162,7 +162,7 @@ class ViewServer:
             sockets = tornado.netutil.bind_sockets(self.port, self.host)
         except OSError as e:
             raise EdgecarError(f'cannot listen on {self.host}:{self.port} ({e.strerror})',
-                               mend='choose another port (--page-port), or end what listens there') from None
+                               hint='choose another port (--page-port), or end what listens there') from None
         self.http.add_sockets(sockets)
         self.port, self.task = sockets[0].getsockname()[1], asyncio.create_task(broadcast_states(self))
 
