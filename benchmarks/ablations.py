@@ -210,8 +210,8 @@ def main(groups, seeds, kept_only):
     if unknown := set(groups) - {r.group for r in ROWS}:
         raise EdgecarError(f'there is no group {min(unknown)!r}',
                            hint=f'name some of {", ".join(dict.fromkeys(r.group for r in ROWS))}')
-    starter, expert = load_recording(find_tubs_in([ROOT/'data']),
-                                     bar=False), run_rollouts(drives(), bar=False)
+    starter = load_recording(find_tubs_in([ROOT/'data']), bar=False)
+    expert = run_rollouts(drives(), bar=False)
     test = split_of(starter, parameters()).test
     rows = [r for r in ROWS if r.group in (*groups, 'recipe') or not groups]
     todo = [(r, s) for s in seeds for r in rows if not kept_only and not file_of(r, s).is_file()]

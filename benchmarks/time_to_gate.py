@@ -36,12 +36,12 @@ def ours(tubs, out):
     "Seconds, passed, seconds of the exam, what was found: our recipe of params.yaml."
     from edgecar.pilot.export import choose_format, export_formats, parity
     params, start = parameters(), time.perf_counter()
-    rec = load_recording(tubs, cache=f'{out}/frames',
-                         bar=False)   # nothing is decoded before the clock starts
+    # nothing is decoded before the clock starts
+    rec = load_recording(tubs, cache=f'{out}/frames', bar=False)
     split, e = split_of(rec, params), params['export']
     net, kind, history = trained(rec, split, params)
-    files = export_formats(net, kind,
-                           rec.frames[split.train[::max(1, len(split.train)//e['calibrate'])]], out)
+    some = split.train[::max(1, len(split.train)//e['calibrate'])]
+    files = export_formats(net, kind, rec.frames[some], out)
     agree = parity(net, kind, files, rec.frames[split.test])
     ships = choose_format(agree, e['prefer'].split(','), e['bound'])
     verdict = examined(files[ships], params, agree[ships]['steering_mean'])

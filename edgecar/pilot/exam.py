@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEEDS', 'LATENCIES_MS', 'DISTURBANCES', 'Z_95', 'BLOCKS', 'SURE_Z', 'rollout_suite', 'with_disturbances',
-           'per_km', 'mean_of', 'share_of', 'rollout_values', 'carry_backs', 'latency_summary', 'latency_summaries',
-           'worst_latency', 'driving_summary', 'plot_latencies', 'score_driving', 'open_or_new_drivers']
+           'per_km', 'mean_of', 'share_of', 'rollout_values', 'carry_backs', 'speed_ratios', 'latency_summary',
+           'latency_summaries', 'worst_latency', 'driving_summary', 'plot_latencies', 'score_driving',
+           'open_or_new_drivers']
 
 # %% ../../nbs/pilot/45_exam.ipynb #165aaf3b
 import contextlib
@@ -95,6 +96,10 @@ def carry_backs(runs):
     "Return how often the car was carried back, in each rollout."
     return rollout_values(runs, 'off_track') + rollout_values(runs, 'hit') + rollout_values(runs, 'stuck')
 
+def speed_ratios(pilot, expert):
+    "Return the metres of each rollout, as a share of the expert's: (n,) float64."
+    return rollout_values(pilot, 'metres')/np.maximum(rollout_values(expert, 'metres'), 1)
+
 def latency_summary(
     pilot,   # rollouts of the pilot at one latency
     expert,  # the same ones by the expert
@@ -105,8 +110,7 @@ def latency_summary(
     return dict(
         rollouts=len(pilot), off_track_per_km=per_km(carry_backs(pilot), rollout_values(pilot, 'metres'), z),
         cte_p95_m=mean_of(rollout_values(pilot, 'cte_p95_m'), z), cte_excess_m=mean_of(lag, z),
-        speed_ratio=mean_of(rollout_values(pilot,
-                                           'metres')/np.maximum(rollout_values(expert, 'metres'), 1), z))
+        speed_ratio=mean_of(speed_ratios(pilot, expert), z))
 
 # %% ../../nbs/pilot/45_exam.ipynb #ed9487c9
 def latency_summaries(pilot, expert, z=Z_95)->dict:
@@ -142,8 +146,7 @@ def driving_summary(
         off_track_per_km=per_km(carry_backs(pilot), rollout_values(pilot, 'metres'), z),
         cte_mean_m=mean('cte_mean_m'),
         cte_p95_m=next(iter(each.values()))['cte_p95_m'],
-        speed_ratio=mean_of(rollout_values(pilot,
-                                           'metres')/np.maximum(rollout_values(expert, 'metres'), 1), z),
+        speed_ratio=mean_of(speed_ratios(pilot, expert), z),
         steering_jerk=mean('steering_jerk'), expert_jerk=mean('steering_jerk', expert),
         saturated=mean('saturated'),
         by_latency=each, worst_latency=worst_latency(each))
