@@ -15,8 +15,8 @@ setup(
     include_package_data=True,
     package_data={
         "": ["*.csv"],
-        "edgecar.sim": ["tracks/*.toml", "page/*"],
-        "edgecar.car": ["static/*"],
+        "edgecar.sim": ["tracks/*.toml"],
+        "edgecar.web": ["drive/*", "twin/*"],
     },
     python_requires=f">={cfg['min_python']},<3.12",
     install_requires=cfg["requirements"].split(),

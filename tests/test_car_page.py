@@ -14,10 +14,10 @@ import pytest
 import websocket
 from test_sim_view import BROWSER, Browser
 
-from edgecar.car.page import WebPage
+from edgecar.web.drive_page import WebPage
 from edgecar.sim.protocol import ControlMessage
 from edgecar.sim.scene import Scene, telemetry_message
-from edgecar.sim.view import road_outline
+from edgecar.web.twin_page import road_outline
 
 
 def browsing(test):

@@ -36,7 +36,7 @@ def repo(tmp_path):
     "A repository with our settings, one library notebook in step with its module, and one flow."
     repo = tmp_path/'repo'
     for name in ['settings.ini', 'dvc.yaml', '.githooks/pre-commit', 'nbs/00_core.ipynb',
-                 'nbs/05_hooks.ipynb', 'edgecar/core.py', 'edgecar/hooks.py']:
+                 'nbs/01_hooks.ipynb', 'edgecar/core.py', 'edgecar/hooks.py']:
         (repo/name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/name, repo/name)
     (repo/'edgecar/__init__.py').touch()

@@ -17,7 +17,7 @@ from PIL import Image
 
 from edgecar.sim.client import Simulator
 from edgecar.sim.server import SimServer, serve_in_thread
-from edgecar.sim.view import ViewServer
+from edgecar.web.twin_page import ViewServer
 
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 pytestmark = [

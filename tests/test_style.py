@@ -11,8 +11,10 @@ import pytest
 from edgecar.core import repo_root
 
 ROOT = repo_root(Path(__file__).parent)
-ROOMS = sorted(p for folder in ('.', 'data', 'sim', 'pilot', 'car', 'release')
-               for p in (ROOT/'nbs'/folder).glob('[0-9]*.ipynb'))
+LAYERS = [   # folder and the numbers in it: what stands below imports nothing that stands above
+    ('.', '00'), ('.', '0[1-9]'), ('data', '*'), ('sim', '*'), ('pilot', '*'), ('web', '*'), ('car', '*'),
+    ('release', '*'), ('.', '[1-9]?')]
+ROOMS = [p for folder, numbers in LAYERS for p in sorted((ROOT/'nbs'/folder).glob(f'{numbers}_*.ipynb'))]
 FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))
 GUIDES = sorted((ROOT/'nbs/guides').glob('*.ipynb'))
 MODULES = sorted(p for p in (ROOT/'edgecar').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
@@ -123,18 +125,21 @@ def imports(path):
             base = '.'.join(package + [node.module] * bool(node.module))
             yield from (f'{base}.{a.name}' if f'{base}.{a.name}' in NUMBER else base for a in node.names)
 
-NUMBER = {'edgecar.' + re.search(r'default_exp ([\w.]+)', p.read_text())[1]: int(p.name[:2]) for p in ROOMS}
+NUMBER = {'edgecar.' + re.search(r'default_exp ([\w.]+)', p.read_text())[1]: n for n, p in enumerate(ROOMS)}
 
 
-def test_numbers_are_taken_once():
-    assert len(set(NUMBER.values())) == len(NUMBER) == len(MODULES)
+def test_rooms_are_numbered_within_their_folder():
+    assert len(NUMBER) == len(MODULES)
+    for folder in {p.parent for p in ROOMS} - {ROOT/'nbs'}:
+        numbers = [int(p.name[:2]) for p in sorted(folder.glob('*.ipynb'))]
+        assert numbers == list(range(1, len(numbers) + 1)), folder
 
 
 @pytest.mark.parametrize('path', MODULES, **named)
 def test_imports(path):
     found, name = set(imports(path)), module_name(path)
     up = {i for i in found if i.startswith('edgecar') and i != 'edgecar' and NUMBER[i] >= NUMBER[name]}
-    assert not up, 'imports point down the numbers only'
+    assert not up, 'a room imports only what stands before it'
     tops = {i.split('.')[0] for i in found}
     assert not tops & {'fastcore', 'execnb', 'ghapi'} | (
         tops & {'nbdev'} if name != 'edgecar.hooks' else set()), 'their pins would reach the car'
