@@ -21,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from edgecar.contracts.manifest import read_manifest
 from edgecar.core import read_json, repo_root, sha256_file, write_json
 from edgecar.release import image
 from edgecar.release.base import build_base, cache_folder
@@ -48,7 +49,8 @@ def other_pilot(d):
     said = read_json(to/'manifest.json')
     said['pilot'] |= dict(sha256=sha256_file(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
     write_json(to/'manifest.json', said)
-    image.build_manifest = lambda repo, target: said
+    manifest = read_manifest(said)
+    image.build_manifest = lambda repo, target: manifest
     return to
 
 

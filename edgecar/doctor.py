@@ -144,7 +144,7 @@ def gpu_name()->str:
 def bundle_digests()->str:
     "Return the bundles that images are made of; empty when one is missing or not whole."
     from edgecar.release.bundle import TARGETS, check_bundle
-    return ', '.join(f"{t} {check_bundle(repo_root()/'build/bundle'/t)['pilot']['sha256'][:12]}"
+    return ', '.join(f"{t} {check_bundle(repo_root()/'build/bundle'/t).sha256[:12]}"
                      for t in TARGETS)
 
 def base_package_source()->str:

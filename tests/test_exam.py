@@ -6,7 +6,8 @@ import yaml
 
 from edgecar.core import EdgecarError, repo_root
 from edgecar.pilot.exam import rollout_suite, score_driving
-from edgecar.pilot.gate import RULES, is_sure, judge_metrics, read_bounds
+from edgecar.contracts.rules import RULES
+from edgecar.pilot.gate import is_sure, judge_metrics, read_bounds
 
 ROOT = repo_root()
 PARAMS = yaml.safe_load((ROOT/'params.yaml').read_text())

@@ -93,7 +93,7 @@ def test_the_gate_is_one_command_that_reads_its_section():
     gate = STAGES['gate']
     assert (gate['cmd'] == 'edgecar gate' and gate['params'] == ['prepare', 'train', 'export', 'gate']
             and gate['outs'] == ['build/gate'])
-    from edgecar.pilot.gate import RULES
+    from edgecar.contracts.rules import RULES
     assert list(PARAMS['gate']) == list(RULES)
     seen, todo = set(), {ROOT/'edgecar/pilot/gate.py', ROOT/'edgecar/pilot/card.py'}
     while todo:

@@ -121,10 +121,12 @@ def push(layout, tag, to):
 
 def test_both_carry_the_pilot_that_passed_the_gate(images):
     passed = read_json(ROOT/'build/gate/passed.json')['pilot']
-    said = {target: image.check_image(layout, target) for target, layout in images.items()}
-    assert ({s['pilot']['sha256'] for s in said.values()} == {passed}
+    manifests = {target: image.check_image(layout, target) for target, layout in images.items()}
+    assert ({m.sha256 for m in manifests.values()} == {passed}
             == {config(x)['config']['Labels']['dev.edgecar.pilot.sha256'] for x in images.values()})
-    assert said['twin']['pilot'] == said['car']['pilot'] and said['car']['gate']['passed'] is True
+    twin, car = manifests['twin'], manifests['car']
+    assert (twin.sha256, twin.interface, twin.gate) == (car.sha256, car.interface, car.gate)
+    assert car.gate.rules and car.gate.passed
 
 
 @pytest.mark.parametrize('target', TARGETS)

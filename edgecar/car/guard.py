@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'FAULT_CAUSES', 'PAST_STEP_S', 'GuardBounds', 'usual_delay_s', 'FrameMonitor', 'DriverHeartbeat',
            'answer_timeout_s', 'command_faults', 'PilotAnswer', 'FrameFit', 'steering_at', 'past_steering',
-           'append_answer', 'set_pilot_inputs', 'run_inference', 'inference_loop', 'InferenceWorker', 'released_digest',
-           'load_pilot', 'gate_section', 'examined_range_ms', 'gate_evidence', 'ModelManager', 'StopRequests',
-           'FaultLog']
+           'append_answer', 'set_pilot_inputs', 'run_inference', 'inference_loop', 'InferenceWorker', 'model_release',
+           'load_pilot', 'ModelManager', 'StopRequests', 'FaultLog']
 
 # %% ../../nbs/car/05_guard.ipynb #8abf12b4
 import json
@@ -25,7 +24,8 @@ import numpy as np
 
 from ..core import EdgecarError, read_json, sha256_file
 from ..data.frames import describe_fit, fit_frame
-from ..latency import LatencyMonitor, LatencyWindow, examined_latency
+from ..contracts.manifest import read_model_release
+from ..latency import LatencyMonitor, LatencyWindow
 
 log = logging.getLogger(__name__)
 
@@ -334,68 +334,35 @@ class InferenceWorker:
         self.take(None)
 
 # %% ../../nbs/car/05_guard.ipynb #0c8f9fff
-def released_digest(path, manifest=None):
-    """Return the sha256 that a model must have; None when no manifest says so.
-    Raise EdgecarError when the manifest names no pilot."""
+def model_release(path, manifest=None):
+    """Return the `ModelRelease` that a model must be; None when no manifest says so.
+    Raise EdgecarError when the manifest names no pilot, or makes no sense."""
     beside = Path(path).parent/'manifest.json'
     if not manifest and not beside.is_file():
         return None
-    fields = read_json(manifest or beside)
-    pilot = fields.get('pilot') if isinstance(fields, dict) else None
-    digest = pilot.get('sha256') if isinstance(pilot, dict) else pilot
-    if not isinstance(digest, str) or len(digest) != 64:
-        raise EdgecarError('names no pilot', manifest or beside, 'it is made together with a release')
-    return digest
+    file = manifest or beside
+    return read_model_release(read_json(file), file)
 
 # %% ../../nbs/car/05_guard.ipynb #4c1dc09c
 def load_pilot(path, manifest=None, strict=False):
     """Load a `Pilot`; raise EdgecarError when it is not the one of the manifest.
     With `strict`, raise it also when there is no manifest, or the model has not passed the gate."""
     from edgecar.pilot.runtime import Pilot
-    wanted = released_digest(path, manifest)
-    if strict and (wanted is None or gate_evidence(path, manifest).get('gate') == 'not passed'):
+    release = model_release(path, manifest)
+    if strict and not (release and release.passed):
         raise EdgecarError('nothing says that it has passed the gate', path,
                            'give its manifest (--manifest), or take the model of a release')
     try:
         digest = sha256_file(path)
     except OSError as e:
         raise EdgecarError(e.strerror, path) from None
-    if wanted not in (None, digest):
-        raise EdgecarError(f'is {digest[:12]}, not the released {wanted[:12]}', path,
+    if release and release.sha256 != digest:
+        raise EdgecarError(f'is {digest[:12]}, not the released {release.sha256[:12]}', path,
                            'take the model and the manifest of one release')
     pilot = Pilot(path)
     if pilot.digest != digest:
         raise EdgecarError('was exchanged while it was read', path)
     return pilot
-
-# %% ../../nbs/car/05_guard.ipynb #c987060e
-def gate_section(path, manifest=None):
-    """Return what the gate wrote about a model, in its manifest or in a file of its own.
-    None when there is no such file."""
-    file = Path(manifest) if manifest else Path(path).parent/'manifest.json'
-    try:
-        fields = read_json(file)
-    except EdgecarError:
-        return None
-    return fields.get('gate', fields) if isinstance(fields, dict) else {}
-
-def examined_range_ms(path, manifest=None):
-    "Return the latencies, [low, high] ms, that a model was examined at; None when no file says so."
-    gate, file = gate_section(path, manifest), manifest or Path(path).parent/'manifest.json'
-    return examined_latency(gate, file) if isinstance(gate, dict) else None
-
-def gate_evidence(path, manifest=None)->dict:
-    """Return the findings of the gate as texts, from the manifest.
-    The dict is empty without a manifest."""
-    if (gate := gate_section(path, manifest)) is None:
-        return {}
-    listed = isinstance(gate, dict) and isinstance(gate.get('rules', []), list)
-    rules = [r for r in (gate.get('rules', []) if listed else [])
-             if isinstance(r, dict) and {'rule', 'found', 'bound', 'kind'} <= r.keys()]
-    kept = gate.get('passed', bool(rules)) is True if isinstance(gate, dict) else False
-    values = {str(r['rule']): f"{r['found']:.4g} ({'≤' if r['kind'] == 'most' else '≥'} {r['bound']:.4g})"
-              for r in rules if all(isinstance(r[k], (int, float)) for k in ('found', 'bound'))}
-    return dict(gate='passed' if kept else 'not passed', **values)
 
 # %% ../../nbs/car/05_guard.ipynb #6f8a8ba7
 class ModelManager:
@@ -417,7 +384,7 @@ class ModelManager:
             if name not in self.models:
                 raise EdgecarError('there is no such model', name)
             pilot = self.load(self.models[name], self.manifest, self.strict)
-            examined_ms = examined_range_ms(self.models[name], self.manifest)
+            release = model_release(self.models[name], self.manifest)
             if lacks := set(getattr(pilot, 'needs', ())) - set(self.has):
                 raise EdgecarError(f'needs {", ".join(lacks)}, which this car has not', name,
                                    'choose another pilot')
@@ -427,8 +394,8 @@ class ModelManager:
         except Exception as e:
             self.note('digest' if 'released' in str(e) or 'gate' in str(e) else 'model', str(e))
             return False
-        self.copilot.take(pilot, examined_ms)
-        self.chosen, self.gate = name, gate_evidence(self.models[name], self.manifest)
+        self.copilot.take(pilot, release.gate.examined_ms if release else None)
+        self.chosen, self.gate = name, release.evidence() if release else {}
         log.info('pilot: %s %s', name, pilot.digest)
         return True
 

@@ -7,7 +7,7 @@ __all__ = ['OUTPUT_SHAPES', 'SIDE_INPUTS', 'OUTPUT_NAMES', 'INPUT_NAMES', 'NUMBE
            'DEFAULT_LATENCY_S', 'outputs_of', 'fits_side_input', 'inputs_of', 'layer_name', 'output_number',
            'tensor_length', 'describe_tensors', 'names_by_length', 'named_outputs', 'named_tensors', 'dequantise',
            'quantise', 'decode_command', 'read_model', 'with_note', 'note_of', 'unsupported_ops', 'TfliteNet',
-           'Remembering', 'Pilot']
+           'Remembering', 'Pilot', 'interface_of']
 
 # %% ../../nbs/pilot/03_runtime.ipynb #564179d6
 import contextlib
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from ..contracts.interface import PilotInterface
 from ..core import EdgecarError
 from ..data.transform import Transform
 
@@ -424,3 +425,15 @@ class Pilot(Remembering):
                 self.latency_s = float(latency_s[i]) if np.isfinite(latency_s[i]) else 0.
             answers.append(self(frame))
         return np.array(answers, np.float32).reshape(-1, 2)
+
+# %% ../../nbs/pilot/03_runtime.ipynb #d9ee7aa8
+def interface_of(
+    pilot:Remembering,
+)->PilotInterface:
+    "Return what a pilot takes and gives."
+    (height, width), categorical = map(int, pilot.size), pilot.categorical
+    beside = {what: tuple(map(int, detail['shape'])) for what, detail in pilot.beside.items()}
+    output = 'categorical' if categorical else 'inferred' if len(pilot.outputs) == 1 else 'linear'
+    return PilotInterface(
+        height, width, str(pilot.dtype), (0, 255) if pilot.raw else (0, 1), beside, pilot.eye.text, output,
+        frames=pilot.length)

@@ -65,8 +65,8 @@ def diff_releases(
         images.append(image)
     manifests = [verified_manifest(i) for i in images]
     evaluations = [next(iter(reversed(attested_predicates(i, EVALUATION_TYPE))), {}) for i in images]
-    parts = dict(pilot=[s['pilot'] for s in manifests], data=[s.get('data') or {} for s in manifests],
-                 params=[s.get('params') or {} for s in manifests],
+    parts = dict(pilot=[m.to_dict()['pilot'] for m in manifests], data=[m.data for m in manifests],
+                 params=[m.params for m in manifests],
                  metrics=[{k: v for k, v in (e.get('metrics') or {}).items() if k != 'pilot'}
                           for e in evaluations],
                  packages=[installed_versions(i) for i in images],

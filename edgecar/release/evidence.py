@@ -17,6 +17,7 @@ import subprocess
 from email.parser import HeaderParser
 from pathlib import Path
 
+from ..contracts.manifest import Manifest, read_manifest
 from ..core import EdgecarError, read_json, sha256_file
 from .oci import layer_files, parse_untrusted_json, toy_image, value_at
 
@@ -53,23 +54,21 @@ def read_pilot_layer(
 # %% ../../nbs/release/06_evidence.ipynb #04b17a5a
 def verified_manifest(
     image,       # an Image
-)->dict:         # its manifest.json
+)->Manifest:
     """Return the manifest of the pilot.
     Raise EdgecarError unless pilot, manifest and label name one digest and the gate was passed."""
-    manifest, digest, size = read_pilot_layer(image)
+    content, digest, size = read_pilot_layer(image)
     where = image.source.where
-    digests = {'manifest.json': value_at(manifest, 'pilot', 'sha256', what=f'{where}: manifest.json'),
+    manifest = read_manifest(content, f'{where}: manifest.json')
+    digests = {'manifest.json': manifest.sha256,
                f'label {PILOT_LABEL}': value_at(image.config(), 'config', 'Labels', PILOT_LABEL,
                                                 what=f'{where}: config')}
     for what, x in digests.items():
         if x != digest:
             raise EdgecarError(f'the pilot is {digest[:12]}, and its {what} says {x[:12]!r}', where,
                                'it is not what was built: edgecar release build')
-    if manifest['pilot'].get('bytes', size) != size:
-        raise EdgecarError(f"the pilot has {size} bytes, its manifest says {manifest['pilot']['bytes']}",
-                           where)
-    if value_at(manifest, 'gate', 'passed', kind=bool, what=f'{where}: manifest.json') is not True:
-        raise EdgecarError('its manifest says that the gate was not passed', where, 'edgecar gate')
+    if manifest.bytes not in (None, size):
+        raise EdgecarError(f'the pilot has {size} bytes, its manifest says {manifest.bytes}', where)
     return manifest
 
 # %% ../../nbs/release/06_evidence.ipynb #58dcd25f
@@ -155,7 +154,7 @@ def sbom_document(
     name:str,    # of the image
 )->dict:
     "Return an SPDX document of an image: its packages, and the pilot."
-    files, pilot, digest = package_files(image), verified_manifest(image)['pilot'], image.digest[7:]
+    files, pilot, digest = package_files(image), verified_manifest(image).sha256, image.digest[7:]
     os_release = dict(re.findall(r'^(\w+)="?([^"\n]*)',
                                  files.get('etc/os-release') or files.get('usr/lib/os-release') or '', re.M))
     system, config = os_release.get('ID', 'linux'), image.config()
@@ -174,8 +173,8 @@ def sbom_document(
 
     parts = [part('image', name, image.digest, checksums=[dict(algorithm='SHA256', checksumValue=digest)],
                   primaryPackagePurpose='CONTAINER'),
-             part('pilot', 'pilot.tflite', pilot['sha256'][:12],
-                  checksums=[dict(algorithm='SHA256', checksumValue=pilot['sha256'])]),
+             part('pilot', 'pilot.tflite', pilot[:12],
+                  checksums=[dict(algorithm='SHA256', checksumValue=pilot)]),
              *(part(f'{kind}-{n}', what, version, licence, externalRefs=purl(kind, what, version))
                for n, (kind, what, version,
                        licence) in enumerate(installed_packages(files, image.source.where)))]
@@ -205,7 +204,7 @@ def _git(repo, *args):
 # %% ../../nbs/release/06_evidence.ipynb #92bc1337
 def provenance_predicate(
     repo,          # folder of the repository
-    manifest:dict, # of the image's pilot
+    manifest:Manifest, # of the image's pilot
     version:str,
     target:str,    # twin, car
     builder:str,   # URI of who built
@@ -215,7 +214,7 @@ def provenance_predicate(
     pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256_file(repo/name)))
             for name in ('dvc.lock', 'Pipfile.lock', 'deploy/Pipfile.lock') if (repo/name).is_file()]
     data = [dict(uri=f'dvc:{name}', digest=dict(md5=str(md5).removesuffix('.dir')))
-            for name, md5 in sorted(manifest.get('data', {}).items())]
+            for name, md5 in sorted(manifest.data.items())]
     git_config = subprocess.run(['git', '-C', repo, 'config', 'remote.origin.url'], capture_output=True,
                                 text=True)
     origin = re.sub(r'//[^/@]*@', '//', git_config.stdout.strip())
@@ -240,7 +239,7 @@ def json_digest(x)->str:
 # %% ../../nbs/release/06_evidence.ipynb #41f27399
 def evaluation_predicate(
     repo,          # folder of the repository, after `make repro`
-    manifest:dict, # of the image's pilot
+    manifest:Manifest, # of the image's pilot
     version:str,
     target:str,    # twin, car
 )->dict:
@@ -250,15 +249,15 @@ def evaluation_predicate(
     if not (file := repo/'build/gate/passed.json').is_file():
         raise EdgecarError('the gate was not passed', file, 'edgecar gate')
     passed, drove = read_json(file), repo/'metrics/evaluate.json'
-    metrics, pilot = read_json(drove), manifest['pilot']['sha256']
+    metrics, pilot = read_json(drove), manifest.sha256
     for what, named in {file: passed.get('pilot'), drove: metrics.get('pilot')}.items():
         if named != pilot:
             raise EdgecarError(f'the image carries the pilot {pilot[:12]}, and this is of {str(named)[:12]}',
                                what, 'dvc repro, then edgecar release build')
     runs = {f.name: dict(sha256=sha256_file(f)) for f in sorted((repo/'runs').glob('*.ipynb'))}
     return dict(version=version, target=target, pilot=dict(sha256=pilot),
-                gate=dict(passed=True, rules=passed['rules']), metrics=metrics, data=manifest.get('data', {}),
-                params=dict(sha256=json_digest(manifest.get('params', {}))), notebooks=runs)
+                gate=dict(passed=True, rules=passed['rules']), metrics=metrics, data=manifest.data,
+                params=dict(sha256=json_digest(manifest.params)), notebooks=runs)
 
 # %% ../../nbs/release/06_evidence.ipynb #470a5a19
 NOTEBOOKS_TYPE = 'https://edgecar.github.io/notebooks/v1'

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from ..contracts.manifest import Manifest
 from ..core import EdgecarError, read_json, repo_root, sha256_file
 from .base import build_base
 from .bundle import TARGETS, build_manifest, check_bundle
@@ -113,31 +114,31 @@ def link_or_copy(source, to):
         shutil.copymode(source, to)
 
 # %% ../../nbs/release/04_image.ipynb #56f74100
-def write_context(target:str, to, bundle, repo=None)->dict:
+def write_context(target:str, to, bundle, repo=None)->Manifest:
     """Lay out what the image of a target copies, and return the manifest of its pilot.
     Raise EdgecarError when the bundle does not exist, or may not be released."""
     repo, to = Path(repo or repo_root()), Path(to)
-    content = check_bundle(bundle)
-    if content != json.loads(json.dumps(build_manifest(repo, target))):
+    manifest = check_bundle(bundle)
+    if manifest != build_manifest(repo, target):
         raise EdgecarError('is not what the locks say now', bundle, f'dvc repro bundle@{target}')
     shutil.copytree(build_runtime(target, repo), to/'runtime', copy_function=link_or_copy)
     build_app(target, to, repo)
     shutil.copytree(bundle, to/'pilot')
     for path in [to/'pilot', *(to/'pilot').iterdir()]:
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return content
+    return manifest
 
 # %% ../../nbs/release/04_image.ipynb #e78b779c
 DOCKERFILES = dict(twin='Dockerfile.donkey', car='Dockerfile.donkey.arm64')
 
-def image_labels(target:str, content:dict, name:str, digest:str, repo=None)->dict:
+def image_labels(target:str, manifest:Manifest, name:str, digest:str, repo=None)->dict:
     """Return the labels of an image: its Dockerfile's labels,
-    its base (`name`, `digest`) and the sha256 of its pilot, from the manifest (`content`)."""
+    its base (`name`, `digest`) and the sha256 of its pilot, from the manifest."""
     labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"',
                              (Path(repo or repo_root())/DOCKERFILES[target]).read_text()))
     return labels | {'org.opencontainers.image.base.name': name,
                      'org.opencontainers.image.base.digest': digest,
-                     'dev.edgecar.pilot.sha256': content['pilot']['sha256']}
+                     'dev.edgecar.pilot.sha256': manifest.sha256}
 
 # %% ../../nbs/release/04_image.ipynb #f58f7b1e
 def build_image(
@@ -158,11 +159,11 @@ def build_image(
     with (atomic_folder(to) as new, container_storage(to.parent) as run,
           tempfile.TemporaryDirectory(prefix='.context.', dir=to.parent) as laid):
         image, name, digest = load_base(run, target, reference, repo)
-        content = write_context(target, laid, bundle, repo)
+        manifest = write_context(target, laid, bundle, repo)
         run('build', '--isolation=chroot', '--format=oci', '--pull=never', '--layers', '--timestamp=0',
             '--identity-label=false', f'--arch={TARGETS[target]}', f'--build-arg=BASE={image}',
             '-f', repo/DOCKERFILES[target],
-            *(f'--{kind}={k}={v}' for k, v in image_labels(target, content, name, digest, repo).items()
+            *(f'--{kind}={k}={v}' for k, v in image_labels(target, manifest, name, digest, repo).items()
               for kind in ('annotation', 'label')),
             '-t', 'localhost/edgecar-built', laid)
         run('push', '--quiet', 'localhost/edgecar-built', f'oci:{new}:{IMAGE_TAG}')
@@ -182,8 +183,8 @@ def digest_and_size(folder)->tuple:
     return descriptor['digest'], descriptor['size'] + manifest['config']['size'] + layers
 
 # %% ../../nbs/release/04_image.ipynb #9f1286fd
-def check_image(folder, target:str)->dict:
-    """Return the manifest.json in the last layer of a layout.
+def check_image(folder, target:str)->Manifest:
+    """Return the manifest in the last layer of a layout.
     Raise EdgecarError when image, manifest and pilot disagree, or it is for another processor."""
     folder = Path(folder)
     image_manifest = read_json_blob(folder, digest_and_size(folder)[0])
@@ -195,8 +196,8 @@ def check_image(folder, target:str)->dict:
         for m in tar.getmembers():
             if m.isreg() and m.name.startswith('opt/edgecar/pilot/'):
                 Path(d, Path(m.name).name).write_bytes(tar.extractfile(m).read())
-        content = check_bundle(d)
-    if (not content['pilot']['sha256'] == image_manifest['annotations'].get('dev.edgecar.pilot.sha256')
+        manifest = check_bundle(d)
+    if (not manifest.sha256 == image_manifest['annotations'].get('dev.edgecar.pilot.sha256')
             == config['config']['Labels'].get('dev.edgecar.pilot.sha256')):
         raise EdgecarError('is labelled with another pilot than it carries', folder, 'build it again')
-    return content
+    return manifest

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PublicKey', 'signature_is_valid', 'attached_layers', 'signed_as', 'dsse_pae', 'attested_predicates',
-           'running_release', 'write_running_release', 'count_kept_rules', 'VerifiedImage', 'choose_evaluation',
+           'running_release', 'write_running_release', 'kept_rules', 'VerifiedImage', 'choose_evaluation',
            'verify_image']
 
 # %% ../../nbs/release/08_verify.ipynb #241a348c
@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..contracts.manifest import GateResult
+from ..contracts.rules import read_verdicts
 from ..core import EdgecarError, write_json
 from .evidence import EVALUATION_TYPE, json_digest, verified_manifest
 from .oci import MB, open_image_source, parse_ref, parse_untrusted_json, read_image, value_at
@@ -194,22 +196,20 @@ def write_running_release(path, version:str, digest:str):
     write_json(path, dict(version=version, digest=digest))
 
 # %% ../../nbs/release/08_verify.ipynb #4c8fc898
-def count_kept_rules(
+def kept_rules(
     predicate:dict,  # an evaluation
     where,
-)->int:              # how many rules
-    "Count the rules that a pilot kept; raise EdgecarError when it broke one, or there are no rules."
+)->GateResult:
+    "Return the rules that a pilot kept; raise EdgecarError when it broke one, or there are no rules."
     rules = value_at(predicate, 'gate', 'rules', kind=list, what=where)
     if value_at(predicate, 'gate', 'passed', kind=bool, what=where) is not True or not rules:
         raise EdgecarError('was attested, and had not passed the gate', where, 'do not run it')
-    for n, rule in enumerate(rules):
-        kind = value_at(rule, 'kind', what=where)
-        bound, value = (value_at(rule, k, kind=(int, float), what=where) for k in ('bound', 'found'))
-        if not (value <= bound if kind == 'most' else value >= bound if kind == 'least' else False):
-            name = str(rule.get('rule'))[:40]
-            raise EdgecarError(f'broke the rule {name!r}: {value} is not at {kind[:9]} {bound}', where,
+    result = GateResult(tuple(read_verdicts(rules, where)))
+    for v in result.rules:
+        if not v.kept:
+            raise EdgecarError(f'broke the rule {v.rule!r}: {v.found} is not at {v.kind} {v.bound}', where,
                                'do not run it')
-    return len(rules)
+    return result
 
 # %% ../../nbs/release/08_verify.ipynb #368b3efd
 @dataclass(frozen=True)
@@ -259,19 +259,18 @@ def verify_image(
     say(f'signed      with {key}: {want or ", ".join(sorted(names))}@{image.digest}')
     tag = ref.tag if ref.tag and (VERSION_PATTERN.fullmatch(ref.tag) or not ref.folder) else None
     predicate = choose_evaluation(attested_predicates(image, EVALUATION_TYPE, gate_key), tag, ref)
-    version, rules = predicate['version'], count_kept_rules(predicate, ref)
-    say(f'gate        attested with {gate_key}: {version} kept {rules} rules')
+    version, ruled = predicate['version'], kept_rules(predicate, ref)
+    say(f'gate        attested with {gate_key}: {version} kept {len(ruled.rules)} rules')
     manifest = verified_manifest(image)
-    pilot = manifest['pilot']['sha256']
+    pilot = manifest.sha256
     if value_at(predicate, 'pilot', 'sha256', what=ref) != pilot:
         raise EdgecarError(f"the image carries the pilot {pilot[:12]}, "
                            f"and {predicate['pilot']['sha256'][:12]} passed the gate",
                            ref, 'do not run it')
-    ruled = predicate['gate']['rules']
     for what, a, b in (('parameters', value_at(predicate, 'params', 'sha256', what=ref),
-                        json_digest(manifest.get('params'))),
-                       ('recordings', predicate.get('data'), manifest.get('data')),
-                       ('rules of the gate', ruled, manifest['gate'].get('rules', ruled))):
+                        json_digest(manifest.params)),
+                       ('recordings', predicate.get('data'), manifest.data),
+                       ('rules of the gate', ruled.rules, manifest.gate.rules or ruled.rules)):
         if a != b:
             raise EdgecarError(f'manifest and attestation name other {what}', ref, 'do not run it')
     say(f'pilot       {pilot}: in the last layer, in its manifest, on the label, in the attestation')

@@ -17,51 +17,27 @@ import select
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
+from ..contracts.params import RecordingParams
 from ..core import EdgecarError, progress_bar, repo_root, rng
 from ..data.public import folder_md5, pinned_md5, run_dvc, is_occupied
 from ..data.tub import Tub, TubWriter, find_tubs, lock_folder
-from .env import TRACK_GENERATORS, MAX_LATENCY_S, TwinEnv, find_track
+from .env import TRACK_GENERATORS, TwinEnv, find_track
 from .expert import Expert, clip_command
 from .track import FIRST_HELD_OUT_SEED
 
 # %% ../../nbs/sim/09_record.ipynb #74828c43
 @dataclass(frozen=True)
-class RecordingRecipe:
-    "The recipe of a recording; raises EdgecarError on an invalid value."
-    tracks:str='oval,donkey,club'   # names, `.toml` files, seed:N; a tub each
-    frames:int=1000                 # a tub
-    episode:int=250                 # frames; then another hall, camera, car and place, either way round
-    seed:int=1
-    random:float=.5                 # domain randomisation, 0..1
-    pace:float=1.                   # of the expert, times the speeds that suit the track
-    right_m:float=.25               # largest distance from the line at the start of an episode
-    turned_rad:float=.35            # largest angle to it
-    pushes:float=.02                # share of the frames at which a push begins
-    push:float=.9                   # its largest change of the steering
-    latency_low_s:float=.005        # an episode's latency, from frame to command, is drawn between these
-    latency_high_s:float=.165
-    latency_jitter_s:float=.01      # standard deviation of each command's latency about the episode's
-    started:int=1767225600          # the clock of the recording: seconds since 1970
-
+class RecordingRecipe(RecordingParams):
+    "A recipe whose tracks are there and may be recorded; raises EdgecarError when one is not."
     def __post_init__(self):
-        for f in fields(self):
-            _check_field(f, getattr(self, f.name))
+        super().__post_init__()
         for name in self.names:
             _check_track(name)
-        if self.latency_low_s > self.latency_high_s:
-            raise EdgecarError(
-                f'the latency cannot be drawn from {self.latency_low_s} up to {self.latency_high_s} s',
-                hint='set latency_low_s to no more than latency_high_s')
-
-    @property
-    def names(self):
-        "The names of the tracks, in order."
-        return [t.strip() for t in self.tracks.split(',')]
 
 # %% ../../nbs/sim/09_record.ipynb #709d6f52
 def _check_track(name):
@@ -71,23 +47,6 @@ def _check_track(name):
     if kind in TRACK_GENERATORS and int(seed) >= FIRST_HELD_OUT_SEED:
         raise EdgecarError(f'the track {name!r} is kept for judging pilots, so no recording may show it',
                            hint=f'take a number below {FIRST_HELD_OUT_SEED}')
-
-# %% ../../nbs/sim/09_record.ipynb #159a1710
-_RANGES = dict(
-    frames=(1, 10**6), episode=(2, 10**6), seed=(0, 2**31), random=(0, 1), pace=(.2, 2), right_m=(0, 1),
-    turned_rad=(0, 1.5), pushes=(0, 1), push=(0, 2), started=(0, 2**33), latency_low_s=(0, MAX_LATENCY_S),
-    latency_high_s=(0, MAX_LATENCY_S), latency_jitter_s=(0, .05))
-
-def _check_field(f, x):
-    "Raise EdgecarError when field `f` of a recipe cannot be `x`."
-    low, high = _RANGES.get(f.name, (0, 0))
-    if f.type is str and isinstance(x, str):
-        return
-    if not isinstance(x, (int, f.type)) or isinstance(x, bool) or not low <= x <= high:
-        raise EdgecarError(
-            f'a recording cannot have {f.name} = {x!r}',
-            hint='give names of tracks, with commas' if f.type is str
-            else f'give {"a whole number" if f.type is int else "a number"} from {low} to {high}')
 
 # %% ../../nbs/sim/09_record.ipynb #f472962a
 def uniform_symmetric(g, most):
