@@ -119,7 +119,8 @@ def find_tub_source(
 # %% ../nbs/13_doctor.ipynb #84449796
 def starter_status()->str:
     "Return the state of `data/`; empty when it is not what `data.dvc` pins."
-    from edgecar.data.public import folder_md5, pinned_md5, is_occupied
+    from edgecar.contracts.digest import folder_md5
+    from edgecar.data.public import pinned_md5, is_occupied
     want = pinned_md5(data := repo_root()/'data')
     if not is_occupied(data):
         return 'not there yet: `make repro` or `edgecar data get` has the twin record it, in half a minute'

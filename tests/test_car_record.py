@@ -19,7 +19,8 @@ from test_car_page import wait
 from edgecar.car.record import tub_number
 from edgecar.car.upload import is_uploaded
 from edgecar.data.check import find_faults
-from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.contracts.digest import folder_md5
+from edgecar.data.public import pinned_md5
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub, find_tubs
 

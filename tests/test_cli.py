@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.contracts.digest import folder_md5
+from edgecar.data.public import pinned_md5
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.sim.record import RecordingRecipe
 

@@ -24,8 +24,9 @@ from pathlib import Path
 import pytest
 
 from edgecar.core import EdgecarError, repo_root
+from edgecar.contracts.digest import folder_md5
 from edgecar.data import public
-from edgecar.data.public import (PUBLIC_TUBS, PublicTub, folder_md5, install_tub, is_installed, pinned_md5,
+from edgecar.data.public import (PUBLIC_TUBS, PublicTub, install_tub, is_installed, pinned_md5,
                                  pin_tub, unpack_archive)
 
 REAL = 'donkeycar-test-tub'

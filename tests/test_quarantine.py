@@ -9,7 +9,8 @@ import pytest
 
 from edgecar.core import repo_root
 from edgecar.data.check import repair_tub, find_faults
-from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.contracts.digest import folder_md5
+from edgecar.data.public import pinned_md5
 from edgecar.data.synthetic import synthetic_tub
 
 ROOT = repo_root(Path(__file__).parent)

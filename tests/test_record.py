@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgecar.core import EdgecarError, repo_root
-from edgecar.data.public import folder_md5, pinned_md5
+from edgecar.contracts.digest import folder_md5
+from edgecar.data.public import pinned_md5
 from edgecar.data.tub import Tub, find_tubs
 from edgecar.sim.record import RecordingRecipe, check_starter, record_tubs, ensure_starter, starter_recipe
 

@@ -16,7 +16,7 @@ ROOT = repo_root(Path(__file__).parent)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RECORD = '''
 import sys
-from edgecar.data.public import folder_md5
+from edgecar.contracts.digest import folder_md5
 from edgecar.sim.record import RecordingRecipe, record_tubs
 if __name__ == '__main__': print(folder_md5(record_tubs(sys.argv[1], \
 RecordingRecipe(tracks='donkey,seed:3', frames=100, episode=40, random=1.), int(sys.argv[2]), bar=False)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
+from ..contracts.number import is_number
 from ..core import EdgecarError
 
 # %% ../../nbs/car/02_config.ipynb #1f146915
@@ -23,7 +24,7 @@ ALLOWED_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: ope
 
 def checked_number(x):
     "Return a number unchanged; raise ValueError when it is no number, or exceeds 1e12."
-    if isinstance(x, bool) or not isinstance(x, (int, float)) or abs(x) > 1e12:
+    if not is_number(x) or abs(x) > 1e12:
         raise ValueError('no number')
     return x
 

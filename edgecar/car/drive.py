@@ -21,8 +21,9 @@ import numpy as np
 
 from . import hardware, health
 from .config import myconfig_changes
+from ..contracts.status import FAULT_CAUSES, DriveStatus
 from edgecar.car.guard import (
-    FAULT_CAUSES, DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
+    DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
     StopRequests
 )
 from .owner import ActuatorProcess
@@ -208,28 +209,41 @@ class StatusReporter:
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
     def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0,
-            told=None, latency=None):
-        "Return the status, a dict with units in its keys."
-        counts, pilot, info = dict(self.book.counts), self.copilot.pilot, info or {}
-        for cause, n in (owner or {}).get('counts', {}).items():
-            counts[cause] = counts.get(cause, 0) + n
+            uploads=None, latency=None):
+        "Return the status, see `DriveStatus`, as a dict."
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
-        seen = dict(speed_m_s=info.get('speed'), cte_m=info.get('cte'),
-                    laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
-        known = {k: v for k, v in seen.items() if v is not None}
-        told = told or {}
-        known |= dict(upload_waiting=told['waiting'], upload_error=told['error']) if told else {}
-        known |= dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
-        model = dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate)
-        return dict(self.measure(), armed=owner['armed'], latched=owner['stopped'],
-                    stopped=[*owner['stopped'], *causes, *owner['causes']],
-                    angle=owner['out'][0], throttle=owner['out'][1], faults=counts,
-                    throttle_limit=limit, inference_ms=inference_ms, mode=mode,
-                    frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None,
-                    models=[*self.garage.models], map=map_pose(info, self.road), owner_ms=owner.get('age_ms'),
-                    why={c: self.book.last.get(c) or FAULT_CAUSES.get(c, '') for c in counts},
-                    **known, **(latency or {}), frame_fit=self.copilot.fit.text,
-                    model=model if pilot else {})
+        info, pilot = info or {}, self.copilot.pilot
+        counts = self.fault_counts(owner)
+        status = DriveStatus(
+            **self.measure(), **(latency or {}), **self.recorded(recording, records, uploads),
+            armed=owner['armed'], latched=owner['stopped'],
+            stopped=[*owner['stopped'], *causes, *owner['causes']],
+            angle=owner['out'][0], throttle=owner['out'][1], owner_ms=owner.get('age_ms'),
+            throttle_limit=limit, mode=mode, faults=counts,
+            why={cause: self.book.last.get(cause) or FAULT_CAUSES.get(cause, '') for cause in counts},
+            inference_ms=inference_ms, frame_fit=self.copilot.fit.text,
+            frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None,
+            model=self.driving_model(pilot) if pilot else {}, models=[*self.garage.models],
+            map=map_pose(info, self.road), speed_m_s=info.get('speed'), cte_m=info.get('cte'),
+            laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
+        return status.to_dict()
+
+    def fault_counts(self, owner)->dict:
+        "Return how often each cause was a reason not to drive, here and in the actuator's process."
+        counts = dict(self.book.counts)
+        for cause, n in owner.get('counts', {}).items():
+            counts[cause] = counts.get(cause, 0) + n
+        return counts
+
+    def driving_model(self, pilot)->dict:
+        "Return the name and the digest of the pilot that drives, and what the gate found."
+        return dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate)
+
+    def recorded(self, recording, records, uploads)->dict:
+        "Return the fields of the recording and of the upload, where there are any."
+        fields = dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
+        sent = dict(upload_waiting=uploads['waiting'], upload_error=uploads['error']) if uploads else {}
+        return fields | sent
 
 # %% ../../nbs/car/08_drive.ipynb #df653e84
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from ..contracts.field import is_number
+from ..contracts.number import is_number
 from ..contracts.rules import RULES, RuleVerdict, number_at, rule_is_kept
 from ..core import EdgecarError, read_json, sha256_file, write_json
 from ..contracts.manifest import GateResult, examined_latency

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['DIGEST_PATTERN', 'TAG_PATTERN', 'MANIFEST_TYPE', 'INDEX_TYPE', 'IMAGE_TYPES', 'MB', 'ImageRef', 'parse_ref',
-           'is_loopback_host', 'parse_untrusted_json', 'value_at', 'OciLayout', 'registry_credentials', 'Registry',
-           'open_image_source', 'toy_layer', 'toy_image', 'Image', 'read_image', 'layer_files']
+           'parse_untrusted_json', 'value_at', 'OciLayout', 'registry_credentials', 'Registry', 'open_image_source',
+           'toy_layer', 'toy_image', 'Image', 'read_image', 'layer_files']
 
 # %% ../../nbs/release/05_oci.ipynb #a5e10fa4
 import base64
 import contextlib
 import hashlib
-import ipaddress
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter, Retry
 
+from ..contracts.access import is_loopback
 from ..core import EdgecarError
 
 # %% ../../nbs/release/05_oci.ipynb #34aa971a
@@ -80,14 +80,6 @@ def parse_ref(
     if bare and ref.key:
         raise EdgecarError(f'{text!r} has a tag or a digest', hint='name the repository alone')
     return ref
-
-# %% ../../nbs/release/05_oci.ipynb #61a6c862
-def is_loopback_host(host:str)->bool:  # with or without a port
-    "Return whether a host is this machine."
-    name = urlsplit(f'//{host}').hostname or ''
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(name).is_loopback
-    return name == 'localhost'
 
 # %% ../../nbs/release/05_oci.ipynb #44ea55b0
 def _unique_keys(pairs):
@@ -246,11 +238,11 @@ def _reason(e):
 class _RegistryClient:
     "Requests to one repository. A request that fails is made three more times, with growing waits."
     def __init__(self, host, name, auth=None, ca=None, timeout_s=300.):
-        self.url = f"{'http' if is_loopback_host(host) and not ca else 'https'}://{host}/v2/{name}"
+        self.url = f"{'http' if is_loopback(host) and not ca else 'https'}://{host}/v2/{name}"
         self.where, self.timeout_s = f'{host}/{name}', timeout_s
         self.login, self.web, self.token = registry_credentials(host, name, auth), requests.Session(), None
         # proxies; the credentials of .netrc are not asked for, since ours are given
-        self.web.trust_env = not is_loopback_host(host)
+        self.web.trust_env = not is_loopback(host)
         self.web.verify = str(ca) if ca else True
         for scheme in ('http://', 'https://'):
             retry = Retry(3, backoff_factor=.2, status_forcelist=(429, 500, 502, 503, 504),
@@ -287,7 +279,7 @@ class _RegistryClient:
             return None
         challenge_fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = urlsplit(challenge_fields.get('realm', ''))
-        if realm.scheme != 'https' and not (realm.scheme == 'http' and is_loopback_host(realm.netloc)):
+        if realm.scheme != 'https' and not (realm.scheme == 'http' and is_loopback(realm.netloc)):
             raise EdgecarError(f"would send credentials to {challenge_fields.get('realm')!r}", self.where)
         try:
             answer = self.web.get(challenge_fields['realm'],

@@ -17,9 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..contracts.access import is_loopback
 from ..core import EdgecarError
 from .evidence import verified_manifest
-from .oci import ImageRef, is_loopback_host, open_image_source, parse_ref, read_image
+from .oci import ImageRef, open_image_source, parse_ref, read_image
 
 # %% ../../nbs/release/07_push.ipynb #03844a50
 # where scripts/cosign puts what it builds
@@ -105,7 +106,7 @@ def skopeo_args(
     if ca:
         shutil.copy(ca, Path(folder)/'ca.crt')
         return [*args, f'--{side}-cert-dir={folder}']
-    return [*args, f'--{side}-tls-verify=false'] if is_loopback_host(ref.host) else args
+    return [*args, f'--{side}-tls-verify=false'] if is_loopback(ref.host) else args
 
 # %% ../../nbs/release/07_push.ipynb #7faf8028
 PERMANENT_FAILURE = re.compile(r'unauthorized|denied|authentication required|x509|invalid|no such|not found'

@@ -8,9 +8,11 @@ __all__ = ['SCENE_TRACKS', 'UNITS_PER_M', 'HALT', 'MessageFramer', 'parse_sim_me
            'encode_sim_image', 'decode_sim_image', 'LidarConfig']
 
 # %% ../../nbs/sim/11_protocol.ipynb #6e23f876
+import contextlib
 import base64
 import io
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -18,6 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..contracts.number import clamp, is_number
 from ..core import EdgecarError
 from .camera import Lens
 from .exact import PI, atan2, sincos
@@ -82,16 +85,12 @@ def message_number(
 )->float:
     "Return a number of a message; raise EdgecarError when it is missing or not a number."
     value = message.get(key, default)
-    try:
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError
-        x = float(value.replace(',', '.') if isinstance(value, str) else value)
-        if x != x:
-            raise ValueError
-        return min(max(x, low), high)
-    except (ValueError, OverflowError):
-        raise EdgecarError(f'{key} is {str(value)[:40]!r}',
-                           hint=f'send a number from {low} to {high}') from None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value.replace(',', '.'))   # Unity writes the comma of its country
+    if is_number(value) or value in (math.inf, -math.inf):
+        return float(clamp(value, low, high))
+    raise EdgecarError(f'{key} is {str(value)[:40]!r}', hint=f'send a number from {low} to {high}')
 
 # %% ../../nbs/sim/11_protocol.ipynb #d8f3461a
 SCENE_TRACKS = dict(generated_road='seed:1', warehouse='seed:2', sparkfun_avc='seed:3',

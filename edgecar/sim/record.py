@@ -24,7 +24,8 @@ import yaml
 
 from ..contracts.params import RecordingParams
 from ..core import EdgecarError, progress_bar, repo_root, rng
-from ..data.public import folder_md5, pinned_md5, run_dvc, is_occupied
+from ..contracts.digest import folder_md5
+from ..data.public import pinned_md5, run_dvc, is_occupied
 from ..data.tub import Tub, TubWriter, find_tubs, lock_folder
 from .env import TRACK_GENERATORS, TwinEnv, find_track
 from .expert import Expert, clip_command

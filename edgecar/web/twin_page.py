@@ -10,7 +10,6 @@ __all__ = ['road_outline', 'slot_state', 'slot_name', 'viewer_state', 'ViewGuard
 import asyncio
 import base64
 import json
-import secrets
 import signal
 from importlib.resources import files
 from urllib.parse import quote
@@ -21,9 +20,10 @@ import tornado.netutil
 import tornado.web
 import tornado.websocket
 
+from ..contracts.access import ListenGuard
 from ..core import EdgecarError
 from ..sim.protocol import encode_sim_image
-from ..sim.server import SimServer, close_server, is_local_host, check_listening, start_server
+from ..sim.server import SimServer, close_server, start_server
 
 # %% ../../nbs/web/03_twin_page.ipynb #c7ce2f53
 def road_outline(track)->dict:
@@ -71,12 +71,11 @@ class ViewGuard:
 
     def prepare(self):
         "Refuse, with status 403, a request without the token or for a host that is not this machine."
-        view, host = self.settings['view'], self.request.host_name
-        if view.token and self.secret and not secrets.compare_digest(
-            self.get_query_argument('token', '').encode(), view.token.encode()):
+        guard, request = self.settings['view'].guard, self.request
+        if self.secret and not guard.knows(self.get_query_argument('token', '')):
             raise tornado.web.HTTPError(403, 'no token')
-        if not (view.token or view.anyone or is_local_host(host)):
-            raise tornado.web.HTTPError(403, 'a foreign name')
+        if why := guard.refusal(request.host_name, request.host, request.headers.get('Origin')):
+            raise tornado.web.HTTPError(403, why)
 
     def set_default_headers(self):
         "Set the headers of every response: content policy, no sniffing, no cache."
@@ -141,14 +140,15 @@ class ViewServer:
         viewers:int=16,        # at most
         rate_hz:float=10.,     # states a second
     ):
-        check_listening(host, token, anyone)
-        self.server, self.host, self.port, self.token = server, host, port, token
-        self.anyone, self.viewers, self.rate_hz, self.feeds = anyone, viewers, rate_hz, set()
+        self.guard = ListenGuard(host, token or '', anyone, 'here')
+        self.server, self.host, self.port = server, host, port
+        self.viewers, self.rate_hz, self.feeds = viewers, rate_hz, set()
 
     @property
     def url(self):
         "The address of the page, with the token if there is one."
-        return f'http://{self.host}:{self.port}/' + (f'?token={quote(self.token)}' if self.token else '')
+        token = self.guard.token
+        return f'http://{self.host}:{self.port}/' + (f'?token={quote(token)}' if token else '')
 
     async def start(self):
         "Listen; raise EdgecarError when the port is taken."
