@@ -21,6 +21,7 @@ import numpy as np
 
 from . import hardware, health
 from .config import myconfig_changes
+from ..contracts.drive import DriveOptions, RecordingLimits
 from ..contracts.status import FAULT_CAUSES, DriveStatus
 from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
@@ -28,7 +29,7 @@ from edgecar.car.guard import (
 )
 from .owner import ActuatorProcess
 from ..web.drive_page import WebPage
-from .record import Recorder, RecordingLimits
+from .record import Recorder
 from .upload import Uploader
 from ..core import EdgecarError, import_donkeycar
 
@@ -247,29 +248,14 @@ class StatusReporter:
 
 # %% ../../nbs/car/08_drive.ipynb #df653e84
 @dataclass(frozen=True)
-class Profile:
+class Profile(DriveOptions):
     "The parts and parameters of a drive."
-    camera:str='mock'          # twin, mock, replay, or what edgecar.car.hardware knows: v4l2:...
-    actuator:str='mock:'       # see edgecar.car.owner
-    gamepad:str=''             # js:..., see edgecar.car.hardware
-    imu:str=''                 # mpu6050:...
-    rate_hz:float=60.
-    attended:bool=False        # no driving without somebody who could stop it, whoever drives
-    strict:bool=False          # only a model that a manifest names
-    models:tuple=()            # .tflite files, the first drives
-    manifest:str=None
-    mode:str='user'
-    arm:bool=False             # at the start, without being asked; never for a car
-    limit:float=1.             # of the throttle
-    host:str='127.0.0.1'       # the simulator's
-    port:int=9091
-    scene:str='donkey'
-    sim_token:str=None
-    tub:str=None               # to replay
-    page:dict=field(default_factory=dict)   # arguments of `WebPage`
-    record:dict=field(default_factory=dict) # arguments of `RecordingLimits`
-    remote:str=None            # where finished tubs are uploaded to, see edgecar.car.upload
-    bounds:GuardBounds=GuardBounds()
+    attended:bool = False      # no driving without somebody who could stop it, whoever drives
+    strict:bool = False        # only a model that a manifest names
+    models:tuple = ()          # .tflite files, the first drives
+    page:dict = field(default_factory=dict)     # arguments of `WebPage`
+    record:dict = field(default_factory=dict)   # arguments of `RecordingLimits`
+    bounds:GuardBounds = GuardBounds()
 
 # %% ../../nbs/car/08_drive.ipynb #9f32fc93
 PROFILES = dict(twin=Profile('twin', 'twin'),

@@ -295,7 +295,7 @@ class SimServer:
         anyone:bool=False,     # may connect, from other machines too, without a token
         limits:ServerLimits=ServerLimits(),
     ):
-        self.guard = ListenGuard(host, token or '', anyone, 'here')
+        self.guard = ListenGuard(host, token or '', anyone, 'drive here')
         if not 1 <= rate_hz <= 100:
             raise EdgecarError(f'rate_hz is {rate_hz}', hint='give 1 to 100')
         if laps and not scene:

@@ -140,7 +140,7 @@ class ViewServer:
         viewers:int=16,        # at most
         rate_hz:float=10.,     # states a second
     ):
-        self.guard = ListenGuard(host, token or '', anyone, 'here')
+        self.guard = ListenGuard(host, token or '', anyone, 'drive here')
         self.server, self.host, self.port = server, host, port
         self.viewers, self.rate_hz, self.feeds = viewers, rate_hz, set()
 
