@@ -6,6 +6,7 @@
 __all__ = ['MIN_TOKEN_LENGTH', 'is_loopback', 'same_secret', 'ListenGuard']
 
 # %% ../../nbs/contracts/08_access.ipynb #962e33b8
+import hashlib
 import ipaddress
 import secrets
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class ListenGuard:
             raise EdgecarError(
                 f'{self.host} lets others {self.what}',
                 hint='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
+
+    @property
+    def cookie(self)->str:
+        "What a login leaves in a browser: a function of the token, which does not tell it."
+        return hashlib.sha256(b'edgecar ' + self.token.encode()).hexdigest()
 
     def knows(self, *shown)->bool:
         "Return whether one of the texts is the token, or none is set."
