@@ -59,7 +59,7 @@ def steered(whole, by):
 
 def blank(shape):
     "Ranges from blank frames, of a pilot that never steered."
-    beside = dict(past_steering=np.zeros((1, 5), np.float32), latency_s=np.zeros((1, 1), np.float32))
+    beside = dict(past_steering=np.zeros((1, 8), np.float32), latency_s=np.zeros((1, 1), np.float32))
     return [dict(frame=np.full((1, *shape), level, np.float32), **beside)
             for level in np.repeat([0, 255], 10)]
 

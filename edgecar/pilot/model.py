@@ -119,7 +119,7 @@ def without_side_inputs(
     return alone
 
 # %% ../../nbs/pilot/01_model.ipynb #a4db77a1
-PAST_STEERING = 5        # commands before this one that `edge` gets
+PAST_STEERING = 8        # commands before this one that `edge` gets: 0.4 s
 LATENCY_SCALE_S = .15    # the latency that is 1 to the net
 LATENCY_SPREAD_S = .005  # what is measured on a car is off by so much
 

@@ -15,7 +15,7 @@ from .exam import rollout_suite, score_driving
 from .export import convert_to_tflite
 
 # %% ../../nbs/pilot/13_rehearsal.ipynb #70930a30
-RATE_SHARE = .5   # of its bound, that a rehearsal allows a rule that counts how often it is carried back
+RATE_SHARE = .25   # of its bound, that a rehearsal allows a rule that counts how often it is carried back
 
 def rehearsal_target(
     name:str,       # of the rule
@@ -58,8 +58,8 @@ def candidate_cost(
     return events + value(driving['cte_p95_m']) + value(worst['cte_excess_m']) + lack + 1000*bool(missed)
 
 # %% ../../nbs/pilot/13_rehearsal.ipynb #e5991f1a
-REHEARSAL_TRACKS = 168    # a rollout each
-REHEARSAL_TROUBLED = 14   # of them, driven again with each trouble
+REHEARSAL_TRACKS = 252    # a rollout each
+REHEARSAL_TROUBLED = 21   # of them, driven again with each trouble
 REHEARSAL_STEPS = 200     # commands of a rollout
 REHEARSAL_MARGIN = .1     # see `rehearsal_target`
 REHEARSAL_LATENCIES_MS = 25, 150, 125, 150   # from a frame to its command, in turn
