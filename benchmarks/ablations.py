@@ -176,13 +176,15 @@ def measure(row, seed, starter, test):
 def line(row, name, some, expert):
     "A line of the table, pooled over the results that it is given."
     s = driving_summary([r for f in some for r in f['runs']], expert*len(some))
-    ends = lambda key, x: {f'{key}{end and "_" + end}': round(x[end or 'value'], 4)
-                           for end in ('', 'low', 'high')}
+    def ends(key, x):
+        return {f'{key}{end and "_" + end}': round(x[end or 'value'], 4)
+                for end in ('', 'low', 'high')}
     spans = ends('off_track_per_km', s['off_track_per_km']) | ends('speed_ratio', s['speed_ratio'])
     for ms, x in s['by_latency'].items():
         for key in ('off_track_per_km', 'cte_p95_m'):
             spans |= ends(f'{key}_{ms}ms', x[key])
-    mean = lambda key: float(np.mean([f[key] for f in some]))
+    def mean(key):
+        return float(np.mean([f[key] for f in some]))
     head = dict(group=row.group, change=row.change, seed=name, trainings=len(some),
                 clean=round(s['clean']['value'], 3))
     return head | spans | dict(steering_mae=round(mean('mae'), 4), train_s=round(mean('seconds'), 1))

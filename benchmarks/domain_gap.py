@@ -78,7 +78,8 @@ def main(seeds, tracks):
 
 def line(p):
     "What is printed of a pilot."
-    error = lambda on: round(p['frames'][on]['mae']['value'], 3)
+    def error(on):
+        return round(p['frames'][on]['mae']['value'], 3)
     driving = p['driving']
     return dict(steering_mae_twin=error('twin'), steering_mae_real=error('real'),
                 off_track_per_km=round(driving['off_track_per_km']['value'], 2),

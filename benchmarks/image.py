@@ -68,9 +68,10 @@ def answers(port):
 def starts(layout, d, times=3):
     """Seconds from `podman run` of the twin to a loop that turns and a page that says so;
     and how many kernels it had to compile."""
-    podman = lambda *words, **kw: subprocess.run(
-        ['podman', '--root', d/'root', '--runroot', d/'r', '--runtime=runc', *words],
-        capture_output=True, text=True, check=True, **kw).stdout.strip()
+    def podman(*words, **kw):
+        return subprocess.run(
+            ['podman', '--root', d/'root', '--runroot', d/'r', '--runtime=runc', *words],
+            capture_output=True, text=True, check=True, **kw).stdout.strip()
     name = podman('pull', '--quiet', f'oci:{layout}:edgecar').split()[-1]
     took = []
     try:

@@ -201,7 +201,8 @@ def main(quick):
 def report(ours, theirs, joint, ratios, ms):
     "What is printed."
     shipped = 'ours_' + parameters()['export']['prefer'].split(',')[0]
-    med = lambda runs, key: round(statistics.median(r[key] for r in runs), 4)
+    def med(runs, key):
+        return round(statistics.median(r[key] for r in runs), 4)
     return dict(
         steering_mae_tail=med(ours, 'mae'), peer_tail=med(theirs, 'mae'), constant_tail=med(ours, 'constant'),
         blocked_ratio=round(statistics.mean(ratios), 4) if ratios else None,

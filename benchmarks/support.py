@@ -36,7 +36,8 @@ def settings(params):
     "The section `train` as a Training."
     from edgecar.pilot.train import Training
     p = params['train']
-    pick = lambda kind: {f.name: p[f.name] for f in fields(kind) if f.name in p}
+    def pick(kind):
+        return {f.name: p[f.name] for f in fields(kind) if f.name in p}
     return Training(**pick(Training), augment=Augment(**pick(Augment)))
 
 

@@ -91,7 +91,8 @@ def writing(frames):
 def main():
     logging.disable()
     with tempfile.TemporaryDirectory() as d:
-        there = lambda name: find_tubs(repo_root()/name) if (repo_root()/name).is_dir() else []
+        def there(name):
+            return find_tubs(repo_root()/name) if (repo_root()/name).is_dir() else []
         if found := there('tubs/donkeycar-test-tub'):
             tub = found[0]
         elif os.environ.get('EDGECAR_MIRROR'):

@@ -50,7 +50,8 @@ def data_list():
     "List the public tubs: size, licence, and whether it is here."
     from edgecar.core import repo_root
     from edgecar.data.public import PUBLIC_TUBS
-    here = lambda name: 'here' if (repo_root()/'tubs'/name).is_dir() else ''
+    def here(name):
+        return 'here' if (repo_root()/'tubs'/name).is_dir() else ''
     rows = [[t.name, round(t.bytes / 1e6, 1), here(t.name), t.licence]
                       for t in PUBLIC_TUBS.values()]
     typer.echo(format_table(rows, head=['name', 'MB', '', 'licence']))
@@ -342,7 +343,8 @@ def drive_profile_of(
     from edgecar.core import EdgecarError
     if profile not in PROFILES:
         raise EdgecarError(f'no profile is called {profile!r}', hint=f"one of: {', '.join(PROFILES)}")
-    warn = lambda line: typer.echo(line, err=True)
+    def warn(line):
+        return typer.echo(line, err=True)
     base = apply_myconfig(profile, config, warn) if config else PROFILES[profile]
     page = {f.name.removeprefix('page_'): options.pop(f.name) for f in described_fields(PageOptions)
             if f.name in options}

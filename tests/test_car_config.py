@@ -26,8 +26,9 @@ def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_pat
     theirs = Config()
     theirs.from_pyfile(str(template))
     ours, unread = read_myconfig(template)
-    plain = (lambda x: list(map(plain, x)) if isinstance(x, (list, tuple))
-             else {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else x)
+    def plain(x):
+        return (list(map(plain, x)) if isinstance(x, (list, tuple))
+                else {k: plain(v) for k, v in x.items()} if isinstance(x, dict) else x)
     assert len(ours) > 10 and {k: v for k, v in ours.items() if plain(getattr(theirs, k)) != v} == {}
     missing = {k for k in vars(theirs) if k.isupper()} - ours.keys()
     assert all(any(name in line for _, line in unread) for name in missing), 'what is not read is told'

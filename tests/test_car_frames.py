@@ -95,7 +95,8 @@ def test_the_twin_with_another_camera(size, tmp_path, monkeypatch, caplog):
     with subprocess.Popen([sys.executable, '-c', SERVE], stdout=subprocess.PIPE, text=True) as simulator:
         try:
             port = int(simulator.stdout.readline())
-            camera = lambda owner: SizedTwin(owner, '127.0.0.1', port, 'donkey', size=size)
+            def camera(owner):
+                return SizedTwin(owner, '127.0.0.1', port, 'donkey', size=size)
             profile = replace(armed(tmp_path), camera='twin', actuator='twin', port=port)
             seen, said, _ = driven(camera, profile, monkeypatch, caplog, 180)
         finally:

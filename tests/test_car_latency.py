@@ -67,7 +67,8 @@ class Counting:
 
 def driven(simulator, wheels, monkeypatch, late_s=0., slow_s=0., examined_ms=None, pilot=Counting, turns=300):
     "Drive the twin: the last status, the pilot, and what was measured: when a frame was taken -> latency, s."
-    find = lambda p, owner, size: LateCamera(owner, p.host, p.port, p.scene, late_s=late_s)
+    def find(p, owner, size):
+        return LateCamera(owner, p.host, p.port, p.scene, late_s=late_s)
     monkeypatch.setattr(drive, 'open_camera', find)
     V = compose(Profile('twin', f'twin:{wheels}', port=simulator, mode='local', arm=True, page=dict(port=0)))
     camera = next(entry['part'] for entry in V.parts if isinstance(entry['part'], LateCamera))

@@ -316,8 +316,9 @@ def test_on_a_phone(browser, tmp_path):
         click(browser, 'arm')
         says(browser, 'armed', 'armed')
         x, y = at(browser, 'pad')
-        touch = lambda kind, *points: browser.ask(
-            'Input.dispatchTouchEvent', type=f'touch{kind}', touchPoints=[dict(x=x, y=y) for x, y in points])
+        def touch(kind, *points):
+            return browser.ask(
+                'Input.dispatchTouchEvent', type=f'touch{kind}', touchPoints=[dict(x=x, y=y) for x, y in points])
         touch('Start', (x, y))
         touch('Move', (x + 12, y - 30))
         wait(lambda: car.out[0] > .1 and car.out[1] > .3)

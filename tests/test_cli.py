@@ -190,8 +190,9 @@ def test_doctor(edgecar, tmp_path):
 
 
 def test_doctor_looks_at_the_starter(edgecar, tmp_path):
-    said = lambda: next(line for line in edgecar('doctor', 'train')[1].splitlines()
-                        if 'starter recording' in line)
+    def said():
+        return next(line for line in edgecar('doctor', 'train')[1].splitlines()
+                    if 'starter recording' in line)
     assert 'ok' in said() and 'not there yet: `make repro`' in said()
     (tmp_path/'data.dvc').write_text('<<<<<<< HEAD')
     assert ' -  ' in said() and '-> data/ is not what data.dvc pins' in said()

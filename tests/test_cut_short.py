@@ -129,7 +129,8 @@ print(hashlib.sha256(b''.join(w.tobytes() for w in net.get_weights())).hexdigest
 
 
 def test_ctrl_c_then_the_same_bits(tmp_path, tub):
-    command = lambda resume, *more: [sys.executable, '-c', LAPS, tub, tmp_path/resume, str(EPOCHS), *more]
+    def command(resume, *more):
+        return [sys.executable, '-c', LAPS, tub, tmp_path/resume, str(EPOCHS), *more]
     with subprocess.Popen(command('state', 'interrupt'), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as p:
         try:
@@ -145,9 +146,11 @@ def test_ctrl_c_then_the_same_bits(tmp_path, tub):
         done = len(json.loads(str(z['history'])))
     assert 2 <= done < EPOCHS
 
-    run = lambda resume: subprocess.run(command(resume), capture_output=True, text=True,
-                                        check=True, timeout=60)
+    def run(resume):
+        return subprocess.run(command(resume), capture_output=True, text=True,
+                              check=True, timeout=60)
     resumed, whole = run('state'), run('other')
-    begun = lambda ended: re.search(rf' (\d)/{EPOCHS} ', ended.stderr)[1]    # the bar's first number
+    def begun(ended):
+        return re.search(rf' (\d)/{EPOCHS} ', ended.stderr)[1]    # the bar's first number
     assert (begun(resumed), begun(whole)) == (str(done), '0')
     assert resumed.stdout == whole.stdout and re.search(r'^[0-9a-f]{64} \[', whole.stdout, re.M)

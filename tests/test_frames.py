@@ -267,7 +267,8 @@ def test_two_processes_at_once(tub, cache):
             'print(r.key, int(r.frames.sum()))')
     with ThreadPoolExecutor(4) as pool:
         command = [sys.executable, '-c', code, tub, cache]
-        run = lambda _: subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        def run(_):
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
         said = set(pool.map(run, range(4)))
     assert len(said) == 1 and len(list(cache.iterdir())) == 3
 

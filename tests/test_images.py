@@ -149,7 +149,8 @@ def test_layers_and_configuration(images, target):
 @pytest.mark.parametrize('target', TARGETS)
 def test_what_is_not_in_them(images, target):
     found = files(images[target])
-    last = lambda word: [p for p in found if re.search(word, p)]
+    def last(word):
+        return [p for p in found if re.search(word, p)]
     for word in (r'/(tensorflow|keras|pip|pytest|jupyter\w*|nbdev|pandas)/', r'/tests?/', r'\.(whl|pyx|h|a)$',
                  r'var/(cache|lib)/apt/.', r'\.cache'):
         assert not last(word), last(word)[:5]
@@ -212,9 +213,10 @@ def podman():
     """A function that runs podman with images and containers of its own, which are gone afterwards;
     in a folder of few letters, as podman wants it."""
     with tempfile.TemporaryDirectory(prefix='pod', ignore_cleanup_errors=True) as d:
-        run = lambda *words, **kw: subprocess.run(
-            ['podman', '--root', f'{d}/root', '--runroot', f'{d}/run', '--runtime=runc', *words],
-            capture_output=True, text=True, **kw)
+        def run(*words, **kw):
+            return subprocess.run(
+                ['podman', '--root', f'{d}/root', '--runroot', f'{d}/run', '--runtime=runc', *words],
+                capture_output=True, text=True, **kw)
         yield run
         run('rm', '--all', '--force', '--time=0')
 
@@ -234,7 +236,8 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
                    '--ulimit=nproc=4096:4096', '--read-only', '--user=12345:0',
                    f'--env=EDGECAR_PAGE_PORT={port}', '--env=EDGECAR_TOKEN=of a test', name)
     assert began.returncode == 0, began.stderr
-    running = lambda: podman('inspect', '--format={{.State.Running}}', 'twin').stdout.strip() == 'true'
+    def running():
+        return podman('inspect', '--format={{.State.Running}}', 'twin').stdout.strip() == 'true'
     wait(120, 'no page', lambda: get(port, '/healthz') == 200 or not running())
     assert running(), podman('logs', 'twin').stderr
     assert (get(port, '/drive'), get(port, '/wsDrive')) == (200, 403), 'a page to log in with, and no more'

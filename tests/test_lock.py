@@ -90,8 +90,9 @@ def test_every_python_3_11_gets_all_of_it(lock):
     """Debian 12 has 3.11.2: a package that only later ones may have would be missing there,
     and nobody would say so."""
     from packaging.markers import Marker
-    on = lambda version, marker: Marker(marker).evaluate(
-        {'python_full_version': version, 'python_version': '3.11'})
+    def on(version, marker):
+        return Marker(marker).evaluate(
+            {'python_full_version': version, 'python_version': '3.11'})
     packages = [(name, p['markers'])
                 for section, part in json.loads(lock.read_text()).items() if section != '_meta'
                 for name, p in part.items() if 'markers' in p]

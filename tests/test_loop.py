@@ -34,9 +34,10 @@ def clone(tmp_path):
         if (ROOT/name).is_file():
             (to/name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/name, to/name)
-    git = lambda *a: subprocess.run(
-        ['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c', 'core.hooksPath=/dev/null', *a],
-        cwd=to, check=True, capture_output=True)
+    def git(*a):
+        return subprocess.run(
+            ['git', '-c', 'user.name=t', '-c', 'user.email=t@t', '-c', 'core.hooksPath=/dev/null', *a],
+            cwd=to, check=True, capture_output=True)
     git('init', '-q')
     for name in ('data.dvc', 'dvc.lock'):
         (to/name).unlink(missing_ok=True)

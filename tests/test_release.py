@@ -136,7 +136,8 @@ def login(tmp_path, host):
 def test_a_token_is_fetched_once(stranger, tmp_path):
     challenge = f'Bearer realm="http://{stranger.host}/token",service="r",scope="repository:car:pull"'
     refusal = 401, {'WWW-Authenticate': challenge}, []
-    shown = lambda h: h.headers.get('Authorization') == 'Bearer abc'
+    def shown(h):
+        return h.headers.get('Authorization') == 'Bearer abc'
     stranger.answers |= {
         '/token': (200, {}, [b'{"token": "abc"}']),
         '/v2/car/manifests': lambda h: (200, {}, [b'{}']) if shown(h) else refusal,

@@ -222,8 +222,9 @@ def test_interrupted_then_run_again(tmp_path):
 def test_source_to_image_checks_the_index(tmp_path):
     script(tmp_path/'assemble', 'echo "the image assembles from $PIP_INDEX_URL"')
     env = {k: v for k, v in os.environ.items() if k != 'PIP_INDEX_URL'} | {'STI_SCRIPTS_PATH': str(tmp_path)}
-    run = lambda **more: subprocess.run([ROOT/'.s2i/bin/assemble'], env={**env, **more},
-                                        capture_output=True, text=True)
+    def run(**more):
+        return subprocess.run([ROOT/'.s2i/bin/assemble'], env={**env, **more},
+                              capture_output=True, text=True)
     refused = run()
     assert (refused.returncode == 1 and refused.stderr.count('\n') == 1
             and 'PIP_INDEX_URL is not set' in refused.stderr)

@@ -31,8 +31,9 @@ print(seen.hexdigest())
 
 
 def test_every_process_sees_the_same_frames():
-    run = lambda **env: subprocess.run([sys.executable, '-c', DIGEST], env={**os.environ, **env},
-                                       capture_output=True, text=True, check=True, timeout=120).stdout
+    def run(**env):
+        return subprocess.run([sys.executable, '-c', DIGEST], env={**os.environ, **env},
+                              capture_output=True, text=True, check=True, timeout=120).stdout
     one = run(PYTHONHASHSEED='1', OMP_NUM_THREADS='1')
     assert one == run(PYTHONHASHSEED='2', OMP_NUM_THREADS='2', NUMBA_NUM_THREADS='2')
 

@@ -135,8 +135,9 @@ def test_the_command_serves_until_it_is_told_to_stop(number):
 
 @pytest.mark.slow
 def test_a_driver_survives_a_server_that_is_killed():
-    serve = lambda port: subprocess.Popen([sys.executable, '-c', SERVE, str(port)],
-                                          stdout=subprocess.PIPE, text=True)
+    def serve(port):
+        return subprocess.Popen([sys.executable, '-c', SERVE, str(port)],
+                                stdout=subprocess.PIPE, text=True)
     process = serve(0)
     try:
         port = int(process.stdout.readline())

@@ -115,6 +115,7 @@ def test_same_bits_in_every_process():
                 advance(row, param, 2 * g.random() - 1, 2 * g.random() - .8, 20)
                 seen.update(row.tobytes())
         print(seen.hexdigest())'''
-    run = lambda **env: subprocess.run(
-        [sys.executable, '-c', code], env=os.environ | env, capture_output=True, text=True, check=True).stdout
+    def run(**env):
+        return subprocess.run(
+            [sys.executable, '-c', code], env=os.environ | env, capture_output=True, text=True, check=True).stdout
     assert len({run(), run(PYTHONHASHSEED='7'), run(NUMBA_CPU_NAME='generic')}) == 1

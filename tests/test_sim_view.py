@@ -114,11 +114,12 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
             first.save(tmp_path/'page.png')
             browser.value("document.querySelectorAll('#cars tr')[1].click()")
             browser.wait("document.getElementById('whose').textContent == 'second sees'")
-            pixels = lambda canvas: browser.value(
-                f"(() => {{ const c = document.getElementById('{canvas}'), "
-                "d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
-                "return [...new Uint32Array(d.buffer)].filter((x, i, a) => i && x != a[i - 1]).length }})()"
-                .replace('}})()', '})()'))
+            def pixels(canvas):
+                return browser.value(
+                    f"(() => {{ const c = document.getElementById('{canvas}'), "
+                    "d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
+                    "return [...new Uint32Array(d.buffer)].filter((x, i, a) => i && x != a[i - 1]).length }})()"
+                    .replace('}})()', '})()'))
             assert pixels('map') > 500 and pixels('cte') > 50 and pixels('speed') > 50
         assert len(np.unique(np.asarray(first).reshape(-1, 3), axis=0)) > 500
         browser.wait("document.querySelectorAll('#cars tr').length == 0")

@@ -135,7 +135,8 @@ def test_fault(tub, name):
     contents = {p.read_bytes() for p in tub.rglob('*') if p.is_file() and p.name != 'manifest.json'}
 
     found = find_faults(tub)
-    order = lambda faults: sorted((k, -1 if i is None else i) for k, i in faults)
+    def order(faults):
+        return sorted((k, -1 if i is None else i) for k, i in faults)
     assert order((f.kind, f.index) for f in found) == order(expected), '\n'.join(map(str, found))
     assert all(f.kind in FAULT_KINDS and f.file for f in found)
 

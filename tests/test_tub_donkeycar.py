@@ -75,7 +75,8 @@ def test_the_same_records_give_the_same_tub(tmp_path):
         [list(json.loads(line)) for line in (tmp_path/name/'manifest.json').read_text().splitlines()]
         for name in ('ours', 'theirs'))
     assert ours == theirs
-    length = lambda name: json.loads((tmp_path/name/'catalog_0.catalog_manifest').read_text())['line_lengths']
+    def length(name):
+        return json.loads((tmp_path/name/'catalog_0.catalog_manifest').read_text())['line_lengths']
     assert length('ours') == length('theirs')
 
 

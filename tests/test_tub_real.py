@@ -188,7 +188,8 @@ def test_3_and_8_what_is_plainly_meant_is_read_and_mended_never_dropped(tub, fra
     done = repair_tub(tub)
     assert (done.dropped, done.changed, len(done.faults)) == ((), N, N) and find_faults(tub) == []
     usual = {IMAGE, 'user/throttle'} if name in ('rounded beyond 1', '.JPG on the disk') else set()
-    rest = lambda r: {k: v for k, v in r.items() if k not in usual}
+    def rest(r):
+        return {k: v for k, v in r.items() if k not in usual}
     for old, new in zip(before, Tub(tub).records(), strict=True):
         assert rest(new) == rest(old)
         assert type(new['_index']) is type(new['_timestamp_ms']) is int
@@ -418,7 +419,8 @@ def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, 
     assert Tub(tub).metadata['flipped'] == ['pilot/angle', 'user/angle'] and Tub(tub).deleted == {3}
     after = Tub(tub).records(deleted=True)
     assert [(r['user/angle'], r['pilot/angle']) for r in after] == [(-r['user/angle'], -.5) for r in before]
-    rest = lambda records: [{**r, 'user/angle': 0, 'pilot/angle': 0} for r in records]
+    def rest(records):
+        return [{**r, 'user/angle': 0, 'pilot/angle': 0} for r in records]
     assert rest(after) == rest(before)
     left = [p.name for p in sorted(tub.glob('*catalog*'))]
     assert left == ['catalog_0.catalog', 'catalog_0.catalog_manifest']

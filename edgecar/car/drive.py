@@ -346,8 +346,9 @@ def compose(p:Profile):
     book, stops, copilot = FaultLog(), StopRequests(), InferenceWorker(bounds=p.bounds)
     V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
     limits = RecordingLimits(**p.record)
-    notes = lambda: {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''),
-                     'camera': p.camera}
+    def notes():
+        return {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''),
+                'camera': p.camera}
     V.recorder = recorder = Recorder(limits, notes)
     has = ('imu',) if p.imu else ()
     V.garage = garage = ModelManager(copilot, p.models, p.manifest, p.strict, book.note, has=has)

@@ -38,7 +38,8 @@ def parse_device_uri(
     given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
     if unknown := given.keys() - defaults.keys():
         raise ValueError(f'{spec}: no option is called {min(unknown)!r}; there are {", ".join(defaults)}')
-    read = lambda text, default: int(text, 0) if isinstance(default, int) else type(default)(text)
+    def read(text, default):
+        return int(text, 0) if isinstance(default, int) else type(default)(text)
     return place or path, {k: read(given[k], v) if k in given else v for k, v in defaults.items()}
 
 # %% ../../nbs/car/04_hardware.ipynb #12ec1967

@@ -30,7 +30,8 @@ def readiness(status:dict)->tuple:  # bool, why not
 # %% ../../nbs/car/07_health.ipynb #b7db9a7f
 def sample_line(name, value, /, **labels):
     "Return a sample as a list of one line; the list is empty when the value is None."
-    quoted = lambda x: '"' + str(x).replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n') + '"'
+    def quoted(x):
+        return '"' + str(x).replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n') + '"'
     if value is None:
         return []
     known = '{' + ','.join(f'{k}={quoted(v)}' for k, v in labels.items()) + '}' if labels else ''
@@ -46,7 +47,8 @@ LATENCY_METRIC = 'frame_to_actuator_seconds'
 
 def latency_families(status:dict)->list:
     "Return the latency of a status, as families of samples."
-    seconds = lambda ms: None if ms is None else ms/1e3
+    def seconds(ms):
+        return None if ms is None else ms/1e3
     low, high = status.get('latency_examined_ms') or (None, None)
     samples = [
         sample_line(LATENCY_METRIC, seconds(status.get('latency_p50_ms')), quantile='0.5'),

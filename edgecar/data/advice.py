@@ -190,7 +190,8 @@ def _image_warnings(survey):
 # %% ../../nbs/data/13_advice.ipynb #2c3e2dfa
 def _driving_warnings(survey, live):
     "Collect warnings about the driving."
-    usable = lambda x: x.shape and all(as_command(x.record.get(key)) is not None for key in COMMAND_FIELDS)
+    def usable(x):
+        return x.shape and all(as_command(x.record.get(key)) is not None for key in COMMAND_FIELDS)
     good = [x for x in live if usable(x)]
     if not good:
         return []

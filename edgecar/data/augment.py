@@ -53,12 +53,14 @@ def jitter_colours(
 ):
     "Change the light of each frame on its own; float32, still in [0, 1]."
     n, h, w, c = x.shape
-    gain = lambda amount, *shape: g.uniform(1-amount, 1+amount, (n, *shape)).astype(np.float32)
+    def gain(amount, *shape):
+        return g.uniform(1-amount, 1+amount, (n, *shape)).astype(np.float32)
     contrast, brightness, colour = (
         gain(a.contrast, 1, 1, 1), gain(a.brightness, 1, 1, 1), gain(a.colour, 1, 1, c))
     mean = x.mean((1, 2, 3), keepdims=True)
     # rows, since numpy is slow where the last axis has three
-    row = lambda gains: np.tile(gains, (1, 1, w, 1)).reshape(n, 1, w*c)
+    def row(gains):
+        return np.tile(gains, (1, 1, w, 1)).reshape(n, 1, w*c)
     # (x - mean)*contrast + mean*brightness, times colour, in two passes
     lit = x.reshape(n, h, w*c)*row(contrast*colour)
     lit += row(mean*(brightness - contrast)*colour)

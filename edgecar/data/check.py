@@ -281,7 +281,8 @@ _SIMILAR_FIELDS = {'user/angle': ('steer', 'angle'), 'user/throttle': ('throttle
 
 def _candidate_fields(records, key):
     "Return fields that may be meant by `key`, with the range of their values, the likeliest first."
-    like = lambda name: next((n for n, word in enumerate(_SIMILAR_FIELDS[key]) if word in name.lower()), None)
+    def like(name):
+        return next((n for n, word in enumerate(_SIMILAR_FIELDS[key]) if word in name.lower()), None)
     names = {name for r in records for name in r if name not in COMMAND_FIELDS and like(name) is not None}
     values = {name: [x for r in records if (x := as_number(r.get(name))) is not None] for name in names}
     order = sorted((n for n in names if values[n]), key=lambda n: (n.startswith('pilot'), like(n), n))
@@ -482,7 +483,8 @@ def _changed_manifest(manifest, change):
 
 def _check_change(survey, change, yes):
     "Raise EdgecarError when a change would overwrite a field, or turn a sign back."
-    stop = lambda what, hint: EdgecarError(what, survey.path, hint)
+    def stop(what, hint):
+        return EdgecarError(what, survey.path, hint)
     if change and not survey.known:
         raise stop('has no sound manifest', f'without options, {_REPAIR_FIRST}')
     there = {key for x in survey.lines if x.was for key in x.was}
@@ -553,8 +555,10 @@ def repair_tub(
 # %% ../../nbs/data/04_check.ipynb #642bc4dc
 def _quarantine_files(path, folder, survey, lost, names):
     "Move files that no longer belong to the tub to the quarantine folder."
-    shown = lambda v: str(v).lower().endswith(('.jpg', '.png'))
-    named = lambda x: {as_image_name(v) for r in (x.was, x.record) if r for v in r.values() if shown(v)}
+    def shown(v):
+        return str(v).lower().endswith(('.jpg', '.png'))
+    def named(x):
+        return {as_image_name(v) for r in (x.was, x.record) if r for v in r.values() if shown(v)}
     stay = set().union(*(named(x) for x in survey.lines if not x.fault))
     gone = [f'images/{v}' for v in set().union(*map(named, lost)) - stay if v]
     gone += [f.file for f in survey.faults if f.kind in ('macOS file', 'leftover file')]

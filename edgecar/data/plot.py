@@ -76,7 +76,8 @@ def contact_sheet(
     if hasattr(frames, 'frames'):
         frames, steering, names = frames.frames, frames.steering, frames.index
     take = np.unique(np.linspace(0, len(frames) - 1, n).round().astype(int))
-    pick = lambda x: None if x is None else np.asarray(x)[take]
+    def pick(x):
+        return None if x is None else np.asarray(x)[take]
     return _tiles(frames[take], pick(steering), take if names is None else pick(names), cols,
                   f'{len(take)} of {len(frames)} frames: record, steering (left is -1)')
 

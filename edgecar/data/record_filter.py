@@ -58,9 +58,10 @@ def parse_filter(
     text:str,       # of at most 1,000 signs
 )->ast.expr:
     "Parse an expression to a formula; raise EdgecarError when it is invalid or uses a forbidden element."
-    no = lambda why: EdgecarError(
-        f'keep is {text[:200]!r}: {why}',
-        hint="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
+    def no(why):
+        return EdgecarError(
+            f'keep is {text[:200]!r}: {why}',
+            hint="compare fields, as in: mode == 'user' and abs(throttle) > .05; or say all")
     try:
         tree = ast.parse(text.strip(), mode='eval') if len(text) <= 1000 else None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
@@ -96,7 +97,8 @@ def evaluate_filter(
 ):
     """Return the value of a formula for one record;
     raise MissingField, TypeError, ValueError or ZeroDivisionError when it has no value."""
-    get = lambda n: evaluate_filter(n, seen)
+    def get(n):
+        return evaluate_filter(n, seen)
     match node:
         case ast.Constant():
             return node.value

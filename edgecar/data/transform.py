@@ -32,9 +32,10 @@ def parse_transform(
     text:str,   # such as CROP(top=45), RGB2GRAY, GRAY2RGB; none (or nothing) for no step
 )->list:        # of (name, arguments)
     "Return the steps of a list, every argument filled in; raise EdgecarError when the list is invalid."
-    no = lambda why: EdgecarError(
-        f'transform is {text[:200]!r}: {why}',
-        hint=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(TRANSFORMS)}')
+    def no(why):
+        return EdgecarError(
+            f'transform is {text[:200]!r}: {why}',
+            hint=f'list steps as in CROP(top=45), BLUR(kernel_size=3); there are {", ".join(TRANSFORMS)}')
     if text.strip() in ('', 'none'):
         return []
     try:
@@ -80,7 +81,8 @@ class Transform:
         steps, self.camera = parse_transform(text), tuple(map(int, camera))
         self.text = ', '.join(name + (f"({', '.join(f'{k}={x}' for k, x in args.items())})" if args else '')
                               for name, args in steps) or 'none'   # every argument: defaults may change
-        no = lambda why: EdgecarError(f'transform is {text!r}: {why}', hint='see edgecar.data.transform')
+        def no(why):
+            return EdgecarError(f'transform is {text!r}: {why}', hint='see edgecar.data.transform')
         try:
             self.parts = make_parts(steps)
         except (TypeError, ValueError) as e:

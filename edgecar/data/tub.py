@@ -61,7 +61,8 @@ def summarise_faults(
     groups = {}
     for f in faults:
         groups.setdefault(f.kind, []).append(f)
-    few = lambda some: len(some) == 1 or len(some) <= 5 and all(f.index is None for f in some)
+    def few(some):
+        return len(some) == 1 or len(some) <= 5 and all(f.index is None for f in some)
     lines = [map(str, some) if few(some) else [_summary_line(kind, some)] for kind, some in groups.items()]
     return [line for some in lines for line in some]
 
@@ -196,8 +197,10 @@ def find_tubs(
     folder,        # where to look
 )->list[Path]:     # the tubs at or below it, sorted; links below it are not followed
     "Find every folder that holds a manifest or a catalog; raise EdgecarError when `folder` is not there."
-    catalog = lambda f: f.endswith('.catalog') and not f.startswith('.')
-    holds = lambda files: 'manifest.json' in files or any(map(catalog, files))
+    def catalog(f):
+        return f.endswith('.catalog') and not f.startswith('.')
+    def holds(files):
+        return 'manifest.json' in files or any(map(catalog, files))
     return sorted(path for path, _, files in _walk_folders(folder) if holds(files))
 
 # %% ../../nbs/data/03_tub.ipynb #96c2d2e9

@@ -21,7 +21,8 @@ def markdown_table(
     *head:str,  # names of the columns
 )->str:
     "Return a Markdown table; numbers have four significant digits."
-    show = lambda x: f'{x:.4g}' if isinstance(x, float) else str(x)
+    def show(x):
+        return f'{x:.4g}' if isinstance(x, float) else str(x)
     return '\n'.join('| ' + ' | '.join(map(show, row)) + ' |' for row in [head, ['---']*len(head), *pairs])
 
 # %% ../../nbs/pilot/11_card.ipynb #51d64956
@@ -47,7 +48,8 @@ def training_recordings(
 def latency_table(found:dict)->str:   # {ms: what the exam gives}
     "Return how a pilot drives at each latency: a value, and the worse end of its 95 % interval."
     worse = dict(off_track_per_km='high', cte_p95_m='high', cte_excess_m='high', speed_ratio='low')
-    show = lambda number, end: f"{number['value']:.4g} ({number[end]:.4g})"
+    def show(number, end):
+        return f"{number['value']:.4g} ({number[end]:.4g})"
     lines = [(f'{ms} ms', *(show(found[ms][key], end) for key, end in worse.items()))
              for ms in sorted(found, key=float)]
     return markdown_table(lines, 'frame to command', *worse)

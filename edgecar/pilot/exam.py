@@ -65,8 +65,10 @@ def per_km(
     n, expected = events.sum(), events.sum()*km/km.sum()
     excess = ((events - expected)**2/np.maximum(expected, 1e-9)).sum()/max(len(km) - 1, 1)
     spread = max(1., float(excess)) if n else 1.
-    end = lambda k, z: k*max(1 - 1/(9*k) + z/(3*k**.5), 0)**3 if k else 0.
-    rate = lambda count: float(count*spread/km.sum())
+    def end(k, z):
+        return k*max(1 - 1/(9*k) + z/(3*k**.5), 0)**3 if k else 0.
+    def rate(count):
+        return float(count*spread/km.sum())
     return dict(value=float(n/km.sum()), low=rate(end(n/spread, -z)), high=rate(end(n/spread + 1, z)))
 
 # %% ../../nbs/pilot/10_exam.ipynb #d84567a0
@@ -137,7 +139,8 @@ def driving_summary(
     z=Z_95,          # of the intervals
 )->dict:          # nested numbers, ready for JSON
     "Return what the rollouts come to; `cte_p95_m` is that of the shortest latency."
-    mean = lambda key, runs=pilot: mean_of(rollout_values(runs, key), z)
+    def mean(key, runs=pilot):
+        return mean_of(rollout_values(runs, key), z)
     each = latency_summaries(pilot, expert, z)
     found = dict(
         rollouts=len(pilot), km=float(rollout_values(pilot, 'metres').sum()/1000),
@@ -185,7 +188,8 @@ def score_driving(
     "Return the closed-loop score of a pilot. Raise EdgecarError when the file is not a pilot."
     runs, expert, hard = [], [], []
     blocks = BLOCKS if sure else 1   # each waits for its last rollout
-    share = lambda all_, i: all_[i*len(all_)//blocks:(i + 1)*len(all_)//blocks]
+    def share(all_, i):
+        return all_[i*len(all_)//blocks:(i + 1)*len(all_)//blocks]
     with (open_or_new_drivers(drivers, workers) as crew,
           progress_bar(None, 'driving', len(drives) + 3*trouble, 'rollout', disable=not bar) as shown):
         for i in range(blocks):

@@ -52,7 +52,8 @@ def candidate_cost(
     """Return events per km, plus metres off the line at the shortest and at the worst latency,
     plus the lack of speed; 1000 more when a rule is missed."""
     worst = driving['worst_latency']
-    value = lambda number: max(number['value'], 0.)
+    def value(number):
+        return max(number['value'], 0.)
     events = value(driving['off_track_per_km']) + value(driving['troubled_per_km'])
     lack = max(0., 1 - driving['speed_ratio']['value'])
     return events + value(driving['cte_p95_m']) + value(worst['cte_excess_m']) + lack + 1000*bool(missed)

@@ -67,7 +67,8 @@ def inputs_of(
     inputs:dict,  # signature input name -> tensor details
 )->tuple:         # (the frame's name, its details, {what: details} beside it); ValueError if it is no pilot
     "Return the frame among a model's inputs, and what the model wants beside it."
-    shape = lambda d: tuple(map(int, d['shape']))
+    def shape(d):
+        return tuple(map(int, d['shape']))
     frames = {n: d for n, d in inputs.items() if n not in SIDE_INPUTS}
     beside = {SIDE_INPUTS[n]: d for n, d in inputs.items() if n in SIDE_INPUTS}
     if len(frames) != 1:
@@ -179,7 +180,8 @@ def decode_command(
         return int(out[0].argmax())*2/14 - 1, int(out[1].argmax())*R/20
     if len(out[0]) == 2:
         out = out[0][:1], out[0][1:]
-    clip = lambda x: float(np.clip(x, -1, 1))
+    def clip(x):
+        return float(np.clip(x, -1, 1))
     steering = clip(out[0][0])
     if len(out) > 1:
         return steering, clip(out[1][0])

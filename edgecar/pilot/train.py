@@ -418,10 +418,12 @@ def _named(config):
 # %% ../../nbs/pilot/02_train.ipynb #e66ffc25
 def unsafe_names(config:dict)->list:
     "Return the names in a model's description that are more than numbers in, numbers out."
-    computes = lambda f: f in (
-        'concat', 'cast', 'reshape', 'stack', 'split', 'transpose', 'expand_dims', 'image.resize',
-        'nn.relu', 'nn.softmax') or f.startswith(('math.', '__operators__.'))
-    known = lambda name, f: name in _KNOWN or (name in ('TFOpLambda', 'SlicingOpLambda') and computes(f))
+    def computes(f):
+        return f in (
+            'concat', 'cast', 'reshape', 'stack', 'split', 'transpose', 'expand_dims', 'image.resize',
+            'nn.relu', 'nn.softmax') or f.startswith(('math.', '__operators__.'))
+    def known(name, f):
+        return name in _KNOWN or (name in ('TFOpLambda', 'SlicingOpLambda') and computes(f))
     return sorted({f if name.endswith('OpLambda') else name for name, module, f in _named(config)
                    if module.split('.')[0] != 'keras' or not known(name, f)})
 

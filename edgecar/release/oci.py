@@ -385,7 +385,8 @@ def toy_image(
         return dict(mediaType=kind, digest=f'sha256:{digest}', size=len(text), **more)
 
     bare = [zlib.decompress(x, 31) if x.startswith(b'\x1f\x8b') else x for x in packed]
-    pack = lambda x: json.dumps(x, sort_keys=True).encode()
+    def pack(x):
+        return json.dumps(x, sort_keys=True).encode()
     config = put(pack(dict(architecture='amd64', os='linux', config=dict(Labels=labels),
                            rootfs=dict(type='layers',
                                        diff_ids=[f'sha256:{hashlib.sha256(x).hexdigest()}' for x in bare]))),

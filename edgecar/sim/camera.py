@@ -185,8 +185,9 @@ def _pack_row(typing, row, bytes):
         n, four, keep = (context.make_array(bytes)(context, b, args[1]).nitems,
                          ir.VectorType(ir.IntType(8), 16), [i for i in range(16) if i % 4 < 3])
         with for_range(b, b.udiv(n, n.type(16))) as loop:
-            step = lambda base, size, kind: b.bitcast(b.gep(base, [b.mul(loop.index, n.type(size))]),
-                                                      kind.as_pointer())
+            def step(base, size, kind):
+                return b.bitcast(b.gep(base, [b.mul(loop.index, n.type(size))]),
+                                 kind.as_pointer())
             kept = b.shuffle_vector(b.load(step(of, 16, four), align=1), ir.Constant(four, ir.Undefined),
                                     ir.Constant(ir.VectorType(ir.IntType(32), 12), keep))
             b.store(kept, step(to, 12, kept.type), align=1)

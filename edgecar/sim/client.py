@@ -81,7 +81,8 @@ def count_lap(line:SimConnection, message):
 def parse_telemetry(told:dict, line)->dict:
     "Return the `info` of a telemetry message; raise EdgecarError when it cannot be read."
     try:
-        three = lambda key: tuple(float(told.get(f'{key}_{a}', 0)) for a in 'xyz')
+        def three(key):
+            return tuple(float(told.get(f'{key}_{a}', 0)) for a in 'xyz')
         vel = three('vel')
         return dict(pos=three('pos'), cte=float(told.get('cte', 0))/UNITS_PER_M, speed=float(told['speed']),
                     forward_vel=vel[2], hit=str(told['hit']), gyro=three('gyro'), accel=three('accel'),

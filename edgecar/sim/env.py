@@ -131,8 +131,9 @@ def _chart(track):
     "Draw the road from above, 480 x 360 px; return it and the function from metres to pixels."
     low, high = track.xy.min(0) - .8, track.xy.max(0) + .8
     k = min(480/(high[0] - low[0]), 360/(high[1] - low[1]))
-    place = lambda xy: [(float(240 + (x - (low[0] + high[0])/2)*k), float(180 - (y - (low[1] + high[1])/2)*k))
-                        for x, y in np.asarray(xy)[:, :2]]
+    def place(xy):
+        return [(float(240 + (x - (low[0] + high[0])/2)*k), float(180 - (y - (low[1] + high[1])/2)*k))
+                for x, y in np.asarray(xy)[:, :2]]
     picture = Image.new('RGB', (480, 360), (28, 30, 33))
     draw = ImageDraw.Draw(picture)
     draw.line(place(np.vstack([track.xy, track.xy[:2]])), (66, 70, 75), int(track.width_m*k), 'curve')

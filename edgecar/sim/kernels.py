@@ -32,5 +32,6 @@ def kernel_counts()->dict:
     because they were not there."""
     kernels = {k for name, m in [*sys.modules.items()] if name.startswith('edgecar.')
                for k in vars(m).values() if isinstance(k, Dispatcher)}
-    count = lambda kind: sum(sum(getattr(k.stats, kind).values()) for k in kernels)
+    def count(kind):
+        return sum(sum(getattr(k.stats, kind).values()) for k in kernels)
     return dict(read=count('cache_hits'), compiled=count('cache_misses'))

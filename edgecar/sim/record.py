@@ -330,7 +330,8 @@ def check_starter(
     with temporary_recording(to, recipe or starter_recipe(to.parent), workers, bar) as new:
         if (found := folder_md5(new)) == want:
             return found
-        same = lambda a, b: b.is_file() and a.read_bytes() == b.read_bytes()
+        def same(a, b):
+            return b.is_file() and a.read_bytes() == b.read_bytes()
         first = (next((p.relative_to(new) for p in sorted(new.rglob('*'))
                        if p.is_file() and not same(p, to/p.relative_to(new))), None)
                  if to.is_dir() else None)

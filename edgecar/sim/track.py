@@ -125,7 +125,8 @@ class Track:
                              curvature=curvature, length_m=length, step_m=step)
         tight = int(np.abs(curvature).argmax())
         radius = 1 / max(abs(curvature[tight]), 1e-9)
-        at = lambda p: f'near ({p[0]:.1f}, {p[1]:.1f})'
+        def at(p):
+            return f'near ({p[0]:.1f}, {p[1]:.1f})'
         if not radius > self.width_m / 2:
             raise EdgecarError(
                 f'has a bend of radius {radius:.2f} m {at(xy[tight])}, and its road is {self.width_m} m wide',

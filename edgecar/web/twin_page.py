@@ -28,7 +28,8 @@ from .handlers import GuardedHandler, StaticHandler, bind_listeners
 def road_outline(track)->dict:
     "Return the edges of a track and its cones, each a list of [x, y] in m."
     half = track.width_m/2
-    plain = lambda xy: np.round(xy, 2).tolist()
+    def plain(xy):
+        return np.round(xy, 2).tolist()
     return dict(left=plain(track.offset_line(-half)[::3]),
                 right=plain(track.offset_line(half)[::3]), cones=plain(track.cones))
 

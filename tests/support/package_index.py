@@ -50,7 +50,8 @@ def sha256(data):
 def certificate(folder):
     "A PEM file with a key and a certificate for 127.0.0.1, beside `authority.pem`, which has signed it."
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    named = lambda name: x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    def named(name):
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
     pem, authorised = serialization.Encoding.PEM, x509.BasicConstraints(ca=True, path_length=None)
 
@@ -76,7 +77,8 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         place = urlsplit(self.path).path.strip('/').split('/')
         files = [(file, data) for file, data in self.server.files if file.split('-')[0] == place[-1]]
-        digest = lambda data: sha256(data).replace(':', '=')
+        def digest(data):
+            return sha256(data).replace(':', '=')
         links = [f'<a href="/files/{name}#{digest(data)}">{name}</a>' for name, data in files]
         if place[0] == 'files':
             body = dict(self.server.files).get(place[-1])
