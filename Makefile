@@ -55,11 +55,14 @@ images: setup ## build the images, push them to a registry on this machine, sign
 	@scripts/rehearse
 
 .PHONY: check
-check: setup ## regenerate modules, README and clean notebooks; fail on a difference
+check: setup ## regenerate what is made from something else, fail on a difference; then the linters
 	@scripts/regenerate
 	@! git status --porcelain -- $(MADE) | grep '^.[^ ]' || { \
 	  echo 'check: these were not what their sources make -> look at git diff, then git add them' >&2; \
 	  exit 1; }
+	@ruff check --quiet .
+	@said=$$(lint-imports) || { echo "$$said" >&2; exit 1; }
+	@git ls-files -z | grep -zv '\.ipynb$$\|go\.sum$$' | xargs -0 codespell
 
 .PHONY: lab
 lab: setup ## open JupyterLab on this machine only, with a token

@@ -38,13 +38,13 @@ TRACKS, STEPS = 16, 600   # at each latency; commands on each
 
 
 def remembering(past_steering):
-    "What stands for `make_kind`: so many commands before this one, or none, and then the image alone."
+    "Return a `make_kind` whose nets know so many past commands; with none, they know the image alone."
     from edgecar.pilot.model import make_kind
     return lambda name, size, **options: make_kind(name, size, **options | dict(past_steering=past_steering))
 
 
 def brain(times):
-    "What stands for `backbone`: more or fewer of everything."
+    "Return a `backbone` with `times` as many filters and units in each layer."
     from edgecar.pilot.model import keras, backbone
 
     def clone(layer):
@@ -55,18 +55,18 @@ def brain(times):
 
 
 def narrow(width):
-    "What stands for `DENSE_WIDTH`."
+    "Return the `DENSE_WIDTH` to take."
     return width
 
 
 def familiar():
-    "What stands for `round_recipe`: rounds on the recording's own tracks."
+    "Return a `round_recipe` whose rounds drive the recording's own tracks."
     from edgecar.pilot.correction import round_recipe
     return lambda like, *rest: replace(round_recipe(like, *rest), tracks=like.tracks)
 
 
 def plain():
-    "What stands for `round_recipe`: rounds on tracks as the recording's are, few cones, begun on a straight."
+    "Return a `round_recipe` whose rounds drive tracks like the recording's: few cones, begun on a straight."
     from edgecar.pilot.correction import round_recipe
 
     def recipe(*args):
@@ -111,8 +111,8 @@ ROWS = [
 
 
 def changed(row):
-    """The sections of params.yaml as a row has them; a training
-    without rounds has the epochs of one with all of them."""
+    """Return the sections of params.yaml as a row has them;
+    a training without rounds has the epochs of one with all of them."""
     params = parameters()
     planned, fewer = settings(params).planned, row.train.get('rounds') == 0
     params['train'] |= dict(more_rounds=0) | row.train | (dict(epochs=planned) if fewer else {})
@@ -121,7 +121,7 @@ def changed(row):
 
 
 def recorded(row):
-    "The tubs of a changed recording, made once; the starter if nothing is changed."
+    "Return the tubs of a changed recording, made once; those of the starter if nothing is changed."
     if not row.data:
         return find_tubs_in([ROOT/'data'])
     recipe = RecordingRecipe(**changed(row)['data'])
@@ -150,7 +150,7 @@ def tried(row, seed):
 
 
 def drives():
-    "The same tracks at each latency."
+    "Return the drives of an examination: the same tracks at each latency."
     return [d for ms in LATENCIES_MS for d in rollout_suite('select', TRACKS,
                                                             latencies_ms=(ms,), steps=STEPS)]
 
@@ -174,7 +174,7 @@ def measure(row, seed, starter, test):
 
 
 def line(row, name, some, expert):
-    "A line of the table, pooled over the results that it is given."
+    "Return a line of the table, pooled over the results that it is given."
     s = driving_summary([r for f in some for r in f['runs']], expert*len(some))
     def ends(key, x):
         return {f'{key}{end and "_" + end}': round(x[end or 'value'], 4)
@@ -191,7 +191,7 @@ def line(row, name, some, expert):
 
 
 def table(expert):
-    "What is kept of all rows, pooled over seeds and seed by seed, without those of other parameters."
+    "Return the lines of all rows that are kept for these parameters, pooled over seeds and seed by seed."
     lines = []
     for row in ROWS:
         kept = [read_json(f) for seed in range(1, 100) if (f := file_of(row, seed)).is_file()]

@@ -32,7 +32,7 @@ SECOND = 20   # frames: neighbours err alike, so an interval is taken over secon
 
 
 def made(name, tubs, params, seed):
-    "The .tflite of one training, made once."
+    "Return the .tflite of one training, made once."
     from edgecar.pilot.export import convert_to_tflite
     path = KEPT/f'{name}-{seed}.tflite'
     if not path.is_file():
@@ -77,7 +77,7 @@ def main(seeds, tracks):
 
 
 def line(p):
-    "What is printed of a pilot."
+    "Return what is printed of a pilot."
     def error(on):
         return round(p['frames'][on]['mae']['value'], 3)
     driving = p['driving']

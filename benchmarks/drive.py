@@ -105,7 +105,7 @@ class Camera:
         self.camera.update()
 
     def _due(self):
-        "The newest picture that is old enough."
+        "Return the newest picture that is old enough."
         newest = self.camera.run_threaded()
         if not self.late_s:
             return newest
@@ -126,12 +126,12 @@ class Camera:
 def ours(port, log, model, user):
     from edgecar.car.drive import Profile, compose, run_vehicle
     from edgecar.pilot.runtime import Pilot
-    V = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port,
-                        mode='user' if user else 'local', page=dict(port=0)))
-    faults, pilot, clock = Faults(lambda: V.stops.push('keyboard')), Pilot(model), V.clock
-    V.copilot.take(lambda frame: faults.flown(pilot, frame))
+    vehicle = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port,
+                              mode='user' if user else 'local', page=dict(port=0)))
+    faults, pilot, clock = Faults(lambda: vehicle.stops.push('keyboard')), Pilot(model), vehicle.clock
+    vehicle.copilot.take(lambda frame: faults.flown(pilot, frame))
     clock.moments, clock.overheads = deque(maxlen=10**5), deque(maxlen=10**5)
-    V.parts[1]['part'] = Camera(V.parts[1]['part'], faults)
+    vehicle.parts[1]['part'] = Camera(vehicle.parts[1]['part'], faults)
 
     def report():
         settled = int(2*HZ)
@@ -142,12 +142,47 @@ def ours(port, log, model, user):
     missed = [0]
     threading.Timer(2, lambda: missed.__setitem__(0, clock.missed)).start()
     threading.Thread(target=faults.listen, args=(report,), daemon=True).start()
-    run_vehicle(V, lambda text: print(V.page.port, flush=True))
+    run_vehicle(vehicle, lambda text: print(vehicle.page.port, flush=True))
+
+
+class PictureOnly(Camera):
+    "The camera as a part of DonkeyCar's vehicle, which takes pictures alone."
+    def run_threaded(self):
+        return super().run_threaded()[0]
+
+
+class TimedPilot:
+    "A pilot with faults as a part of DonkeyCar's vehicle; `took` is what its last answer took, s."
+    def __init__(self, pilot, faults):
+        self.pilot, self.faults, self.took = pilot, faults, 0
+
+    def run(self, frame):
+        if frame is None:
+            return 0., 0.
+        began = time.perf_counter()
+        try:
+            return self.faults.flown(self.pilot, frame)
+        finally:
+            self.took = time.perf_counter() - began
+
+
+class Present:
+    "The part that says whether a pilot drives."
+    def run(self, mode):
+        return mode != 'user'
+
+
+class Mode:
+    "The part that chooses the command by the mode, as the template's does."
+    def run(self, mode, ua, ut, pa, pt):
+        if mode == 'user':
+            return ua, ut
+        return (pa or 0., ut) if mode == 'local_angle' else (pa or 0., pt or 0.)
 
 
 def peer(port, log, model, user):
-    """DonkeyCar's vehicle, put together as its template does: camera, web controller, pilot, drive mode,
-    actuator."""
+    """Drive DonkeyCar's vehicle, put together as its template does: camera, web controller, pilot,
+    drive mode, actuator."""
     import socket
 
     from edgecar.car.drive import TwinCamera, new_vehicle
@@ -156,31 +191,11 @@ def peer(port, log, model, user):
     with contextlib.redirect_stdout(io.StringIO()):
         from donkeycar.parts.actuator import PWMThrottle
         from donkeycar.parts.web_controller.web import LocalWebController
-    wheels, moments, works, faults, pilot = TwinActuator(log), [], [], Faults(), Pilot(model)
+    wheels, moments, works, faults = TwinActuator(log), [], [], Faults()
 
     class Line:
         def send(self, lines):
             wheels.take(os.dup(lines[0]))
-
-    class Frame(Camera):
-        def run_threaded(self):
-            return super().run_threaded()[0]
-
-    class Linear:
-        def run(self, frame):
-            if frame is None:
-                return 0., 0.
-            began = time.perf_counter()
-            try:
-                return faults.flown(pilot, frame)
-            finally:
-                self.took = time.perf_counter() - began
-
-    class Mode:
-        def run(self, mode, ua, ut, pa, pt):
-            if mode == 'user':
-                return ua, ut
-            return (pa or 0., ut) if mode == 'local_angle' else (pa or 0., pt or 0.)
 
     class Pulses:
         def set_pulse(self, pulse):
@@ -192,28 +207,26 @@ def peer(port, log, model, user):
 
     class Last:
         def run(self):
-            works.append((time.perf_counter() - moments[-1] - getattr(linear, 'took', 0))*1e3)
+            works.append((time.perf_counter() - moments[-1] - linear.took)*1e3)
 
-    class Present:
-        def run(self, mode):
-            return mode != 'user'
-
-    V, linear = new_vehicle(), Linear()
+    vehicle, linear = new_vehicle(), TimedPilot(Pilot(model), faults)
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         page_port = s.getsockname()[1]
-    V.add(First())
-    V.add(Frame(TwinCamera(Line(), port=port), faults), outputs=['cam/image_array'], threaded=True)
-    V.add(LocalWebController(port=page_port, mode='user' if user else 'local'),
-          inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording'],
-          outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
-    V.add(Present(), inputs=['user/mode'], outputs=['run_pilot'])
-    V.add(linear, inputs=['cam/image_array'], outputs=['pilot/angle', 'pilot/throttle'],
-          run_condition='run_pilot')
-    V.add(Mode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle'],
-          outputs=['angle', 'throttle'])
-    V.add(PWMThrottle(Pulses(), 500, 220, 370), inputs=['throttle'])
-    V.add(Last())
+    vehicle.add(First())
+    vehicle.add(PictureOnly(TwinCamera(Line(), port=port), faults), outputs=['cam/image_array'],
+                threaded=True)
+    vehicle.add(LocalWebController(port=page_port, mode='user' if user else 'local'),
+                inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording'],
+                outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'],
+                threaded=True)
+    vehicle.add(Present(), inputs=['user/mode'], outputs=['run_pilot'])
+    vehicle.add(linear, inputs=['cam/image_array'], outputs=['pilot/angle', 'pilot/throttle'],
+                run_condition='run_pilot')
+    vehicle.add(Mode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle'],
+                outputs=['angle', 'throttle'])
+    vehicle.add(PWMThrottle(Pulses(), 500, 220, 370), inputs=['throttle'])
+    vehicle.add(Last())
 
     def report():
         return dict(missed_deadlines=int(np.sum(np.diff(moments[2*HZ:]) > 1.5/HZ)),
@@ -222,7 +235,7 @@ def peer(port, log, model, user):
     threading.Thread(target=faults.listen, args=(report,), daemon=True).start()
     print(page_port, flush=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)   # which a shell's background jobs ignore
-    V.start(rate_hz=HZ)
+    vehicle.start(rate_hz=HZ)
 
 
 # the bench: starts the rig, drives it as a browser would, makes faults and reads what reached the wheels
@@ -278,7 +291,7 @@ class Rig:
             self.socket.send(json.dumps(words))
 
     def beat(self, socket):
-        "What a browser sends, 20 times a second."
+        "Send what a browser sends, 20 times a second."
         with contextlib.suppress(Exception):
             while self.socket is socket:
                 if not self.muted:
@@ -292,7 +305,7 @@ class Rig:
             self.process.stdin.flush()
 
     def read(self):
-        "New lines of the log: (moment, throttle)."
+        "Read the new lines of the log: `lines` gets (moment, whether neutral) of each."
         if not self.log.exists():
             return
         with open(self.log, 'rb') as f:
@@ -355,52 +368,71 @@ class Rig:
         time.sleep(.1)   # the owner's end
 
 
-def trial(rig, fault):
-    "One fault; ms to neutral, or None."
-    user = fault in ('link', 'cut')
+def get_rolling(rig, user):
+    "Have a rig drive by a user or by its pilot; start it afresh when it does not."
     if rig.process is None or rig.process.poll() is not None or rig.user != user or not rig.rolls():
         if rig.process:
             rig.end()
         rig.start(user)
         if not rig.rolls():
             raise RuntimeError(f'{rig.which} does not drive')
-    time.sleep(random.uniform(0, .1))
-    broken, process = Path(f'{rig.log}.fail'), rig.process
-    began = time.monotonic()
+
+
+def press_stop(rig):
+    "Stop the car by its page, as a driver does."
+    if rig.which == 'ours':
+        rig.say(buttons=dict(estop=True))
+    else:
+        rig.say(angle=0, throttle=0, drive_mode='user')
+
+
+def break_bus(rig):
+    "Have the actuator's bus fail for 60 ms."
+    broken = Path(f'{rig.log}.fail')
+    broken.touch()
+    time.sleep(.06)
+    broken.unlink()
+
+
+def make(rig, fault):
+    "Make a fault."
+    signals = dict(signal=signal.SIGUSR1 if rig.which == 'ours' else signal.SIGINT,
+                   terminated=signal.SIGTERM, killed=signal.SIGKILL, standing=signal.SIGSTOP)
     if fault in INSIDE:
         rig.tell(fault)
-    elif fault == 'link':
+    elif fault in signals:
+        rig.process.send_signal(signals[fault])
+    elif fault in ('link', 'cut'):
         rig.muted = True
-    elif fault == 'cut':
-        rig.muted = True
-        rig.socket.sock.close()
+        if fault == 'cut':
+            rig.socket.sock.close()
     elif fault == 'page':
-        if rig.which == 'ours':
-            rig.say(buttons=dict(estop=True))
-        else:
-            rig.say(angle=0, throttle=0, drive_mode='user')
-    elif fault == 'signal':
-        process.send_signal(signal.SIGUSR1 if rig.which == 'ours' else signal.SIGINT)
-    elif fault == 'terminated':
-        process.terminate()
-    elif fault == 'killed':
-        process.kill()
-    elif fault == 'standing':
-        process.send_signal(signal.SIGSTOP)
+        press_stop(rig)
     elif fault == 'simulator':
         rig.simulator.process.send_signal(signal.SIGSTOP)
     elif fault == 'bus':
-        broken.touch()
-        time.sleep(.06)
-        broken.unlink()
-    took = rig.neutral_ms(began)
+        break_bus(rig)
+
+
+def mend(rig, fault):
+    "End a fault."
     if fault in INSIDE:
         rig.tell('')
     if fault == 'simulator':
         rig.simulator.process.send_signal(signal.SIGCONT)
     if fault == 'standing':
-        process.send_signal(signal.SIGCONT)
+        rig.process.send_signal(signal.SIGCONT)
     rig.muted = False
+
+
+def trial(rig, fault):
+    "Make one fault in a car that drives; return the ms to neutral, None when it is not reached."
+    get_rolling(rig, user=fault in ('link', 'cut'))
+    time.sleep(random.uniform(0, .1))
+    began = time.monotonic()
+    make(rig, fault)
+    took = rig.neutral_ms(began)
+    mend(rig, fault)
     if took is None:
         rig.end()
     elif fault == 'cut':
@@ -410,7 +442,7 @@ def trial(rig, fault):
 
 @contextlib.contextmanager
 def rigged(which, model):
-    "A rig with a simulator of its own; nothing of it is left afterwards."
+    "Make a rig with a simulator of its own; nothing of it is left afterwards."
     simulator = Simulator()
     try:
         with tempfile.TemporaryDirectory() as d:
@@ -427,13 +459,13 @@ def rigged(which, model):
 
 
 def share(which, model, faults):
-    "What one rig does: (fault, ms or None) of each."
+    "Make faults in one rig; return (fault, ms to neutral or None) of each."
     with rigged(which, model) as rig:
         return [(fault, trial(rig, fault)) for fault in faults]
 
 
 def shares(which, trials, rigs):
-    "The faults of each rig, equally many of each kind; no two rigs have the same at the same time."
+    "Return the faults of each rig, equally many of each kind; no two rigs have the same at the same time."
     kinds = [fault for fault in FAULTS if which == 'ours' or fault != 'keyboard']   # the peer has none
     everything = [fault for fault in kinds for _ in range(trials)]
     parts = [everything[rig::rigs] for rig in range(rigs)]
@@ -441,7 +473,7 @@ def shares(which, trials, rigs):
 
 
 def tell(which, fault, found):
-    "A line on the trials of one fault."
+    "Print a line on the trials of one fault."
     good = [ms for ms in found if ms is not None]
     times = f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''
     if found:

@@ -43,7 +43,7 @@ def blobs(layout):
 
 
 def other_pilot(d):
-    "A bundle of the car with another pilot, as if it had passed the gate."
+    "Make a bundle of the car with another pilot, as if it had passed the gate; return its folder."
     to = shutil.copytree(ROOT/'build/bundle/car', d/'other')
     shutil.copyfile(ROOT/'build/export/donkey.tflite', to/'pilot.tflite')
     said = read_json(to/'manifest.json')

@@ -78,7 +78,7 @@ def train_joint(tub, seed, out):
 
 
 def train_theirs(tub, seed, out):
-    """The same of donkeycar.pipeline.training.train() with its default configuration,
+    """Do the same with donkeycar.pipeline.training.train() and its default configuration,
     on a tub of the training and validation frames."""
     import random
     import donkeycar.templates.cfg_complete as defaults
@@ -104,7 +104,7 @@ def train_theirs(tub, seed, out):
 
 
 def copy(tub, to, keep):
-    "Some records of a tub as a tub of their own, pictures unchanged."
+    "Copy some records of a tub to a tub of their own, pictures unchanged."
     source, keep = Tub(tub), set(keep.tolist())
     with TubWriter(to, source.inputs, source.types) as w:
         for i, record in enumerate(source):
@@ -126,8 +126,8 @@ def linear_int8(h5, out, frames):
 
 
 def ready_net(path, ours):
-    """A call of one file, frame -> its outputs, with the least conversion that it needs;
-    what comes beside the frame is set too."""
+    """Return a function, frame -> outputs of one file, with the least conversion that it needs;
+    what comes beside the frame is set to zero."""
     from ai_edge_litert.interpreter import Interpreter
     net, scale = Interpreter(model_path=path, num_threads=1), np.float32(1/255)
     net.allocate_tensors()
@@ -199,7 +199,7 @@ def main(quick):
 
 
 def report(ours, theirs, joint, ratios, ms):
-    "What is printed."
+    "Return what is printed."
     shipped = 'ours_' + parameters()['export']['prefer'].split(',')[0]
     def med(runs, key):
         return round(statistics.median(r[key] for r in runs), 4)

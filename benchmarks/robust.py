@@ -48,13 +48,13 @@ def settings(number):
 
 
 def tracked():
-    "The files of the repository, as they are now."
+    "Return the names of the repository's files, as they are now."
     listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True)
     return [n for n in listed.stdout.split('\0') if n and (ROOT/n).is_file()]
 
 
 def digest_of_code():
-    "A digest of all that decides what a run does: code, commands, parameters, recording, packages."
+    "Return a digest of all that decides what a run does: code, commands, parameters, recording, packages."
     stages = yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages']
     deps = {d for stage in ('prepare', *STAGES) for d in stages[stage]['deps']}
     code = {d for d in deps if d.endswith(('.py', '.ipynb'))}
@@ -63,7 +63,7 @@ def digest_of_code():
 
 
 def make_copy():
-    "A copy of the repository as it is now, with its recording, for the runs to work in."
+    "Copy the repository as it is now, with its recording, for the runs to work in."
     if not (ROOT/'data').is_dir():
         sys.exit('robust: data/ is not there -> edgecar data get')
     shutil.rmtree(COPY, ignore_errors=True)

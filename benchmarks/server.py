@@ -79,7 +79,7 @@ def off(moments):
 
 
 def sleeper():
-    "What a bare loop makes of it, ms off."
+    "Return how far the turns of a loop that only sleeps are off, ms."
     due, moments = time.perf_counter(), []
     for _ in range(TICKS):
         due += 1/HZ
@@ -89,7 +89,7 @@ def sleeper():
 
 
 def real(driver):
-    "What arrives, ms off."
+    "Return how far the frames that arrive are off, ms."
     moments, now = [], time.perf_counter()
     while time.perf_counter() - now < .5/HZ:   # what came in the meantime
         now = time.perf_counter()

@@ -30,7 +30,7 @@ ROUNDS = 7
 
 
 def touch(frame):
-    "The sum of a frame's bytes, eight at a time: the cheapest way to have read them all."
+    "Return the sum of a frame's bytes, eight at a time: the cheapest way to have read them all."
     return int(np.add.reduce(frame.reshape(-1).view(np.uint64)))
 
 
@@ -52,7 +52,7 @@ def episodes(recipe, env, n=8):
 
 
 def twin(env, found):
-    "Steps a second of one environment."
+    "Return the steps a second of one environment."
     steps, read, start = 0, 0, time.perf_counter()
     for how, commands in found:
         frame, _ = env.reset(**how)
@@ -64,7 +64,7 @@ def twin(env, found):
 
 
 def together(recipe, env, n):
-    "The expert's commands for `n` cars whose seeds are 1, 2, ...: (steps, n, 2), an episode of the recipe."
+    "Return the expert's commands for `n` cars with the seeds 1, 2, ...: (steps, n, 2), an episode each."
     found = np.zeros((recipe.episode, n, 2), np.float32)
     for i in range(n):
         env.reset(seed=1 + i)
@@ -77,16 +77,17 @@ def together(recipe, env, n):
 
 
 def vector(cars, plan):
-    "Steps a second of all cars together: they begin, and drive a plan."
+    "Return the steps a second of all cars together: they begin, and drive a plan."
     start = time.perf_counter()
     cars.reset(seed=1)
     for commands in plan:
-        read = sum(map(touch, cars.step(commands)[0]))
+        for frame in cars.step(commands)[0]:
+            touch(frame)
     return plan[..., 0].size/(time.perf_counter() - start)
 
 
 def carracing(env, steps):
-    "Steps a second of the peer, over an episode as long as ours."
+    "Return the steps a second of the peer, over an episode as long as ours."
     read, start = 0, time.perf_counter()
     env.reset(seed=1)
     for i in range(steps):

@@ -24,7 +24,7 @@ ROOT = repo_root(Path(__file__).parent)
 
 
 def parameters(name=None):
-    "The sections of params.yaml, with what a named set of parameters changes."
+    "Return the sections of params.yaml, with what a named set of parameters changes."
     sections = yaml.safe_load((ROOT/'params.yaml').read_text())
     for key, value in (parameter_changes(name, ROOT) if name else {}).items():
         section, key = key.split('.')
@@ -33,7 +33,7 @@ def parameters(name=None):
 
 
 def settings(params):
-    "The section `train` as a Training."
+    "Return the section `train` as a Training."
     from edgecar.pilot.train import Training
     p = params['train']
     def pick(kind):
@@ -42,13 +42,13 @@ def settings(params):
 
 
 def small_tub(params):
-    """The same with what suits a tub a tenth as large as the starter, without recoveries,
+    """Return the parameters with what suits a tub a tenth as large as the starter, without recoveries,
     and no twin to be corrected in."""
     return params | dict(train=params['train'] | dict(epochs=30, dropout=.3, batch=32, shift=.075, rounds=0))
 
 
 def split_of(rec, params):
-    "The parts of a recording, as the section `prepare` has them."
+    "Return the parts of a recording, as the section `prepare` has them."
     p = params['prepare']
     return split_by_time(rec.session, p['test'], p['val'], p['gap'])
 
@@ -100,7 +100,7 @@ def real_tub():
 
 
 def alone(file, **job):
-    """What a job of a benchmark prints, in a process of its own,
+    """Run a job of a benchmark in a process of its own, and return what it prints,
     so that no side inherits another's threads or caches."""
     done = subprocess.run([sys.executable, file, '--job', json.dumps(job)], text=True, stdout=subprocess.PIPE)
     if done.returncode:

@@ -50,7 +50,7 @@ def ours(tubs, out):
 
 
 def looked_at(pilot, params):
-    "The exam of a pilot, cut short at its first tracks when they are enough to be sure that it fails."
+    "Examine a pilot, on its first tracks alone when they are enough to be sure that it fails."
     look = examined(pilot, params, tracks=LOOK)
     return look if look.sure and not look.passed else examined(pilot, params)
 

@@ -36,7 +36,7 @@ def timed(f, *args):
 
 
 def touch(frames):
-    "The sum of all bytes, eight at a time: the cheapest way to have seen each of them."
+    "Return the sum of all bytes, eight at a time: the cheapest way to have seen each of them."
     return int(np.asarray(frames).reshape(-1).view(np.uint64).sum(dtype=np.uint64))
 
 
@@ -71,7 +71,7 @@ def reading(tub):
 
 
 def writing(frames):
-    "Records a second, each with its frame, for donkeycar's writer and ours in turn."
+    "Return the records a second, each with its frame, of donkeycar's writer and of ours."
     from donkeycar.parts.tub_v2 import TubWriter as Donkey
     rates = {'donkeycar': [], 'ours': []}
     for _ in range(3):

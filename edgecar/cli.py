@@ -8,7 +8,6 @@ __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'd
            'gate', 'params', 'drive_profile_of', 'drive', 'calibrate', 'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -96,7 +95,8 @@ def record(
     workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given',
                                         min=1)]=None,
 ):
-    """Record tubs in the twin: an expert drives under disturbances of its steering; its corrections are labels.
+    """Record tubs in the twin:
+    an expert drives under disturbances of its steering; its corrections are labels.
     What is not given comes from `params.yaml`, where there is one."""
     from dataclasses import replace
 
@@ -110,7 +110,7 @@ def record(
 
 # %% ../nbs/14_cli.ipynb #7bb0752b
 @sim_app.command(name='serve', epilog='Example: `edgecar sim serve --scene club --paced`')
-def sim_serve(
+def sim_serve(   # noqa: PLR0913 - options of a command
     host:Annotated[str, typer.Option(help='to listen on')]='127.0.0.1',
     port:Annotated[int, typer.Option(help='of the simulator; 0 for any that is free')]=9091,
     page_port:Annotated[int, typer.Option(help='of the page to watch; 0 for any that is free')]=9092,
@@ -233,7 +233,8 @@ def evaluate(
     drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed)
               for d in rollout_suite('try_out', tracks, **like)]
     metrics, _ = score_driving(model, drives, min(trouble, tracks), workers=workers)
-    each, worst = metrics.pop('by_latency'), metrics.pop('worst_latency')
+    each = metrics.pop('by_latency')
+    del metrics['worst_latency']
     typer.echo(format_table(flatten_metrics(metrics), head=['closed loop', '']))
     head = ['latency, ms', 'carried back, 1/km', '95 % interval', 'p95 of |cte|, m', "of the expert's speed"]
     typer.echo('\n' + format_table([_latency_row(ms, x) for ms, x in each.items()], head=head))

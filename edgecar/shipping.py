@@ -7,7 +7,6 @@ __all__ = ['release_app', 'TargetChoice', 'RegistryOption', 'VersionOption', 'Au
            'release_push', 'release_sign', 'release_verify', 'release_diff']
 
 # %% ../nbs/12_shipping.ipynb #5a3d0003
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +70,7 @@ def release_push(
     epilog='Examples: `edgecar release sign --to quay.io/club/edgecar --version v1.2.0 --key image.key '
            '--gate-key gate.key`; in a cluster, where Tekton Chains signs: '
            '`--no-image --gate-key k8s://edgecar/gate`')
-def release_sign(
+def release_sign(   # noqa: PLR0913 - options of a command
     which:TargetChoice='both', *, to:RegistryOption, version:VersionOption,
     key:Annotated[str, typer.Option(help='that signs images: a file, a key service (k8s://, awskms://, '
                                          'gcpkms://, azurekms://, hashivault://) or keyless',

@@ -24,11 +24,11 @@ DRIVE = '''
 import sys
 from edgecar.car.drive import Profile, compose, run_vehicle
 port, wheels, folder, remote = int(sys.argv[1]), *sys.argv[2:]
-V = compose(Profile('twin', 'twin:' + wheels, port=port, mode='local', arm=True, page=dict(port=0),
-                    record=dict(folder=folder, reserve_mb=0, frames=50), remote=remote))
-V.copilot.take(lambda frame: (.1, .3))
-V.page.wheel.asked['recording'] = True
-run_vehicle(V)
+vehicle = compose(Profile('twin', 'twin:' + wheels, port=port, mode='local', arm=True, page=dict(port=0),
+                          record=dict(folder=folder, reserve_mb=0, frames=50), remote=remote))
+vehicle.copilot.take(lambda frame: (.1, .3))
+vehicle.page.wheel.asked['recording'] = True
+run_vehicle(vehicle)
 '''
 
 

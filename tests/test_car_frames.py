@@ -67,11 +67,12 @@ def driven(camera, profile, monkeypatch, caplog, turns):
     "Drive with a camera and a pilot that looks: its frames, the last status, and what was logged of frames."
     monkeypatch.setattr(drive, 'open_camera', lambda p, owner, size: camera(owner))
     with caplog.at_level(logging.INFO, 'edgecar'):
-        V = compose(profile)
-        V.copilot.take(pilot := Seeing())
-        V.page.wheel.asked['recording'] = True
-        V.start(rate_hz=1e9, max_loop_count=turns)
-    return pilot.seen, V.mem['status'], [text for r in caplog.records if 'frames' in (text := r.getMessage())]
+        vehicle = compose(profile)
+        vehicle.copilot.take(pilot := Seeing())
+        vehicle.page.wheel.asked['recording'] = True
+        vehicle.start(rate_hz=1e9, max_loop_count=turns)
+    logged = [text for r in caplog.records if 'frames' in (text := r.getMessage())]
+    return pilot.seen, vehicle.mem['status'], logged
 
 
 @pytest.mark.parametrize('size', SIZES, ids=lambda s: f'{s[1]}x{s[0]}')

@@ -12,7 +12,6 @@ import urllib.request
 from collections import deque
 from pathlib import Path
 
-import numpy as np
 import pytest
 from test_car_drive import SERVE
 from test_car_page import wait
@@ -70,12 +69,13 @@ def driven(simulator, wheels, monkeypatch, late_s=0., slow_s=0., examined_ms=Non
     def find(p, owner, size):
         return LateCamera(owner, p.host, p.port, p.scene, late_s=late_s)
     monkeypatch.setattr(drive, 'open_camera', find)
-    V = compose(Profile('twin', f'twin:{wheels}', port=simulator, mode='local', arm=True, page=dict(port=0)))
-    camera = next(entry['part'] for entry in V.parts if isinstance(entry['part'], LateCamera))
-    V.copilot.take(answers := pilot(camera, slow_s), examined_ms)
-    samples = V.copilot.latency.window.samples   # its end begins anew
-    V.start(rate_hz=1e9, max_loop_count=turns)
-    return V.mem['status'], answers, {wrote_s - latency_s: latency_s for wrote_s, latency_s in samples}
+    vehicle = compose(Profile('twin', f'twin:{wheels}', port=simulator, mode='local', arm=True,
+                              page=dict(port=0)))
+    camera = next(entry['part'] for entry in vehicle.parts if isinstance(entry['part'], LateCamera))
+    vehicle.copilot.take(answers := pilot(camera, slow_s), examined_ms)
+    samples = vehicle.copilot.latency.window.samples   # its end begins anew
+    vehicle.start(rate_hz=1e9, max_loop_count=turns)
+    return vehicle.mem['status'], answers, {wrote_s - latency_s: latency_s for wrote_s, latency_s in samples}
 
 
 def first_writes(wheels, frames):

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 
-import numpy as np
 import pytest
 import websocket
 from test_sim_view import BROWSER, Browser
@@ -318,7 +317,8 @@ def test_on_a_phone(browser, tmp_path):
         x, y = at(browser, 'pad')
         def touch(kind, *points):
             return browser.ask(
-                'Input.dispatchTouchEvent', type=f'touch{kind}', touchPoints=[dict(x=x, y=y) for x, y in points])
+                'Input.dispatchTouchEvent', type=f'touch{kind}',
+                touchPoints=[dict(x=x, y=y) for x, y in points])
         touch('Start', (x, y))
         touch('Move', (x + 12, y - 30))
         wait(lambda: car.out[0] > .1 and car.out[1] > .3)

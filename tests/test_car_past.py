@@ -55,29 +55,31 @@ class Loop:
                  examined_ms=None, **profile):
         monkeypatch.setattr(drive, 'open_camera',
                             lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
-        self.V = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0), **profile))
-        self.camera = next(entry['part'] for entry in self.V.parts if isinstance(entry['part'], LateCamera))
+        self.vehicle = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0),
+                                       **profile))
+        parts = [entry['part'] for entry in self.vehicle.parts]
+        self.camera = next(part for part in parts if isinstance(part, LateCamera))
         self.pilot = pilot(self.camera, slow_s)
-        self.V.copilot.take(self.pilot, examined_ms)
-        self.thread = threading.Thread(target=self.V.start, kwargs=dict(rate_hz=1e9))
+        self.vehicle.copilot.take(self.pilot, examined_ms)
+        self.thread = threading.Thread(target=self.vehicle.start, kwargs=dict(rate_hz=1e9))
 
     def __enter__(self):
         self.thread.start()
         return self
 
     def __exit__(self, *_):
-        self.V.on = False
+        self.vehicle.on = False
         self.thread.join(30)
 
     @property
     def status(self):
-        return self.V.mem.get(['status'])[0] or {}
+        return self.vehicle.mem.get(['status'])[0] or {}
 
     def hold(self, seconds, **words):
         "Be at the wheel for so long, saying so 20 times a second."
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
-            self.V.page.wheel.handle_message(self, words, plain=True)
+            self.vehicle.page.wheel.handle_message(self, words, plain=True)
             time.sleep(.02)
 
 
@@ -131,7 +133,7 @@ def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
         taken_back = len(loop.pilot.turns)
         loop.hold(1, angle=.3, throttle=.2, drive_mode='user')
         stopped = len(loop.pilot.turns)
-        loop.V.owner.send('stop', cause='page')
+        loop.vehicle.owner.send('stop', cause='page')
         time.sleep(1.2)
     pasts = [tuple(past) for _, past, _ in loop.pilot.turns]
     assert pasts[:taken_over].count((-.4,)*LENGTH) > 5, 'the pilot watches'
@@ -147,13 +149,13 @@ def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
 def test_what_came_before_is_neutral_when_it_is_armed(simulator, tmp_path, monkeypatch):   # noqa: F811
     with Loop(simulator, tmp_path/'wheels', monkeypatch, mode='local',
               bounds=GuardBounds(frame_s=.6, answer_s=.5)) as loop:
-        loop.V.page.wheel.buttons.pop('arm', None)
+        loop.vehicle.page.wheel.buttons.pop('arm', None)
         time.sleep(1.5)
         disarmed = len(loop.pilot.turns)
-        loop.V.owner.send('disarm')
+        loop.vehicle.owner.send('disarm')
         time.sleep(1.2)
         before = len(loop.pilot.turns)
-        loop.V.page.wheel.buttons['arm'] = True
+        loop.vehicle.page.wheel.buttons['arm'] = True
         time.sleep(1)
     pasts = [past for _, past, _ in loop.pilot.turns]
     assert disarmed > LENGTH and set(pasts[before - 1]) == {0.}, 'what it said was not given'

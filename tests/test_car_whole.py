@@ -194,7 +194,8 @@ def test_a_phone_drives_until_its_line_is_cut(browser, car, tmp_path):   # noqa:
         x, y = at(browser, 'pad')
         def touch(kind, *points):
             return browser.ask(
-                'Input.dispatchTouchEvent', type=f'touch{kind}', touchPoints=[dict(x=x, y=y) for x, y in points])
+                'Input.dispatchTouchEvent', type=f'touch{kind}',
+                touchPoints=[dict(x=x, y=y) for x, y in points])
         touch('Start', (x, y))
         touch('Move', (x + 12, y - 30))
         wait(lambda: car.wheels()[0] > .1 and car.wheels()[1] > .3)

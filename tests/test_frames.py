@@ -8,14 +8,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from edgecar.core import EdgecarError
-from edgecar.data.check import InvalidRecord, decode_image
+from edgecar.data.check import InvalidRecordError, decode_image
 from edgecar.data.frames import TubSource, fit_frame, load_recording
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import TubWriter, delete_records
@@ -66,12 +65,12 @@ def test_a_turned_picture_stays_as_it_lies():
 def test_every_cut_of_a_jpeg_is_seen():
     data = encoded()
     for n in range(0, len(data) - 1, 97):
-        with pytest.raises(InvalidRecord):
+        with pytest.raises(InvalidRecordError):
             decode_image(data[:n])
 
 
 def test_any_bytes_are_bad_or_a_picture(capfd):
-    "Whatever a broken disk makes of a JPEG: an array or `InvalidRecord`, nothing else."
+    "Whatever a broken disk makes of a JPEG: an array or `InvalidRecordError`, nothing else."
     data, chance = bytearray(encoded()), np.random.default_rng(0)
     for _ in range(200):
         broken = bytearray(data)
@@ -79,7 +78,7 @@ def test_any_bytes_are_bad_or_a_picture(capfd):
             broken[i] = chance.integers(256)
         try:
             assert decode_image(bytes(broken)).dtype == np.uint8
-        except InvalidRecord as e:
+        except InvalidRecordError as e:
             assert e.kind == 'broken image'
 
 

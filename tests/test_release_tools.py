@@ -557,7 +557,7 @@ def test_a_cluster_admits_what_is_signed_and_passed(released, keys, tmp_path):
 @pytest.mark.parametrize('wrong', ['the gate was not passed', 'a rule was broken', 'no rule was looked at',
                                    'attested with another key', 'attested as no version'])
 def test_a_cluster_refuses(registry, keys, tmp_path, wrong):
-    name = forged(keys, registry, tmp_path, **WRONG[wrong][0])
+    forged(keys, registry, tmp_path, **WRONG[wrong][0])
     verdict, _ = admission(registry, keys, tmp_path)
     signed, gate = verdict(
         f'{registry.to}-car@{digest_of_car(registry.to)}')

@@ -9,7 +9,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 
-import edgecar.sim.env  # noqa: F401: registers edgecar/Twin-v0
+import edgecar.sim.env  # noqa: F401 - registers edgecar/Twin-v0
 from edgecar.core import EdgecarError, rng
 from edgecar.sim.camera import SimCamera, Lens
 from edgecar.sim.env import TwinEnv, find_ground, find_track

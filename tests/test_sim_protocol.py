@@ -121,7 +121,7 @@ class Gym:
             self.last_lap_time, self.lap_count = m['timeStamp'] - self.lap_began, self.lap_count + 1
         self.lap_began = m['timeStamp']
 
-    def on_DQ(self, m):
+    def on_DQ(self, m):   # noqa: N802 - named after the message, as gym-donkeycar does
         self.dq = True
 
     def on_missed_checkpoint(self, m):

@@ -75,33 +75,40 @@ def test_there_is_room_for_so_many():
     assert all(b'scene_selection_ready' in w for w in words) and last == b''
 
 
+async def next_telemetry(reader):
+    "Return the next line with telemetry."
+    while b'"telemetry"' not in (line := await reader.readline()):
+        pass
+    return line
+
+
+async def duet(port):
+    "Drive two cars, whose commands come in changing order; return all telemetry, car after car."
+    lines, told = [], []
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection('127.0.0.1', port, limit=1 << 20)
+        writer.write(pack_message('load_scene', scene_name='club'))
+        await next_telemetry(reader)
+        lines.append((reader, writer))
+    for i in range(40):
+        for k in (0, 1) if i % 3 else (1, 0):
+            lines[k][1].write(pack_message('control', steering=-.1*k, throttle=.2 + .4*k))
+        for reader, _ in lines:
+            told.append(parse_sim_message(await next_telemetry(reader)))
+    for _, writer in lines:
+        writer.close()
+    return told
+
+
 def test_two_paced_clients_see_the_same_twice():
-    def duet(port):
-        async def main():
-            lines = []
-            for i in range(2):
-                lines.append(await asyncio.open_connection('127.0.0.1', port, limit=1 << 20))
-                lines[i][1].write(pack_message('load_scene', scene_name='club'))
-                while b'"telemetry"' not in await lines[i][0].readline():
-                    pass
-            told = []
-            for i in range(40):
-                for k in (0, 1) if i % 3 else (1, 0):
-                    lines[k][1].write(pack_message('control', steering=-.1*k, throttle=.2 + .4*k))
-                for reader, _ in lines:
-                    while b'"telemetry"' not in (line := await reader.readline()):
-                        pass
-                    told.append(parse_sim_message(line))
-            for _, writer in lines:
-                writer.close()
-            return told
-        return asyncio.run(asyncio.wait_for(main(), 60))
+    def drive(port):
+        return asyncio.run(asyncio.wait_for(duet(port), 60))
     with serve_in_thread(SimServer(port=0, paced=True)) as server:
-        first = duet(server.port)
+        first = drive(server.port)
         until = time.monotonic() + 10
         while server.scenes and time.monotonic() < until:
             time.sleep(.01)
-        assert duet(server.port) == first
+        assert drive(server.port) == first
     assert {'car 1', 'car 2'} <= {t['hit'] for t in first} and first[-1]['time'] == pytest.approx(2.)
 
 

@@ -116,6 +116,6 @@ def test_same_bits_in_every_process():
                 seen.update(row.tobytes())
         print(seen.hexdigest())'''
     def run(**env):
-        return subprocess.run(
-            [sys.executable, '-c', code], env=os.environ | env, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([sys.executable, '-c', code], env=os.environ | env,
+                              capture_output=True, text=True, check=True).stdout
     assert len({run(), run(PYTHONHASHSEED='7'), run(NUMBA_CPU_NAME='generic')}) == 1

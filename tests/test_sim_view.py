@@ -118,7 +118,8 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
                 return browser.value(
                     f"(() => {{ const c = document.getElementById('{canvas}'), "
                     "d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
-                    "return [...new Uint32Array(d.buffer)].filter((x, i, a) => i && x != a[i - 1]).length }})()"
+                    "return [...new Uint32Array(d.buffer)]"
+                    ".filter((x, i, a) => i && x != a[i - 1]).length }})()"
                     .replace('}})()', '})()'))
             assert pixels('map') > 500 and pixels('cte') > 50 and pixels('speed') > 50
         assert len(np.unique(np.asarray(first).reshape(-1, 3), axis=0)) > 500

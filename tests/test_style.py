@@ -12,8 +12,8 @@ from edgecar.core import repo_root
 
 ROOT = repo_root(Path(__file__).parent)
 LAYERS = [   # folder and the numbers in it: what stands below imports nothing that stands above
-    ('contracts', '*'), ('.', '0?'), ('data', '*'), ('sim', '*'), ('pilot', '*'), ('web', '*'), ('car', '*'),
-    ('release', '*'), ('.', '[1-9]?')]
+    ('contracts', '*'), ('.', '0?'), ('data', '*'), ('sim', '*'), ('pilot', '*'), ('web', '*'),
+    ('car', '*'), ('release', '*'), ('.', '[1-9]?')]
 ROOMS = [p for folder, numbers in LAYERS for p in sorted((ROOT/'nbs'/folder).glob(f'{numbers}_*.ipynb'))]
 FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))
 GUIDES = sorted((ROOT/'nbs/guides').glob('*.ipynb'))
@@ -145,6 +145,50 @@ def test_imports(path):
         tops & {'nbdev'} if name != 'edgecar.hooks' else set()), 'their pins would reach the car'
     if name not in ('edgecar.pilot.model', 'edgecar.pilot.train', 'edgecar.pilot.export'):
         assert not tops & {'tensorflow', 'keras'}
+
+
+def public_definitions(path):
+    "Public functions, classes and constants of a module: (name, node)."
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            targets = [e for t in node.targets for e in (t.elts if isinstance(t, ast.Tuple) else [t])]
+            names = [t.id for t in targets if isinstance(t, ast.Name)]
+        else:
+            names = []
+        yield from ((name, node) for name in names if not name.startswith('_'))
+
+
+USED_TWICE = {   # public names that stand in more than one module
+    'log',       # the logger of a module
+    'main',      # of a module that is a process of its own
+}
+
+
+def test_public_names_are_unique():
+    places = {}
+    for path in MODULES:
+        for name in {name for name, _ in public_definitions(path)}:
+            places.setdefault(name, []).append(module_name(path))
+    assert not {name: where for name, where in places.items() if len(where) > 1 and name not in USED_TWICE}
+
+
+FACTS_SAID_ONCE = [   # what, how its code looks, the one module that has it
+    ('evaluation of a rule', r"if (self\.)?kind == 'most'|kind != 'most'", {'contracts.rules'}),
+    ('digest of a folder', r'\brelpath\b', {'contracts.digest'}),
+    ('guard of what listens', r'\.is_loopback|compare_digest', {'contracts.access'}),
+    ('what a number is', r'isinstance\(\w+, bool\) or not isinstance\(\w+, \(int, float\)\)',
+     {'contracts.number'}),
+    ('ranges of fields', r'_RANGES\b', set()),
+    ('reader of JSON from anywhere', r'parse_constant=', {'contracts.untrusted'}),
+]
+
+
+@pytest.mark.parametrize('what, pattern, where', FACTS_SAID_ONCE, ids=[what for what, *_ in FACTS_SAID_ONCE])
+def test_a_fact_is_said_once(what, pattern, where):
+    modules = [path for path in MODULES if re.search(pattern, path.read_text(), re.M)]
+    assert {module_name(path).removeprefix('edgecar.') for path in modules} == where
 
 
 def test_the_tree_names_no_registry_and_no_machine():

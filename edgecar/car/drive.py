@@ -139,6 +139,7 @@ class ReplayCamera:
             self.frames = np.random.default_rng(0).integers(0, 255, (50, *size, 3), np.uint8)
 
     def run(self):
+        "Return the frame that is due, when it was taken (monotonic s), and {}: nothing is known beside it."
         n = int((time.monotonic() - self.began)*self.rate_hz)
         return np.asarray(self.frames[n % len(self.frames)]), self.began + n/self.rate_hz, {}
 
@@ -161,6 +162,7 @@ class ButtonHandler:
         self.owner, self.garage, self.stops, self.book, self.limit = owner, garage, stops, book, limit
 
     def run(self, buttons):
+        "Handle the buttons that are pressed, and stops; return the throttle limit, 0..1."
         pressed = {k: v for k, v in (buttons or {}).items() if v is not False and v is not None}
         for source in (*self.stops.run(), *['page']*('estop' in pressed)):
             self.owner.send('stop', cause=source)
@@ -209,8 +211,8 @@ class StatusReporter:
                                 loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
-    def run(self, owner, causes, limit, inference_ms, seen_s, info, mode, recording=False, records=0,
-            uploads=None, latency=None):
+    def run(self, owner, causes, limit,   # noqa: PLR0913 - channels of a DonkeyCar part
+            inference_ms, seen_s, info, mode, recording=False, records=0, uploads=None, latency=None):
         "Return the status, see `DriveStatus`, as a dict."
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
         info, pilot = info or {}, self.copilot.pilot
@@ -331,6 +333,8 @@ class ActuatorWatchdog:
 # %% ../../nbs/car/08_drive.ipynb #f90be6bd
 # channels, in the order that DonkeyCar's imu model wants
 IMU_CHANNELS = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'gyr_y', 'gyr_z'))
+# channels of what a driver asks for
+_DRIVER_CHANNELS = 'user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'
 
 def new_vehicle():
     "Return a new vehicle of DonkeyCar's."
@@ -342,84 +346,83 @@ def new_vehicle():
 # %% ../../nbs/car/08_drive.ipynb #50f3be62
 def compose(p:Profile):
     "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
-    V, clock = new_vehicle(), LoopClock(p.rate_hz)
-    book, stops, copilot = FaultLog(), StopRequests(), InferenceWorker(bounds=p.bounds)
-    V.profiler, V.clock, V.book, V.stops, V.copilot = clock, clock, book, stops, copilot
+    vehicle, clock, book, stops = new_vehicle(), LoopClock(p.rate_hz), FaultLog(), StopRequests()
+    add, copilot = vehicle.add, InferenceWorker(bounds=p.bounds)
+    vehicle.profiler, vehicle.clock, vehicle.book = clock, clock, book
+    vehicle.stops, vehicle.copilot = stops, copilot
     limits = RecordingLimits(**p.record)
     def notes():
         return {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''),
                 'camera': p.camera}
-    V.recorder = recorder = Recorder(limits, notes)
+    vehicle.recorder = recorder = Recorder(limits, notes)
     has = ('imu',) if p.imu else ()
-    V.garage = garage = ModelManager(copilot, p.models, p.manifest, p.strict, book.note, has=has)
+    vehicle.garage = garage = ModelManager(copilot, p.models, p.manifest, p.strict, book.note, has=has)
     if p.models and not garage.change(Path(p.models[0]).name):
         raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
     pads = [hardware.open_gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
     imu = p.imu and hardware.open_imu(p.imu)
-    V.page = page = WebPage(**{'mode': p.mode, 'metrics': health.prometheus_text, 'ready': health.readiness,
-                               **p.page})
-    V.owner = owner = ActuatorProcess(p.actuator)
+    shown = {'mode': p.mode, 'metrics': health.prometheus_text, 'ready': health.readiness}
+    vehicle.page = page = WebPage(**shown | p.page)
+    vehicle.owner = owner = ActuatorProcess(p.actuator)
     camera = _open_camera_or_end(p, owner, page, copilot)
-    V.add(clock, inputs=['pilot/ms'], outputs=['turn'])
-    V.add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
-    V.add(page, inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording', 'status'],
-          outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+    add(clock, inputs=['pilot/ms'], outputs=['turn'])
+    add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
+    add(page, inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording', 'status'],
+        outputs=[*_DRIVER_CHANNELS], threaded=True)
     for pad in pads:
-        V.add(pad, inputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons',
-                           'throttle_limit'],
-              outputs=['user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'], threaded=True)
+        add(pad, inputs=[*_DRIVER_CHANNELS, 'throttle_limit'], outputs=[*_DRIVER_CHANNELS], threaded=True)
     if imu:
-        V.add(imu, outputs=[*IMU_CHANNELS, 'imu/temp'], threaded=True)
-    V.add(ButtonHandler(owner, garage, stops, book, p.limit), inputs=['web/buttons'],
-          outputs=['throttle_limit'])
-    V.add(OutputHistory(owner), outputs=['given'])
-    V.add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given',
-                           *(IMU_CHANNELS if imu else ())],
-          outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
-    V.add(DriveMode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle',
-                               'pilot/causes', 'throttle_limit'],
-          outputs=['angle', 'throttle', 'mix/causes'])
-    V.add(SpeedReader(), inputs=['cam/info'], outputs=['speed'])
-    V.add(FrameMonitor(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
-    V.add(DriverHeartbeat([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
-    V.add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
-    V.add(owner, inputs=['angle', 'throttle', 'causes', 'pilot/frame_s'], outputs=['owner'])
-    V.add(copilot.latency, inputs=['owner'], outputs=['latency'])
+        add(imu, outputs=[*IMU_CHANNELS, 'imu/temp'], threaded=True)
+    add(ButtonHandler(owner, garage, stops, book, p.limit), inputs=['web/buttons'],
+        outputs=['throttle_limit'])
+    add(OutputHistory(owner), outputs=['given'])
+    add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given',
+                         *(IMU_CHANNELS if imu else ())],
+        outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
+    add(DriveMode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle',
+                             'pilot/causes', 'throttle_limit'],
+        outputs=['angle', 'throttle', 'mix/causes'])
+    add(SpeedReader(), inputs=['cam/info'], outputs=['speed'])
+    add(FrameMonitor(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
+    add(DriverHeartbeat([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
+    add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
+    add(owner, inputs=['angle', 'throttle', 'causes', 'pilot/frame_s'], outputs=['owner'])
+    add(copilot.latency, inputs=['owner'], outputs=['latency'])
     if p.remote:
-        V.add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
-    V.add(StatusReporter(clock, copilot, garage, book, track_outline(p.scene) if p.camera == 'twin' else None,
-                         recorder),
-          inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
-                  'recording', 'tub/num_records', 'upload', 'latency'],
-          outputs=['status'])
-    V.add(health.StatusJournal(), inputs=['status'])
-    V.add(ActuatorWatchdog(V), inputs=['owner'])
-    V.add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode',
-                            'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes',
-                            'throttle_limit', 'causes', 'owner', 'recording', 'web/buttons'],
-          outputs=['tub/num_records', 'recording'], threaded=True)
+        add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
+    add(StatusReporter(clock, copilot, garage, book, track_outline(p.scene) if p.camera == 'twin' else None,
+                       recorder),
+        inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
+                'recording', 'tub/num_records', 'upload', 'latency'],
+        outputs=['status'])
+    add(health.StatusJournal(), inputs=['status'])
+    add(ActuatorWatchdog(vehicle), inputs=['owner'])
+    add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode',
+                          'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes',
+                          'throttle_limit', 'causes', 'owner', 'recording', 'web/buttons'],
+        outputs=['tub/num_records', 'recording'], threaded=True)
     if p.arm:
         page.wheel.buttons['arm'] = True   # in the first turn: who is armed and hears nothing, is disarmed
-    return V
+    return vehicle
 
 # %% ../../nbs/car/08_drive.ipynb #f3c94472
-def run_vehicle(V, say=print, turns=None)->dict:
+def run_vehicle(vehicle, say=print, turns=None)->dict:
     """Run a composed vehicle until it is ended, and return its last status.
     Raise EdgecarError when a part fails."""
     sys.setswitchinterval(.0005)
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: setattr(V, 'on', False))
-        signal.signal(signal.SIGUSR1, lambda *_: V.stops.push('signal'))
+            signal.signal(number, lambda *_: setattr(vehicle, 'on', False))
+        signal.signal(signal.SIGUSR1, lambda *_: vehicle.stops.push('signal'))
     if sys.stdin and sys.stdin.isatty():
-        threading.Thread(target=V.stops.listen, daemon=True).start()
-    say(f'{V.page.url}   (Enter: stop)')
-    if V.start(rate_hz=1e9, max_loop_count=turns) is None:
+        threading.Thread(target=vehicle.stops.listen, daemon=True).start()
+    say(f'{vehicle.page.url}   (Enter: stop)')
+    if vehicle.start(rate_hz=1e9, max_loop_count=turns) is None:
         raise EdgecarError('a part has failed', hint='see above')
-    if not V.mem['owner']['alive']:
+    if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",
                            hint='look at the car: its last pulse may hold')
-    return V.mem['status']
+    return vehicle.mem['status']
 
 def drive_profile(profile:Profile, say=print, turns=None)->dict:
     "Drive until ended, and return the last status; raise EdgecarError when a part fails."

@@ -9,7 +9,6 @@ __all__ = ['log', 'PAST_STEP_S', 'GuardBounds', 'usual_delay_s', 'FrameMonitor',
            'ModelManager', 'StopRequests', 'FaultLog']
 
 # %% ../../nbs/car/05_guard.ipynb #8abf12b4
-import json
 import logging
 import math
 import sys

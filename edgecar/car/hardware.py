@@ -122,8 +122,13 @@ class PCA9685:
 class PwmActuator:
     """A steering servo and a speed controller.
     It raises OSError when the bus fails, ValueError when channels or ticks do not make a car."""
-    def __init__(self, bus, steering=1, throttle=0, left=460, right=290, forward=500, stopped=370,
-                 reverse=220, hz=60.):
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
+        bus,                                     # of the PCA9685
+        steering=1, throttle=0,                  # its channels, 0..15
+        left=460, right=290,                     # ticks of a pulse, 1..4095, for steering -1 and 1
+        forward=500, stopped=370, reverse=220,   # for throttle 1, 0 and -1
+        hz=60.,                                  # pulses a second
+    ):
         if steering == throttle or not all(0 <= c < 16 for c in (steering, throttle)):
             raise ValueError(f'channels {steering} and {throttle} make no car')
         if not all(0 < t < 4096 for t in (left, right, forward, stopped, reverse)):

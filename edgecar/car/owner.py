@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OUTPUT_HISTORY_S', 'MockActuator', 'TwinActuator', 'open_actuator', 'CommandGate', 'record_write', 'handle_command',
-           'tick', 'gate_state', 'handle_message', 'send_state', 'serve_actuator', 'main', 'append_output',
-           'ActuatorProcess']
+           'tick', 'gate_state', 'handle_message', 'send_state', 'receive_message', 'serve_actuator', 'main',
+           'append_output', 'ActuatorProcess']
 
 # %% ../../nbs/car/03_owner.ipynb #e8a82982
 import contextlib
@@ -222,6 +222,18 @@ def send_state(rule:CommandGate, channel):
     with contextlib.suppress(OSError):
         channel.send(json.dumps(gate_state(rule)).encode(), socket.MSG_DONTWAIT)
 
+def receive_message(rule:CommandGate, channel)->bool:
+    "Do what the next message asks, and take what came with it; return False when nobody is left to send one."
+    try:
+        raw, lines, *_ = socket.recv_fds(channel, 65536, 4)
+    except OSError:
+        raw, lines = b'', []
+    for line in lines:
+        rule.actuator.take(line) if hasattr(rule.actuator, 'take') else os.close(line)
+    if raw and raw != b'{}':   # an empty one asks how things are
+        handle_message(rule, raw)
+    return bool(raw)
+
 def serve_actuator(rule:CommandGate, channel, wake)->str:
     "Serve messages until the process is asked to end; return why it ended."
     while True:
@@ -233,17 +245,8 @@ def serve_actuator(rule:CommandGate, channel, wake)->str:
             if signal.SIGTERM in wake.recv(64):
                 return 'SIGTERM'
             rule.stop('signal')
-        if channel in ready:
-            try:
-                raw, lines, *_ = socket.recv_fds(channel, 65536, 4)
-            except OSError:
-                raw, lines = b'', []
-            for line in lines:
-                rule.actuator.take(line) if hasattr(rule.actuator, 'take') else os.close(line)
-            if not raw:
-                return 'nobody is left'
-            if raw != b'{}':
-                handle_message(rule, raw)  # an empty one asks how things are
+        if channel in ready and not receive_message(rule, channel):
+            return 'nobody is left'
         if ready:
             send_state(rule, channel)
 
@@ -290,6 +293,15 @@ def append_output(
                  len(given) - 1)
     return *given[max(start, 0):], (out_s, *out)
 
+# %% ../../nbs/car/03_owner.ipynb #9ba2c2c5
+def _start_error(process, spec):
+    "Kill a process that did not start to serve; return the error that says why."
+    from edgecar.core import EdgecarError
+    process.kill()
+    errors = process.communicate()[1].decode(errors='replace').strip().splitlines()
+    return EdgecarError(f'the actuator cannot be had ({errors[-1] if errors else "it does not answer"})',
+                        spec, 'see `edgecar drive --help` for what there is')
+
 # %% ../../nbs/car/03_owner.ipynb #8e3881bf
 class ActuatorProcess:
     "A part: an actuator in a process of its own; raises EdgecarError when that does not start."
@@ -310,21 +322,15 @@ class ActuatorProcess:
         try:
             self.state = json.loads(self.channel.recv(65536))
         except (OSError, ValueError):
-            self._fail(spec)
+            raise _start_error(self.process, spec)
         # since when the car was given what
         self.given = append_output((), self.state['out_s'], self.state['out'])
         self.process.stderr.close()
         self.channel.setblocking(False)
 
-    def _fail(self, spec):
-        from edgecar.core import EdgecarError
-        self.process.kill()
-        errors = self.process.communicate()[1].decode(errors='replace').strip().splitlines()
-        raise EdgecarError(f'the actuator cannot be had ({errors[-1] if errors else "it does not answer"})',
-                           spec, 'see `edgecar drive --help` for what there is')
-
     @property
     def alive(self):
+        "Whether the process runs."
         return self.process.poll() is None
 
     def send(self, do='', lines=(), **words):
@@ -335,6 +341,7 @@ class ActuatorProcess:
         self.receive()
 
     def receive(self):
+        "Read the answers that have come, without waiting; `state` holds the last of them."
         with contextlib.suppress(OSError, ValueError):
             while raw := self.channel.recv(65536):
                 self.state, self.answered_s = json.loads(raw), time.monotonic()
@@ -352,6 +359,7 @@ class ActuatorProcess:
                     written=written)
 
     def shutdown(self):
+        "Close the line, which ends the process; after 3 s, ask it by SIGTERM."
         self.channel.close()
         try:
             self.process.wait(3)

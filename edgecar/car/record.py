@@ -20,11 +20,11 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from .upload import dvc_file, is_uploaded
+from .upload import is_uploaded
 from ..contracts.drive import RecordingLimits
 from ..core import EdgecarError
 from ..data.tub import Tub, TubWriter, delete_records, find_tubs
@@ -304,8 +304,9 @@ class Recorder(RecorderProcess):
             return 'waits until it drives'
         return 'waits until you drive (RECORD_DURING_AI)' if mode != 'user' and not self.limits.pilots else ''
 
-    def run_threaded(self, frame, seen_s, own_angle, own_throttle, mode, angle, throttle, pilot_angle,
-                     pilot_throttle, pilot_causes, limit, causes, owner, recording, buttons):
+    def run_threaded(self, frame, seen_s,   # noqa: PLR0913 - channels of a DonkeyCar part
+                     own_angle, own_throttle, mode, angle, throttle, pilot_angle, pilot_throttle,
+                     pilot_causes, limit, causes, owner, recording, buttons):
         "Record a new frame when it should be; return the number of live records and whether it records."
         if self.limits.auto:
             recording = self._auto(mode, throttle, recording)

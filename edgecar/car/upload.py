@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 from ..contracts.digest import listing_text, md5_hex, tracked_files
@@ -67,7 +66,7 @@ class HttpRemote:
         self.session.put(f'{self.url}/{key}', data, timeout=self.timeout_s).raise_for_status()
 
     def settle(self):
-        pass
+        "Do nothing: what a server has taken, it keeps."
 
 # %% ../../nbs/car/01_upload.ipynb #26821acf
 def find_remote(where:str):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from .check import TubInspection
-from .fields import COMMAND_FIELDS, InvalidRecord, as_command, as_image_name
+from .fields import COMMAND_FIELDS, as_command, as_image_name
 from .frames import Recording
 from .picture import ImageFolder, decode_image
 from .tub import Fault, format_ranges

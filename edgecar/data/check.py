@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import EdgecarError, atomic_write, progress_bar, write_json
-from .fields import (BOM, COMMAND_FIELDS, LFS_POINTER, InvalidRecord, as_command, as_number,
-                                 as_image_name, as_whole,
-                                 record_commands, normalise_record, nonstandard_values)
+from .fields import (BOM, COMMAND_FIELDS, LFS_POINTER, InvalidRecordError, as_command, as_number,
+                                 as_image_name, as_whole, normalise_record, nonstandard_values)
 from .picture import ImageFolder, decode_image
 from .tub import (Fault, Manifest, lock_folder, format_ranges, read_catalog, summarise_faults,
                               add_session)
@@ -250,10 +248,10 @@ def _check_frames(pictures, line, keys):
             if file.name != value:
                 line.record[key], line.odd = file.name, line.odd or f'{key} is {value!r}'
             if not file.stat().st_size:
-                raise InvalidRecord('empty image', file.name)
+                raise InvalidRecordError('empty image', file.name)
             if key == 'cam/image_array':
                 line.shape = decode_image(file.read_bytes()).shape[:2]
-    except InvalidRecord as e:
+    except InvalidRecordError as e:
         line.drop(e.kind, e.detail)
 
 # %% ../../nbs/data/04_check.ipynb #0c781085

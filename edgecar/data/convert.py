@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import EdgecarError, progress_bar
-from .fields import InvalidRecord, as_number, as_time_ms, as_whole, normalise_record
+from .fields import InvalidRecordError, as_number, as_time_ms, as_whole, normalise_record
 from .picture import ImageFolder
 from .tub import Fault, TubWriter, delete_records
 
@@ -49,10 +49,10 @@ def _read_meta(old):
 
 # %% ../../nbs/data/14_convert.ipynb #6d2b68c0
 def _convert_record(file, pictures, fields, start_ms):
-    "Return a record as `TubWriter.write` takes it; raise InvalidRecord when it cannot be used."
+    "Return a record as `TubWriter.write` takes it; raise InvalidRecordError when it cannot be used."
     record = _read_json(file, dict)
     if not record:
-        raise InvalidRecord('bad line', f'{file.name} is no record')
+        raise InvalidRecordError('bad line', f'{file.name} is no record')
     passed = as_number(record.pop('milliseconds', None))
     if passed is None:
         passed = 50 * int(_RECORD_FILE.fullmatch(file.name)[1])
@@ -61,7 +61,7 @@ def _convert_record(file, pictures, fields, start_ms):
     for key in shown | {'cam/image_array'}:
         record[key] = pictures.find(key, record.get(key)).read_bytes()
         if not record[key]:
-            raise InvalidRecord('empty image', file.name)
+            raise InvalidRecordError('empty image', file.name)
     return record
 
 # %% ../../nbs/data/14_convert.ipynb #7b1e94c3
@@ -81,7 +81,7 @@ def _copy_records(old, new, bar):
         for number in progress_bar(sorted(files), 'converting', unit='record', disable=not bar):
             try:
                 index = w.write(_convert_record(files[number], pictures, fields, start_ms))
-            except InvalidRecord as e:
+            except InvalidRecordError as e:
                 faults.append(Fault(e.kind, files[number].name, None, e.detail))
             except EdgecarError as e:
                 faults.append(Fault('bad line', files[number].name, None, e.what))

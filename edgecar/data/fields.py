@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMAND_TOLERANCE', 'BOM', 'LFS_POINTER', 'COMMAND_FIELDS', 'as_number', 'as_whole', 'as_command', 'as_time_ms',
-           'as_image_name', 'InvalidRecord', 'record_commands', 'normalise_record', 'nonstandard_values']
+           'as_image_name', 'InvalidRecordError', 'record_commands', 'normalise_record', 'nonstandard_values']
 
 # %% ../../nbs/data/01_fields.ipynb #7a03c5bc
 import contextlib
@@ -55,7 +55,7 @@ BOM = b'\xef\xbb\xbf'                             # the byte order mark
 LFS_POINTER = b'version https://git-lfs.github.com/spec/'   # how a Git LFS pointer begins
 
 # %% ../../nbs/data/01_fields.ipynb #8da50406
-class InvalidRecord(ValueError):
+class InvalidRecordError(ValueError):
     "A record that cannot be used."
     def __init__(self,
         kind:str,       # a kind of `Fault`
@@ -70,12 +70,12 @@ COMMAND_FIELDS = 'user/angle', 'user/throttle'   # what a record must have to be
 def record_commands(
     record:dict,       # a tub's record
 )->tuple[float,float]: # steering and throttle, in [-1, 1]
-    "Return the driver's commands; raise InvalidRecord when one is missing, not finite or out of range."
+    "Return the driver's commands; raise InvalidRecordError when one is missing, not finite or out of range."
     values = []
     for key in COMMAND_FIELDS:
         values.append(as_command(record.get(key)))
         if values[-1] is None:
-            raise InvalidRecord('bad command', f'{key} is {record.get(key)}')
+            raise InvalidRecordError('bad command', f'{key} is {record.get(key)}')
     return tuple(values)
 
 # %% ../../nbs/data/01_fields.ipynb #eed760f8

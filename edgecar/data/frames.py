@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 
 from ..core import EdgecarError, atomic_write, progress_bar, repo_root
-from .fields import InvalidRecord, as_image_name, as_time_ms, record_commands
+from .fields import InvalidRecordError, as_image_name, as_time_ms, record_commands
 from .picture import ImageFolder, decode_image
-from .tub import Fault, Manifest, Tub, format_ranges, summarise_faults
+from .tub import Fault, Manifest, Tub, summarise_faults
 
 # %% ../../nbs/data/06_frames.ipynb #e56511f5
 def _crop_size(found, size):
@@ -122,17 +122,17 @@ _GIVEN, _LATENCY = 'twin/steering', 'twin/latency_ms'   # what only the twin rec
 
 def _command_and_latency(record):
     """Return the steering that the car was given, and its latency in s; None where the record lacks it.
-    Raise InvalidRecord when a value is not a number or out of its range."""
+    Raise InvalidRecordError when a value is not a number or out of its range."""
     given, latency_ms = record.get(_GIVEN), record.get(_LATENCY)
     for key, value, low, high in (_GIVEN, given, -1, 1), (_LATENCY, latency_ms, 0, 1000):
         fits = value is None or isinstance(value, (int, float)) and low <= value <= high
         if not fits:
-            raise InvalidRecord('bad command', f'{key} is {value!r}')
+            raise InvalidRecordError('bad command', f'{key} is {value!r}')
     return given, None if latency_ms is None else latency_ms/1000
 
 # %% ../../nbs/data/06_frames.ipynb #313a2061
 def _image_file(pictures, name):
-    "Return (file, bytes) of a frame; raise InvalidRecord when it is missing or empty."
+    "Return (file, bytes) of a frame; raise InvalidRecordError when it is missing or empty."
     try:
         file = f'{pictures.folder}/{as_image_name(name)}'   # a name that is right costs one look, no more
         size = os.stat(file).st_size
@@ -140,11 +140,11 @@ def _image_file(pictures, name):
         file = str(pictures.find('cam/image_array', name))
         size = os.stat(file).st_size
     if not size:
-        raise InvalidRecord('empty image', os.path.basename(file))
+        raise InvalidRecordError('empty image', os.path.basename(file))
     return file, size
 
 def _usable_row(tub, pictures, index, record, session):
-    "Return a row for `record`; raise InvalidRecord when it cannot be used."
+    "Return a row for `record`; raise InvalidRecordError when it cannot be used."
     file, size = _image_file(pictures, record.get('cam/image_array'))
     time_ms = as_time_ms(record.get('_timestamp_ms'))
     return _Row(tub.path, file, size,
@@ -161,9 +161,9 @@ def _usable_rows(paths):
             session = sessions.setdefault((number, str(record.get('_session_id'))), len(sessions))
             try:
                 if last[index] is not record:
-                    raise InvalidRecord('duplicate index')
+                    raise InvalidRecordError('duplicate index')
                 rows.append(_usable_row(tub, pictures, index, record, session))
-            except InvalidRecord as e:
+            except InvalidRecordError as e:
                 faults.append(Fault(e.kind, str(tub.path), index, e.detail))
     return rows, faults
 
@@ -240,7 +240,7 @@ def _no_records_error(tubs, faults=()):
 
 # %% ../../nbs/data/06_frames.ipynb #e7d4c825
 def _frame_faults(rows, bad):
-    "Return a fault for each {row number: InvalidRecord}."
+    "Return a fault for each {row number: InvalidRecordError}."
     return [Fault(e.kind, rows[i].file, rows[i].values[2], e.detail) for i, e in sorted(bad.items())]
 
 def _close_gaps(f, shape, bad):
@@ -251,14 +251,15 @@ def _close_gaps(f, shape, bad):
     f.truncate(len(good) * frames[0].size)
 
 def _decode(rows, held, size, file, pool, bar):
-    "Decode each row's frame into `file`; return {row number: InvalidRecord} of those left out, and sizes."
+    """Decode each row's frame into `file`;
+    return {row number: InvalidRecordError} of those left out, and sizes."""
     bad, sizes = {}, {}
     def piece(numbers):
         frames = np.empty((len(numbers), *size, 3), np.uint8)
         for frame, i in zip(frames, numbers):
             try:
                 found = decode_image(held.pop(i, None) or _image_bytes(rows[i]))
-            except InvalidRecord as e:
+            except InvalidRecordError as e:
                 bad[i] = e
             else:
                 frame[:], sizes[i] = fit_frame(found, size), '{}x{}'.format(*found.shape)
@@ -290,11 +291,12 @@ def _save_json(file, x):
 
 # %% ../../nbs/data/06_frames.ipynb #0482d5a4
 def _map_cache(file, size):
-    "Return (frames in a cache file, {row number: InvalidRecord}, sizes); None when it must be made again."
+    """Return (frames in a cache file, {row number: InvalidRecordError}, sizes);
+    None when it must be made again."""
     try:
         about = json.loads(file.with_suffix('.json').read_text())
         frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
-        bad = {i: InvalidRecord(*why) for i, *why in about['bad']}
+        bad = {i: InvalidRecordError(*why) for i, *why in about['bad']}
         sizes = {int(i): x for i, x in about['sizes'].items()}
         return (frames, bad, sizes) if _byte_sum(frames) == about['sum'] else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -310,7 +312,8 @@ def _sources(paths, rows, sizes, faults):
     return [[p, sum(c.values()), skipped[p], dict(c)] for p, c in counts.items()]
 
 def _cached_frames(rows, key, size, held, cache, pool, bar):
-    "Return (frames, {row number: InvalidRecord}, sizes) of rows; decode them unless that was done before."
+    """Return (frames, {row number: InvalidRecordError}, sizes) of rows;
+    decode them unless that was done before."""
     file = cache/f'{key}.frames'
     if known := _map_cache(file, size):
         return known

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .fields import LFS_POINTER, InvalidRecord, as_image_name
+from .fields import LFS_POINTER, InvalidRecordError, as_image_name
 
 # %% ../../nbs/data/02_picture.ipynb #00b08387
 _PLAIN_JPEG = re.compile(rb'\xff[\xc0-\xc2]\x00[\x0b\x11]\x08.{4}[\x01\x03]', re.S)   # 8 bits, grey or RGB
@@ -35,22 +35,22 @@ def decode_image(
     data:bytes,  # an encoded picture
     size=None,   # height and width it must have; any if None
 )->np.ndarray:   # (h, w, 3) uint8, red first
-    "Decode a picture as PIL does; raise InvalidRecord when it is empty, broken or of another size."
+    "Decode a picture as PIL does; raise InvalidRecordError when it is empty, broken or of another size."
     if not data:
-        raise InvalidRecord('empty image')
+        raise InvalidRecordError('empty image')
     if data.startswith(LFS_POINTER):
-        raise InvalidRecord('Git LFS pointer', 'run `git lfs pull` where the tub comes from')
+        raise InvalidRecordError('Git LFS pointer', 'run `git lfs pull` where the tub comes from')
     cut = data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
     if cut:
-        raise InvalidRecord('broken image', 'cut short')
+        raise InvalidRecordError('broken image', 'cut short')
     image = _plain_jpeg(data)
     if image is None:
         try:
             image = np.asarray(Image.open(io.BytesIO(data)).convert('RGB'))
         except Exception as e:   # decoders raise all sorts
-            raise InvalidRecord('broken image', str(e).replace(repr(data), '')[:80]) from None
+            raise InvalidRecordError('broken image', str(e).replace(repr(data), '')[:80]) from None
     if size and image.shape[:2] != tuple(size):
-        raise InvalidRecord('wrong size', 'x'.join(map(str, image.shape[:2])))
+        raise InvalidRecordError('wrong size', 'x'.join(map(str, image.shape[:2])))
     return image
 
 # %% ../../nbs/data/02_picture.ipynb #9ad8951d
@@ -68,11 +68,11 @@ class ImageFolder:
         key:str,    # the field, such as cam/image_array
         value,      # what the record has in it
     )->Path:
-        "Return the file that a record means; raise InvalidRecord when it is missing."
+        "Return the file that a record means; raise InvalidRecordError when it is missing."
         name = as_image_name(value)
         if name and (file := self.folder/name).is_file():
             return file
         if name and (file := self.folder/self.names.get(name.lower(), '-')).is_file():
             return file
         lost = '' if self.folder.is_dir() else f', and there is no {self.folder.name}/'
-        raise InvalidRecord('missing image', f'{key} is {value!r}{lost}')
+        raise InvalidRecordError('missing image', f'{key} is {value!r}{lost}')

@@ -12,7 +12,6 @@ import difflib
 import errno
 import fcntl
 import hashlib
-import json
 import lzma
 import os
 import re

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORT_NAMES', 'COMPARISONS', 'ARITHMETIC', 'UNARY_OPERATORS', 'FUNCTIONS', 'ALLOWED_NODES', 'named_fields',
-           'nesting_depth', 'parse_filter', 'MissingField', 'require_number', 'evaluate_filter', 'index_records',
+           'nesting_depth', 'parse_filter', 'MissingFieldError', 'require_number', 'evaluate_filter', 'index_records',
            'filter_mask', 'filter_split']
 
 # %% ../../nbs/data/11_record_filter.ipynb #fbd3d87e
@@ -37,12 +37,12 @@ COMPARISONS = {ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
                ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b}
 ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
               ast.Mod: operator.mod, ast.FloorDiv: operator.floordiv}
-UNARY_OPERATORS = {ast.Not: operator.not_, ast.USub: operator.neg, ast.UAdd: operator.pos}
+UNARY_OPERATORS = {ast.USub: operator.neg, ast.UAdd: operator.pos}
 
 # %% ../../nbs/data/11_record_filter.ipynb #da86cdf2
 FUNCTIONS = dict(abs=abs, min=min, max=max)
 ALLOWED_NODES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp,
-                 ast.BinOp, ast.Compare, ast.Call, ast.Tuple, ast.List, *COMPARISONS, *ARITHMETIC,
+                 ast.Not, ast.BinOp, ast.Compare, ast.Call, ast.Tuple, ast.List, *COMPARISONS, *ARITHMETIC,
                  *UNARY_OPERATORS)
 
 # %% ../../nbs/data/11_record_filter.ipynb #d1e5c7be
@@ -81,7 +81,7 @@ def parse_filter(
     return tree.body
 
 # %% ../../nbs/data/11_record_filter.ipynb #18de38da
-class MissingField(Exception):
+class MissingFieldError(Exception):
     "The error of a record that lacks a field which the expression names."
 
 def require_number(x):
@@ -91,35 +91,46 @@ def require_number(x):
     return x
 
 # %% ../../nbs/data/11_record_filter.ipynb #805c6500
+def _field_value(name, seen):
+    "Return the value of a field; raise MissingFieldError when the record lacks it."
+    if seen.get(name) is None:
+        raise MissingFieldError(name)
+    return seen[name]
+
+def _calculate(node, get):
+    "Return what an operator or a function makes of numbers; `get` returns the value of an operand."
+    match node:
+        case ast.UnaryOp():
+            function, operands = UNARY_OPERATORS[type(node.op)], [node.operand]
+        case ast.BinOp():
+            function, operands = ARITHMETIC[type(node.op)], [node.left, node.right]
+        case ast.Call():
+            function, operands = FUNCTIONS[node.func.id], node.args
+    return function(*(require_number(get(n)) for n in operands))
+
 def evaluate_filter(
     node,        # of `parse_filter`
     seen:dict,   # name -> value, of `named_fields`
 ):
     """Return the value of a formula for one record;
-    raise MissingField, TypeError, ValueError or ZeroDivisionError when it has no value."""
+    raise MissingFieldError, TypeError, ValueError or ZeroDivisionError when it has no value."""
     def get(n):
         return evaluate_filter(n, seen)
     match node:
         case ast.Constant():
             return node.value
         case ast.Name():
-            if seen.get(node.id) is None:
-                raise MissingField(node.id)
-            return seen[node.id]
+            return _field_value(node.id, seen)
         case ast.Tuple() | ast.List():
             return [get(n) for n in node.elts]
         case ast.BoolOp(op=ast.And()):
             return all(get(n) for n in node.values)
         case ast.BoolOp():
             return any(get(n) for n in node.values)
-        case ast.UnaryOp():
-            return UNARY_OPERATORS[type(node.op)](get(node.operand)
-                                                  if isinstance(node.op, ast.Not)
-                                                  else require_number(get(node.operand)))
-        case ast.BinOp():
-            return ARITHMETIC[type(node.op)](require_number(get(node.left)), require_number(get(node.right)))
-        case ast.Call():
-            return FUNCTIONS[node.func.id](*(require_number(get(n)) for n in node.args))
+        case ast.UnaryOp(op=ast.Not()):
+            return not get(node.operand)
+        case ast.UnaryOp() | ast.BinOp() | ast.Call():
+            return _calculate(node, get)
         case ast.Compare():
             values = [get(n) for n in (node.left, *node.comparators)]
             return all(COMPARISONS[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:]))
@@ -155,7 +166,7 @@ def filter_mask(
     for i, row in enumerate(rows):
         try:
             keep[i] = bool(evaluate_filter(node, row))
-        except MissingField:
+        except MissingFieldError:
             pass
         except (TypeError, ValueError, ArithmeticError) as e:
             raise EdgecarError(f'keep is {text[:200]!r}: record {rec.index[i]} cannot be judged ({e})', where,

@@ -535,7 +535,7 @@ def _open_newest(path, inputs, types, metadata, max_len, now, commit_every):
 # %% ../../nbs/data/03_tub.ipynb #ebfb35aa
 class TubWriter:
     "Writes records to a new tub, or continues an old one; a context manager."
-    def __init__(self,
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
         path,              # the tub's folder; made if needed
         inputs=(),         # field names; empty when an existing tub is continued
         types=(),          # their types, one a field

@@ -182,7 +182,8 @@ def convert_h5(
     if Path(to).suffix != '.tflite':
         raise EdgecarError('is no name for what is written', to, 'give one that ends in .tflite')
     model = open_model(path)
-    if foreign := sorted({type(l).__name__ for l in model.layers} & {'MaxPooling3D', 'AveragePooling3D'}):
+    kinds = {type(layer).__name__ for layer in model.layers}
+    if foreign := sorted(kinds & {'MaxPooling3D', 'AveragePooling3D'}):
         raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(foreign)}), "
                            "as DonkeyCar's 3d does", path,
                            'drive it with DonkeyCar and TensorFlow, or train linear or memory')

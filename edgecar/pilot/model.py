@@ -8,7 +8,6 @@ __all__ = ['keras', 'DENSE_WIDTH', 'PAST_STEERING', 'LATENCY_SCALE_S', 'LATENCY_
            'SideInputs', 'Edge', 'Linear', 'Categorical', 'Inferred', 'Memory', 'make_kind', 'net_and_kind']
 
 # %% ../../nbs/pilot/01_model.ipynb #5bcb71cb
-import json
 import os
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # a page of CPU advice hides the one line that matters

@@ -9,9 +9,6 @@ __all__ = ['REFERENCE_COLUMNS', 'replay_commands', 'write_reference', 'read_refe
 import csv
 import math
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from ..core import EdgecarError, atomic_write, progress_bar
 from ..data.frames import load_recording

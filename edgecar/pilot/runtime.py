@@ -172,12 +172,12 @@ def quantise(x, detail):
 
 # %% ../../nbs/pilot/03_runtime.ipynb #cc9c75bc
 def decode_command(
-    out:list,   # vectors: steering; throttle; a place. Or one of both
-    R:float,    # DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
-)->tuple:       # steering and throttle in [-1, 1]
+    out:list,               # vectors: steering; throttle; a place. Or one of both
+    throttle_range:float,   # DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
+)->tuple:                   # steering and throttle in [-1, 1]
     "Return the command that a pilot's outputs mean."
     if len(out[0]) == 15:
-        return int(out[0].argmax())*2/14 - 1, int(out[1].argmax())*R/20
+        return int(out[0].argmax())*2/14 - 1, int(out[1].argmax())*throttle_range/20
     if len(out[0]) == 2:
         out = out[0][:1], out[0][1:]
     def clip(x):

@@ -13,12 +13,11 @@ import hashlib
 import io
 import json
 import math
-import os
 import shutil
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
@@ -90,7 +89,8 @@ class Learner:
 
     def begin(self, *words):
         "Reset dropout, so that an epoch's masks depend on `words` alone."
-        for i, layer in enumerate(l for l in self.net.layers if isinstance(l, keras.layers.Dropout)):
+        dropouts = [layer for layer in self.net.layers if isinstance(layer, keras.layers.Dropout)]
+        for i, layer in enumerate(dropouts):
             layer._random_generator._maybe_init()   # Keras 2.15 has no public way
             layer._random_generator._generator.reset_from_seed(int(rng(*words, i).integers(2**31)))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from ..contracts.manifest import GateResult, Manifest, examined_latency, read_gate, read_manifest
+from ..contracts.manifest import GateResult, ReleaseManifest, examined_latency, read_gate, read_manifest
 from ..core import EdgecarError, read_json, sha256_file, write_json
 from ..pilot.runtime import Pilot, interface_of
 
@@ -154,14 +154,14 @@ def read_gate_result(repo)->GateResult:
     return result
 
 # %% ../../nbs/release/01_bundle.ipynb #36b5d417
-def build_manifest(repo, target:str)->Manifest:
+def build_manifest(repo, target:str)->ReleaseManifest:
     """Return all facts about the pilot of a release that do not depend on when it is made.
     Raise EdgecarError when it may not be released."""
     repo = Path(repo)
     stages, gate, file = locked_stages(repo), read_gate_result(repo), repo/'build/export/pilot.tflite'
     params = yaml.safe_load((repo/'params.yaml').read_text())
     lock = hashlib.sha256(requirements_text(image_packages(repo, target)).encode()).hexdigest()
-    return Manifest(
+    return ReleaseManifest(
         sha256=sha256_file(file), bytes=file.stat().st_size, interface=interface_of(Pilot(file)).to_dict(),
         gate=gate, packages=dict(lock=lock),
         data=recording_digests(repo, params['prepare']['tubs'], stages),
@@ -189,7 +189,7 @@ def write_bundle(
     shutil.rmtree(to, ignore_errors=True)
     return new.rename(to)
 
-def check_bundle(folder)->Manifest:
+def check_bundle(folder)->ReleaseManifest:
     """Return the manifest of a bundle.
     Raise EdgecarError when a file is missing, or the pilot is not the one that the manifest names."""
     folder = Path(folder)

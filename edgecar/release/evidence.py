@@ -17,9 +17,10 @@ import subprocess
 from email.parser import HeaderParser
 from pathlib import Path
 
-from ..contracts.manifest import Manifest, read_manifest
+from ..contracts.manifest import ReleaseManifest, read_manifest
+from ..contracts.untrusted import parse_untrusted_json, value_at
 from ..core import EdgecarError, read_json, sha256_file
-from .oci import layer_files, parse_untrusted_json, toy_image, value_at
+from .oci import layer_files, toy_image
 
 # %% ../../nbs/release/06_evidence.ipynb #0abbb5e9
 PILOT_FOLDER = 'opt/edgecar/pilot'
@@ -54,7 +55,7 @@ def read_pilot_layer(
 # %% ../../nbs/release/06_evidence.ipynb #04b17a5a
 def verified_manifest(
     image,       # an Image
-)->Manifest:
+)->ReleaseManifest:
     """Return the manifest of the pilot.
     Raise EdgecarError unless pilot, manifest and label name one digest and the gate was passed."""
     content, digest, size = read_pilot_layer(image)
@@ -204,7 +205,7 @@ def _git(repo, *args):
 # %% ../../nbs/release/06_evidence.ipynb #92bc1337
 def provenance_predicate(
     repo,          # folder of the repository
-    manifest:Manifest, # of the image's pilot
+    manifest:ReleaseManifest, # of the image's pilot
     version:str,
     target:str,    # twin, car
     builder:str,   # URI of who built
@@ -239,7 +240,7 @@ def json_digest(x)->str:
 # %% ../../nbs/release/06_evidence.ipynb #41f27399
 def evaluation_predicate(
     repo,          # folder of the repository, after `make repro`
-    manifest:Manifest, # of the image's pilot
+    manifest:ReleaseManifest, # of the image's pilot
     version:str,
     target:str,    # twin, car
 )->dict:

@@ -18,8 +18,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from ..contracts.manifest import Manifest
-from ..core import EdgecarError, read_json, repo_root, sha256_file
+from ..contracts.manifest import ReleaseManifest
+from ..core import EdgecarError, read_json, repo_root
 from .base import build_base
 from .bundle import TARGETS, build_manifest, check_bundle
 from .wheels import atomic_folder, build_app, build_runtime
@@ -114,7 +114,7 @@ def link_or_copy(source, to):
         shutil.copymode(source, to)
 
 # %% ../../nbs/release/04_image.ipynb #56f74100
-def write_context(target:str, to, bundle, repo=None)->Manifest:
+def write_context(target:str, to, bundle, repo=None)->ReleaseManifest:
     """Lay out what the image of a target copies, and return the manifest of its pilot.
     Raise EdgecarError when the bundle does not exist, or may not be released."""
     repo, to = Path(repo or repo_root()), Path(to)
@@ -131,7 +131,7 @@ def write_context(target:str, to, bundle, repo=None)->Manifest:
 # %% ../../nbs/release/04_image.ipynb #e78b779c
 DOCKERFILES = dict(twin='Dockerfile.donkey', car='Dockerfile.donkey.arm64')
 
-def image_labels(target:str, manifest:Manifest, name:str, digest:str, repo=None)->dict:
+def image_labels(target:str, manifest:ReleaseManifest, name:str, digest:str, repo=None)->dict:
     """Return the labels of an image: its Dockerfile's labels,
     its base (`name`, `digest`) and the sha256 of its pilot, from the manifest."""
     labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"',
@@ -183,7 +183,7 @@ def digest_and_size(folder)->tuple:
     return descriptor['digest'], descriptor['size'] + manifest['config']['size'] + layers
 
 # %% ../../nbs/release/04_image.ipynb #9f1286fd
-def check_image(folder, target:str)->Manifest:
+def check_image(folder, target:str)->ReleaseManifest:
     """Return the manifest in the last layer of a layout.
     Raise EdgecarError when image, manifest and pilot disagree, or it is for another processor."""
     folder = Path(folder)

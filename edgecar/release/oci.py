@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['DIGEST_PATTERN', 'TAG_PATTERN', 'MANIFEST_TYPE', 'INDEX_TYPE', 'IMAGE_TYPES', 'MB', 'ImageRef', 'layout_ref',
-           'parse_ref', 'parse_untrusted_json', 'value_at', 'OciLayout', 'registry_credentials', 'Registry',
-           'open_image_source', 'toy_layer', 'toy_image', 'Image', 'read_image', 'layer_files']
+           'check_ref', 'parse_ref', 'OciLayout', 'credential_files', 'registry_credentials', 'Registry',
+           'open_image_source', 'toy_layer', 'toy_image', 'Image', 'check_image_manifest', 'read_image', 'layer_files']
 
 # %% ../../nbs/release/05_oci.ipynb #a5e10fa4
 import base64
-import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import requests
 from requests.adapters import HTTPAdapter, Retry
 
 from ..contracts.access import is_loopback
+from ..contracts.untrusted import parse_untrusted_json, value_at
 from ..core import EdgecarError
 
 # %% ../../nbs/release/05_oci.ipynb #34aa971a
@@ -50,10 +50,12 @@ class ImageRef:
 
     @property
     def repo(self):
+        "HOST/NAME; oci:FOLDER of an OCI layout."
         return f'oci:{self.folder}' if self.folder else f'{self.host}/{self.name}'
 
     @property
     def key(self):
+        "What to ask the repository for: the digest, else the tag, else None."
         return self.digest or self.tag
 
     def __str__(self):
@@ -67,67 +69,36 @@ def layout_ref(
     folder, _, tag = text.rpartition(':') if re.search(r':[^/]*$', text) else (text, '', '')
     return ImageRef(tag=tag or None, folder=folder)
 
+# %% ../../nbs/release/05_oci.ipynb #3128825a
+_REF_HINT = 'write HOST/NAME:TAG, HOST/NAME@sha256:..., or oci:FOLDER:TAG'
+
+def check_ref(
+    ref:ImageRef,
+    text:str,    # it was read from
+    bare:bool,   # it must be a repository, with no tag and no digest
+):
+    "Raise EdgecarError when a tag or a digest is none, or is there where it may not be."
+    if (ref.tag and not TAG_PATTERN.fullmatch(ref.tag)
+            or ref.digest and not DIGEST_PATTERN.fullmatch(ref.digest)):
+        raise EdgecarError(f'{text!r} has a tag or a digest that is none', hint=_REF_HINT)
+    if bare and ref.key:
+        raise EdgecarError(f'{text!r} has a tag or a digest', hint='name the repository alone')
+
 # %% ../../nbs/release/05_oci.ipynb #9c89b777
 def parse_ref(
     text:str,      # HOST[:PORT]/NAME[:TAG][@DIGEST], docker:// before it or not, or oci:FOLDER[:TAG]
     bare:bool=False,  # a repository, with no tag and no digest
 )->ImageRef:
     "Parse the name of an image; raise EdgecarError when it is malformed."
-    hint = 'write HOST/NAME:TAG, HOST/NAME@sha256:..., or oci:FOLDER:TAG'
     if text.startswith('oci:'):
         ref = layout_ref(text.removeprefix('oci:'))
     else:
         m = _REF_PATTERN.fullmatch(text.removeprefix('docker://'))
         if not m:
-            raise EdgecarError(f'{text!r} does not name an image', hint=hint)
+            raise EdgecarError(f'{text!r} does not name an image', hint=_REF_HINT)
         ref = ImageRef(m['host'] + (m['port'] or ''), m['name'], m['tag'], m['digest'])
-    if (ref.tag and not TAG_PATTERN.fullmatch(ref.tag)
-            or ref.digest and not DIGEST_PATTERN.fullmatch(ref.digest)):
-        raise EdgecarError(f'{text!r} has a tag or a digest that is none', hint=hint)
-    if bare and ref.key:
-        raise EdgecarError(f'{text!r} has a tag or a digest', hint='name the repository alone')
+    check_ref(ref, text, bare)
     return ref
-
-# %% ../../nbs/release/05_oci.ipynb #44ea55b0
-def _unique_keys(pairs):
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError('a key is there twice')
-    return fields
-
-def _refuse_constant(word):
-    raise ValueError(f'{word} is no number')
-
-# %% ../../nbs/release/05_oci.ipynb #7369c5c5
-def parse_untrusted_json(
-    text:bytes,
-    what,       # it is, for the error
-)->dict:
-    "Parse a JSON object; raise EdgecarError when the text is anything else, or has a key twice."
-    try:
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as e:
-        raise EdgecarError(f'is not JSON that can be relied on ({str(e)[:200]})', what) from None
-    if not isinstance(value, dict):
-        raise EdgecarError('is JSON, but not an object', what)
-    return value
-
-# %% ../../nbs/release/05_oci.ipynb #f1fd25a5
-def value_at(
-    x,            # nested dicts and lists
-    *path,        # keys and positions
-    kind=str,     # what must be there
-    what='',      # it is, for the error
-):
-    "Return the value at a path; raise EdgecarError when there is no value of that kind."
-    for key in path:
-        try:
-            x = x[key] if isinstance(x, list if isinstance(key, int) else dict) else None
-        except (KeyError, IndexError):
-            x = None
-    if not isinstance(x, kind) or isinstance(x, bool) and kind is not bool:
-        raise EdgecarError(f'says nothing usable at {".".join(map(str, path))}', what)
-    return x
 
 # %% ../../nbs/release/05_oci.ipynb #cdcdbb06
 MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
@@ -207,6 +178,15 @@ class OciLayout:
             raise EdgecarError(f'lacks {digest[:19]} ({e.strerror})', self.where, 'copy it again') from None
 
 # %% ../../nbs/release/05_oci.ipynb #5988cdcd
+def credential_files()->list:
+    "Return the files where podman and docker keep credentials, in the order in which they are asked."
+    home = os.environ.get('DOCKER_CONFIG') or Path('~/.docker').expanduser()
+    run = os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'
+    named = os.environ.get('REGISTRY_AUTH_FILE')
+    files = [named, f'{run}/containers/auth.json', f'{home}/config.json']
+    return [Path(file) for file in files if file and Path(file).is_file()]
+
+# %% ../../nbs/release/05_oci.ipynb #8576d56b
 def registry_credentials(
     host:str,          # of the registry
     name:str,          # of the repository
@@ -214,23 +194,20 @@ def registry_credentials(
 )->tuple|None:         # user and password
     """Return the credentials for a registry; None when no file has any.
     Raise EdgecarError when a named file does not exist, or a file or its entry is broken."""
-    home = os.environ.get('DOCKER_CONFIG') or Path('~/.docker').expanduser()
-    run = os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.getuid()}'
-    theirs = [os.environ.get('REGISTRY_AUTH_FILE'), f'{run}/containers/auth.json', f'{home}/config.json']
-    files = [auth] if auth else theirs
-    for file in filter(None, files):
-        if not (path := Path(file)).is_file():
-            if auth:
-                raise EdgecarError('is not there', auth, f'podman login --authfile {auth} {host}')
-            continue
-        auths, parts = parse_untrusted_json(path.read_bytes(), file).get('auths') or {}, name.split('/')
-        for key in [*('/'.join([host, *parts[:n]]) for n in range(len(parts), -1, -1)), f'https://{host}']:
-            if isinstance(entry := auths.get(key), dict) and entry.get('auth'):
-                try:
-                    return tuple(base64.b64decode(entry['auth'], validate=True).decode().split(':', 1))
-                except ValueError:
-                    raise EdgecarError(f'the entry of {key} is broken', file,
-                                       f'podman login {host}') from None
+    if auth and not Path(auth).is_file():
+        raise EdgecarError('is not there', auth, f'podman login --authfile {auth} {host}')
+    parts = name.split('/')
+    keys = ['/'.join([host, *parts[:n]]) for n in range(len(parts), -1, -1)]
+    for file in [Path(auth)] if auth else credential_files():
+        auths = parse_untrusted_json(file.read_bytes(), file).get('auths') or {}
+        for key in [*keys, f'https://{host}']:
+            entry = auths.get(key)
+            if not isinstance(entry, dict) or not entry.get('auth'):
+                continue
+            try:
+                return tuple(base64.b64decode(entry['auth'], validate=True).decode().split(':', 1))
+            except ValueError:
+                raise EdgecarError(f'the entry of {key} is broken', file, f'podman login {host}') from None
 
 # %% ../../nbs/release/05_oci.ipynb #2a4c65eb
 def _reason(e):
@@ -299,22 +276,24 @@ class _RegistryClient:
         reply = parse_untrusted_json(answer.content[:MB], challenge_fields['realm']) if answer.ok else {}
         return reply.get('token') or reply.get('access_token')
 
+# %% ../../nbs/release/05_oci.ipynb #bc35d7af
+def _answer_pieces(answer, timeout_s, where):
+    "Yield the pieces of an answer; raise EdgecarError when they take too long, or it breaks off."
+    end = time.monotonic() + timeout_s
+    try:
+        for piece in answer.iter_content(65536):
+            if time.monotonic() > end:
+                raise EdgecarError(f'the registry is too slow: {timeout_s:g} s have passed', where,
+                                   'run it again, with a longer --timeout')
+            yield piece
+    except (requests.RequestException, OSError) as e:
+        raise EdgecarError(f'the registry broke off ({_reason(e)})', where, 'run it again') from None
+    finally:
+        answer.close()
+
 # %% ../../nbs/release/05_oci.ipynb #a62309fe
 class Registry(_RegistryClient):
     "A repository of a registry, to read from."
-    def _body(self, answer):
-        end = time.monotonic() + self.timeout_s
-        try:
-            for chunk in answer.iter_content(65536):
-                if time.monotonic() > end:
-                    raise EdgecarError(f'the registry is too slow: {self.timeout_s:g} s have passed',
-                                       self.where, 'run it again, with a longer --timeout')
-                yield chunk
-        except (requests.RequestException, OSError) as e:
-            raise EdgecarError(f'the registry broke off ({_reason(e)})', self.where, 'run it again') from None
-        finally:
-            answer.close()
-
     def manifest(self, key):
         "Return the bytes of a manifest, by tag or digest; None when there is no such manifest."
         if key is None:
@@ -323,7 +302,7 @@ class Registry(_RegistryClient):
         if answer.status_code == 404:
             return answer.close()
         text = b''
-        for chunk in self._body(answer):
+        for chunk in _answer_pieces(answer, self.timeout_s, self.where):
             if len(text := text + chunk) > 4 * MB:
                 raise EdgecarError(f'the manifest {key} is larger than 4 MB', self.where)
         if DIGEST_PATTERN.fullmatch(key) and f'sha256:{hashlib.sha256(text).hexdigest()}' != key:
@@ -337,7 +316,7 @@ class Registry(_RegistryClient):
         answer = self._ask(f'blobs/{digest}')
         if answer.status_code == 404:
             raise EdgecarError(f'lacks {digest[:19]}', self.where, 'push it again')
-        return _checked_copy(self._body(answer), digest, most, self.where)
+        return _checked_copy(_answer_pieces(answer, self.timeout_s, self.where), digest, most, self.where)
 
 # %% ../../nbs/release/05_oci.ipynb #fb1750b9
 def open_image_source(
@@ -427,17 +406,11 @@ class Image:
                                     f'{self.source.where}: config')
 
 # %% ../../nbs/release/05_oci.ipynb #204b6b81
-def read_image(
-    source,      # OciLayout or Registry
-    key,         # tag or digest
-)->Image|None:
-    """Return the image of that tag or digest; None when it does not exist.
-    Raise EdgecarError when it is not one image."""
-    text = source.manifest(key)
-    if text is None:
-        return None
-    where = f'{source.where}: manifest {key}'
-    manifest = parse_untrusted_json(text, where)
+def check_image_manifest(
+    manifest:dict,   # of a registry or a layout
+    where,           # it comes from
+):
+    "Raise EdgecarError unless this is one image, whose blobs can be."
     if 'manifests' in manifest:
         raise EdgecarError('is an index of several images', where,
                            'name the one of your architecture by its digest')
@@ -451,6 +424,20 @@ def read_image(
         if (not DIGEST_PATTERN.fullmatch(value_at(b, 'digest', what=where))
                 or not 0 <= value_at(b, 'size', kind=int, what=where) < 2**33):
             raise EdgecarError('names a blob that cannot be', where)
+
+# %% ../../nbs/release/05_oci.ipynb #7ff48846
+def read_image(
+    source,      # OciLayout or Registry
+    key,         # tag or digest
+)->Image|None:
+    """Return the image of that tag or digest; None when it does not exist.
+    Raise EdgecarError when it is not one image."""
+    text = source.manifest(key)
+    if text is None:
+        return None
+    where = f'{source.where}: manifest {key}'
+    manifest = parse_untrusted_json(text, where)
+    check_image_manifest(manifest, where)
     return Image(source, f'sha256:{hashlib.sha256(text).hexdigest()}', manifest, len(text))
 
 # %% ../../nbs/release/05_oci.ipynb #8e728e75

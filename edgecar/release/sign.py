@@ -13,13 +13,14 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import EdgecarError, read_json
 from .evidence import (EVALUATION_TYPE, NOTEBOOKS_TYPE, PROVENANCE_TYPE, verified_manifest,
                                       evaluation_predicate, notebooks_predicate,
                                       provenance_predicate, sbom_document)
-from .oci import open_image_source, read_image
+from .oci import Image, ImageRef, open_image_source, read_image
 from .push import ToolError, parse_targets, retry, run_tool, target_repository, version_key
 from .verify import PublicKey, attested_predicates, signed_as
 
@@ -119,8 +120,46 @@ def _is_signed(image, pub, name):
     except EdgecarError:
         return False
 
+# %% ../../nbs/release/09_sign.ipynb #0003e54c
+@dataclass
+class _PushedImage:
+    "An image that was pushed, and all that is to be attested of it."
+    target:str         # twin or car
+    ref:ImageRef
+    image:Image
+    statements:list    # see `attestation_statements`
+
+    @property
+    def name(self):
+        "HOST/NAME-TARGET@DIGEST."
+        return f'{self.ref.repo}@{self.image.digest}'
+
+def _with_key(pub):
+    "Return whose key it was, for a line on the terminal; empty when keyless."
+    return f' with {pub.id[:12]}' if pub else ''
+
+def _sign(pushed:_PushedImage, signer:Cosign, pub, ca, say):
+    "Sign an image with a key, unless this key has signed it; `pub` is its public half, None when keyless."
+    if not (pub and _is_signed(pushed.image, pub, pushed.ref.repo)):
+        signer('sign', *cosign_args(signer.key, ca), pushed.name, say=say)
+    say(f'{pushed.target}: signed {pushed.name}{_with_key(pub)}')
+
+def _attest(pushed:_PushedImage, attester:Cosign, pub, folder, ca, say):
+    """Attest what has not been attested of an image, by a file in `folder`.
+    Raise EdgecarError when the registry does not have it afterwards."""
+    for kind, uri, predicate in pushed.statements:
+        if not (pub and predicate in attested_predicates(pushed.image, uri)):
+            file = Path(folder)/'predicate.json'
+            file.write_text(json.dumps(predicate, sort_keys=True))
+            attester('attest', *cosign_args(attester.key, ca), '--type', kind, '--predicate', file,
+                     pushed.name, say=say)
+        say(f'{pushed.target}: attested {uri}{_with_key(pub)}')
+        if pub and predicate not in attested_predicates(pushed.image, uri, pub):
+            raise EdgecarError(f'the registry has lost what was attested ({uri})', pushed.ref.repo,
+                               'somebody attested at the same time: run it again')
+
 # %% ../../nbs/release/09_sign.ipynb #06a3a74e
-def sign_images(
+def sign_images(   # noqa: PLR0913 - the options of `edgecar release sign`
     which:str,          # twin, car, both
     to:str,             # HOST/NAME
     version:str,
@@ -138,37 +177,25 @@ def sign_images(
     if key and key == gate_key:
         raise EdgecarError(f'{key} would sign images and attest gates',
                            hint='use two keys: they speak for two parties')
-    todo, end = [], time.monotonic() + timeout_s
+    end, todo = time.monotonic() + timeout_s, []
     for target in parse_targets(which):
         ref = target_repository(to, target)
         image = read_image(open_image_source(ref, auth, ca), version)
         if not image:
             raise EdgecarError(f'has no {version}', ref.repo,
                                f'edgecar release push {which} --to {to} --version {version}')
-        todo.append((target, ref, image,
-                     attestation_statements(repo, image, version, target, builder, sbom_file)))
+        statements = attestation_statements(repo, image, version, target, builder, sbom_file)
+        todo.append(_PushedImage(target, ref, image, statements))
     with tempfile.TemporaryDirectory() as d:
         for name in ('image', 'gate'):
             (Path(d)/name).mkdir()
         signer = Cosign(key, 'COSIGN_PASSWORD', f'{d}/image', auth, ca, end) if key else None
         attester = Cosign(gate_key, 'COSIGN_GATE_PASSWORD', f'{d}/gate', auth, ca, end)
         pub, gate_pub = signer and signer.public(d), attester.public(d)
-        for target, ref, image, signed_statements in todo:
-            name = f'{ref.repo}@{image.digest}'
+        for pushed in todo:
             if signer:
-                if not (pub and _is_signed(image, pub, ref.repo)):
-                    signer('sign', *cosign_args(key, ca), name, say=say)
-                say(f"{target}: signed {name}{f' with {pub.id[:12]}' if pub else ''}")
-            for kind, uri, predicate in signed_statements:
-                if not (gate_pub and predicate in attested_predicates(image, uri)):
-                    file = Path(d)/'predicate.json'
-                    file.write_text(json.dumps(predicate, sort_keys=True))
-                    attester('attest', *cosign_args(gate_key, ca), '--type', kind, '--predicate', file, name,
-                             say=say)
-                say(f"{target}: attested {uri}{f' with {gate_pub.id[:12]}' if gate_pub else ''}")
-                if gate_pub and predicate not in attested_predicates(image, uri, gate_pub):
-                    raise EdgecarError(f'the registry has lost what was attested ({uri})', ref.repo,
-                                       'somebody attested at the same time: run it again')
-            if pub and not _is_signed(image, pub, ref.repo):
-                raise EdgecarError('the registry has lost the signature', ref.repo, 'run it again')
-    return {target: f'{ref.repo}@{image.digest}' for target, ref, image, _ in todo}
+                _sign(pushed, signer, pub, ca, say)
+            _attest(pushed, attester, gate_pub, d, ca, say)
+            if pub and not _is_signed(pushed.image, pub, pushed.ref.repo):
+                raise EdgecarError('the registry has lost the signature', pushed.ref.repo, 'run it again')
+    return {pushed.target: pushed.name for pushed in todo}

@@ -10,16 +10,16 @@ __all__ = ['PublicKey', 'signature_is_valid', 'attached_layers', 'signed_as', 'd
 # %% ../../nbs/release/08_verify.ipynb #241a348c
 import base64
 import hashlib
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..contracts.manifest import GateResult
 from ..contracts.rules import read_verdicts
+from ..contracts.untrusted import parse_untrusted_json, value_at
 from ..core import EdgecarError, write_json
 from .evidence import EVALUATION_TYPE, json_digest, verified_manifest
-from .oci import MB, open_image_source, parse_ref, parse_untrusted_json, read_image, value_at
+from .oci import MB, open_image_source, parse_ref, read_image
 from .push import VERSION_PATTERN, version_key
 
 # %% ../../nbs/release/08_verify.ipynb #ec2210ce

@@ -6,7 +6,7 @@
 __all__ = ['CAMERA_MARGIN', 'MAX_DISTANCE_M', 'Lens', 'rotation_terms', 'SimCamera']
 
 # %% ../../nbs/sim/06_camera.ipynb #67046837
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +15,8 @@ from numba import types
 from numba.core.cgutils import for_range
 from numba.extending import intrinsic
 
+from ..contracts.field import check_fields, described_fields, setting
+from ..contracts.number import clamp
 from ..core import EdgecarError, rng
 from . import look as looks
 from .exact import (PI, atan2_array, atan2, cos, inlined_njit, cached_njit, splitmix64, sin,
@@ -25,17 +27,19 @@ from .ground import Ground
 @dataclass(frozen=True)
 class Lens:
     "Where the camera sits and how it bends the picture; raises EdgecarError on an invalid value."
-    width:int=160          # px, a multiple of 4
-    height:int=120         # px
-    fov_deg:float=125.     # field of view from left to right
-    bend:float=-.05        # k above: 0 is an equidistant fisheye, +.2 close to a plain lens
-    above_m:float=.20      # of the floor
-    ahead_m:float=.08      # of the car's centre of mass
-    pitch_deg:float=-13.   # negative looks down
-    roll_deg:float=0.      # positive leans right
-    yaw_deg:float=0.       # positive looks right
+    width:int = setting(160, 'of the picture, a multiple of 4', 'px', 8, 1920)
+    height:int = setting(120, 'of the picture', 'px', 8, 1080)
+    fov_deg:float = setting(125., 'field of view from left to right', 'degrees', 20, 170, spread=12)
+    bend:float = setting(-.05, 'k above: 0 is an equidistant fisheye, +.2 close to a plain lens',
+                         '', -.2, .5, spread=.02)
+    above_m:float = setting(.20, 'above the floor', 'm', .02, 2, spread=.03)
+    ahead_m:float = setting(.08, "ahead of the car's centre of mass", 'm', -1, 1, spread=.03)
+    pitch_deg:float = setting(-13., 'negative looks down', 'degrees', -60, 30, spread=4)
+    roll_deg:float = setting(0., 'positive leans right', 'degrees', -30, 30, spread=1.5)
+    yaw_deg:float = setting(0., 'positive looks right', 'degrees', -45, 45, spread=2)
 
     def __post_init__(self):
+        check_fields(self, 'a camera cannot have')
         _check_lens(self)
 
     @property
@@ -47,23 +51,16 @@ class Lens:
     @classmethod
     def random(cls, seed:int, amount:float=1., around=None):
         "Return a variation of `around` (or of the default camera), as another person would mount it."
-        g, d = rng(6, seed), around or cls()
-        new = {k: getattr(d, k) + by*amount*(2*g.random() - 1) for k, by in _SPREAD.items()}
-        return replace(d, **{k: min(max(x, _RANGES[k][0]), _RANGES[k][1]) for k, x in new.items()})
+        g, base, new = rng(6, seed), around or cls(), {}
+        for f in described_fields(cls):
+            if spread := f.metadata.get('spread'):
+                moved = getattr(base, f.name) + spread*amount*(2*g.random() - 1)
+                new[f.name] = clamp(moved, f.metadata['low'], f.metadata['high'])
+        return replace(base, **new)
 
 # %% ../../nbs/sim/06_camera.ipynb #348472f6
-_RANGES = dict(width=(8, 1920), height=(8, 1080), fov_deg=(20, 170), bend=(-.2, .5), above_m=(.02, 2),
-               ahead_m=(-1, 1), pitch_deg=(-60, 30), roll_deg=(-30, 30), yaw_deg=(-45, 45))
-_SPREAD = dict(fov_deg=12, bend=.02, above_m=.03, ahead_m=.03, pitch_deg=4, roll_deg=1.5, yaw_deg=2)
-
 def _check_lens(lens):
-    "Raise EdgecarError naming the first invalid value."
-    for f in fields(lens):
-        v, (low, high) = getattr(lens, f.name), _RANGES[f.name]
-        if not isinstance(v, (int, float)) or not low <= v <= high or f.type is int and v != int(v):
-            raise EdgecarError(
-                f'a camera cannot have {f.name} = {v}',
-                hint=f'give a{"n integer" if f.type is int else " number"} between {low} and {high}')
+    "Raise EdgecarError when a picture of this width, or a lens of this bend, cannot be computed."
     if lens.width % 4:
         raise EdgecarError(f'a camera cannot have width = {lens.width}', hint='give a multiple of 4')
     half = lens.fov_deg*PI/360*1.3   # the corners see further out than the edges
@@ -408,6 +405,7 @@ def _light(lens, look):
     x, y = (((np.arange(n) + .5)/n*2 - 1)**2 for n in (lens.width, lens.height + 2*CAMERA_MARGIN))
     return np.repeat((128 - 64*look.vignette*x).astype(np.uint8), 4), (64*look.vignette*y).astype(np.uint16)
 
+# %% ../../nbs/sim/06_camera.ipynb #7b30d1a0
 @lru_cache(64)
 def _mip_levels(lens, scale):
     "Return the level of a `Ground` that suits each row, -1 where the row sees no floor: (h,) int64."

@@ -162,7 +162,7 @@ def run_watchdog(sim):
 # %% ../../nbs/sim/14_client.ipynb #cf5b41ab
 class Simulator:
     "A car in a Donkey simulator: `with Simulator() as car: frame, info = car.step(steering, throttle)`."
-    def __init__(self,
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
         host:str='127.0.0.1', port:int=9091,
         scene:str='generated_track',
         camera:dict=None,          # fields of cam_config, such as img_w and fov

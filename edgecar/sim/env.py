@@ -163,21 +163,22 @@ def draw_map(
 
 # %% ../../nbs/sim/07_env.ipynb #51a762b5
 @cached_njit
-def _drive(row, param, steering, throttle, steps, xy, step_m, cones, seen):
-    """Drive on; then `seen` holds s and cte, m, the station before,
-    and the number of the cone that is touched, or -1."""
+def _drive(row, param, steering, throttle, steps, xy, step_m, cones):
+    """Drive on; return s and cte, m, the number of the station before,
+    and that of the cone that is touched, -1 without one."""
     v.advance(row, param, steering, throttle, steps)
-    seen[0], seen[1], seen[2] = locate_on_line(xy, step_m, row[0], row[1])
-    seen[3] = -1
+    s, cte, station = locate_on_line(xy, step_m, row[0], row[1])
+    touched = -1
     for i in range(len(cones)):
         dx, dy = cones[i, 0] - row[0], cones[i, 1] - row[1]
         if dx*dx + dy*dy < .18*.18:
-            seen[3] = i
+            touched = i
+    return s, cte, station, touched
 
 # %% ../../nbs/sim/07_env.ipynb #f66958b2
 class SimCar:
     "A car with its camera, put down on a track; the caller drives it."
-    def __init__(self,
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
         track:Track,
         lens:Lens=Lens(),
         look:Appearance=Appearance(),
@@ -192,7 +193,7 @@ class SimCar:
         self.track, self.vehicle = track, vehicle
         self.lens, self.look = lens, look
         self.noise = seed
-        self.row, self._param, self._seen, self.path = np.zeros(v.N_STATE), vehicle.array(), np.zeros(4), []
+        self.row, self._param, self.path = np.zeros(v.N_STATE), vehicle.array(), []
         at = int(station*len(track.xy)) % len(track.xy)
         (x, y), (tx, ty) = track.xy[at], track.tangent[at]
         self.row[:3] = x + right_m*ty, y - right_m*tx, atan2(ty, tx) + turned_rad
@@ -214,10 +215,9 @@ class SimCar:
     def drive(self, steering, throttle, steps, driven=0):
         """Drive `steps` of 1 / PHYSICS_HZ s with these commands, each -1..1,
         after the `driven` steps that other code has driven it."""
-        _drive(self.row, self._param, steering, throttle, steps, self.track.xy,
-               self.track.step_m, self.track.cones, self._seen)
-        s, self.cte, self.station, cone = self._seen.tolist()
-        self.state, self.hit = self.row[:_SHOWN].tolist(), 'none' if cone < 0 else f'cone {cone:.0f}'
+        s, self.cte, self.station, cone = _drive(self.row, self._param, steering, throttle, steps,
+                                                 self.track.xy, self.track.step_m, self.track.cones)
+        self.state, self.hit = self.row[:_SHOWN].tolist(), 'none' if cone < 0 else f'cone {cone}'
         self.course.update(s, (steps + driven)/v.PHYSICS_HZ)
         self.path.append((self.state[v.X], self.state[v.Y]))
 
@@ -304,7 +304,7 @@ class TwinEnv(gym.Env):
     A step moves the car by 1 / rate_hz s of simulated time, and never sleeps."""
     metadata = {'render_modes': ['rgb_array', 'camera', 'map'], 'render_fps': 20}
 
-    def __init__(self,
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
         track='donkey',               # name, .toml file, 'seed:N', Track, or a list of these to draw from
         direction:int=1,              # -1: against it, 0: either, drawn at each reset
         random:float=0.,              # domain randomisation at each reset: of look, lens and vehicle, 0..1

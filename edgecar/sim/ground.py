@@ -106,7 +106,7 @@ class Ground:
         for _ in range(MIP_LEVELS - 1):
             levels.append(_downsample(levels[-1]))
         # (GROUND_SIZE,) codes, level after level
-        self.raster = np.concatenate([l.astype(np.uint8).ravel() for l in levels])
+        self.raster = np.concatenate([level.astype(np.uint8).ravel() for level in levels])
 
     def level(self, i:int):
         "Return a (side, side) uint8 view of level `i`; row 0 is the lowest y."

@@ -9,7 +9,6 @@ __all__ = ['SCENE_TRACKS', 'UNITS_PER_M', 'HALT', 'MessageFramer', 'parse_sim_me
 
 # %% ../../nbs/sim/11_protocol.ipynb #6e23f876
 import contextlib
-import base64
 import io
 import json
 import math
@@ -21,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..contracts.number import clamp, is_number
+from ..contracts.untrusted import json_object
 from ..core import EdgecarError
 from .camera import Lens
 from .exact import PI, atan2, sincos
@@ -57,16 +57,13 @@ class MessageFramer:
         return found
 
 # %% ../../nbs/sim/11_protocol.ipynb #58e5521b
-def _no_number(text):
-    raise ValueError(f'{text} is no number')
-
 def parse_sim_message(raw:bytes)->dict:
     "Return a message, a dict with at least a `msg_type`; raise EdgecarError when `raw` does not hold one."
     try:
-        message = json.loads(raw, parse_constant=_no_number)
-    except (ValueError, RecursionError) as e:
+        message = json_object(raw)
+    except ValueError as e:
         raise EdgecarError(f'a message is no JSON ({str(e)[:80]})') from None
-    if not isinstance(message, dict) or not isinstance(message.get('msg_type'), str):
+    if not isinstance(message.get('msg_type'), str):
         raise EdgecarError('a message has no msg_type')
     return message
 

@@ -284,7 +284,7 @@ class ClientConnection(asyncio.Protocol):
 # %% ../../nbs/sim/13_server.ipynb #4af7c6a3
 class SimServer:
     "A Donkey simulator; raises EdgecarError when it may not listen there."
-    def __init__(self,
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
         host:str='127.0.0.1',
         port:int=9091,         # 0: any that is free
         paced:bool=False,      # by the clients' commands, rather than in real time

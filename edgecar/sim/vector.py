@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space

@@ -8,48 +8,41 @@ __all__ = ['PHYSICS_HZ', 'MAX_DELAY_STEPS', 'X', 'Y', 'YAW', 'VX', 'VY', 'YAW_RA
            'FRONT_SHARE', 'FRONT', 'REAR', 'TURN', 'SLIDE_FRONT', 'SLIDE_REAR', 'Vehicle', 'advance']
 
 # %% ../../nbs/sim/03_vehicle.ipynb #14b46364
-from dataclasses import dataclass, field, fields
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.field import check_fields, described_fields, setting
+from ..contracts.number import clamp
 from ..core import EdgecarError
 from .exact import cached_njit, sincos
-
-# %% ../../nbs/sim/03_vehicle.ipynb #c3c3e888
-def _number(value, low, high, spread):
-    return field(default=value, metadata=dict(low=low, high=high, spread=spread))
-
-@cache
-def _ranges(cls):
-    return [(f.name, *f.metadata.values()) for f in fields(cls)]   # name, low, high, spread
 
 # %% ../../nbs/sim/03_vehicle.ipynb #62c3e2ca
 @dataclass(frozen=True)
 class Vehicle:
     "A car; raises EdgecarError when a number is out of its range. The defaults are a 1:10 DonkeyCar."
-    mass_kg:float = _number(1.8, .3, 20, .15)           # with battery and computer
-    inertia_kgm2:float = _number(.026, .001, 2, .15)    # about the upright axis
-    wheelbase_m:float = _number(.26, .08, 1, .04)
-    front_share:float = _number(.48, .3, .7, .05)       # of the weight, on the front axle
-    grip:float = _number(.9, .2, 2, .25)                # friction of rubber on this floor
-    slide_front:float = _number(.26, .05, .8, .2)       # slip angle's tangent from which the tyres only slide
-    slide_rear:float = _number(.20, .05, .8, .2)        # less than in front: the car understeers
-    max_steer_rad:float = _number(.40, .1, .8, .08)     # of the front wheels, at steering -1 or 1
-    steer_lag_s:float = _number(.06, 0, 1, .4)          # time constant of the servo
-    pull_n:float = _number(12., .5, 100, .15)            # of the motor, standing, at throttle 1
-    top_mps:float = _number(3.2, .3, 20, .15)           # speed at which the motor pulls no more at throttle 1
-    drive_lag_s:float = _number(.08, 0, 1, .4)          # time constant of the motor
-    brake_n:float = _number(11., 0, 200, .2)             # at throttle -1 while driving forward
-    rolling_n:float = _number(.35, 0, 20, .3)           # resistance of wheels and gears
-    air_ns2pm2:float = _number(.02, 0, 1, .3)           # resistance of the air: times the speed squared
-    delay_s:float = _number(.03, 0, .19, 1.)            # from a command until servo and motor hear it
+    mass_kg:float = setting(1.8, 'with battery and computer', 'kg', .3, 20, spread=.15)
+    inertia_kgm2:float = setting(.026, 'about the upright axis', 'kg m2', .001, 2, spread=.15)
+    wheelbase_m:float = setting(.26, 'from axle to axle', 'm', .08, 1, spread=.04)
+    front_share:float = setting(.48, 'of the weight, on the front axle', '', .3, .7, spread=.05)
+    grip:float = setting(.9, 'friction of rubber on this floor', '', .2, 2, spread=.25)
+    slide_front:float = setting(.26, "slip angle's tangent from which the front tyres only slide",
+                                '', .05, .8, spread=.2)
+    slide_rear:float = setting(.20, 'less than in front: the car understeers', '', .05, .8, spread=.2)
+    max_steer_rad:float = setting(.40, 'of the front wheels, at steering -1 or 1', 'rad', .1, .8, spread=.08)
+    steer_lag_s:float = setting(.06, 'time constant of the servo', 's', 0, 1, spread=.4)
+    pull_n:float = setting(12., 'of the motor, standing, at throttle 1', 'N', .5, 100, spread=.15)
+    top_mps:float = setting(3.2, 'speed at which the motor pulls no more at throttle 1',
+                            'm/s', .3, 20, spread=.15)
+    drive_lag_s:float = setting(.08, 'time constant of the motor', 's', 0, 1, spread=.4)
+    brake_n:float = setting(11., 'at throttle -1 while driving forward', 'N', 0, 200, spread=.2)
+    rolling_n:float = setting(.35, 'resistance of wheels and gears', 'N', 0, 20, spread=.3)
+    air_ns2pm2:float = setting(.02, 'resistance of the air, times the speed squared', 'N s2/m2',
+                               0, 1, spread=.3)
+    delay_s:float = setting(.03, 'from a command until servo and motor hear it', 's', 0, .19, spread=1.)
 
     def __post_init__(self):
-        for name, low, high, _ in _ranges(type(self)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-                raise EdgecarError(f'{name} is {value!r}', 'vehicle', f'give a number from {low} to {high}')
+        check_fields(self, 'a vehicle cannot have')
 
     @classmethod
     def random(cls,
@@ -60,10 +53,12 @@ class Vehicle:
         "Return another car of the same kind; raise EdgecarError when `amount` is out of range."
         if not 0 <= amount <= 2:
             raise EdgecarError(f'amount is {amount!r}', 'vehicle', 'give a number from 0 to 2')
-        around, ranges = around or cls(), _ranges(cls)
-        drawn = g.random(len(ranges)).tolist()
-        return cls(*(min(max(getattr(around, name) * (1 + amount * spread * (2 * r - 1)), low), high)
-                     for (name, low, high, spread), r in zip(ranges, drawn)))
+        around, settings = around or cls(), described_fields(cls)
+        drawn, values = g.random(len(settings)).tolist(), []
+        for f, r in zip(settings, drawn):
+            value = getattr(around, f.name)*(1 + amount*f.metadata['spread']*(2*r - 1))
+            values.append(clamp(value, f.metadata['low'], f.metadata['high']))
+        return cls(*values)
 
     def array(self):
         "Return the car as the kernels take it: (16,) float64."

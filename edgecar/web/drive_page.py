@@ -55,7 +55,7 @@ def encode_jpeg(frame)->bytes:
 # %% ../../nbs/web/03_drive_page.ipynb #55059be5
 class WebPage:
     "A part: shows the car, takes commands; raises EdgecarError when it may not, or cannot, listen there."
-    def __init__(self,
+    def __init__(self,             # noqa: PLR0913 - options, each with its meaning
         port:int=8887,             # 0: any that is free
         host:str='127.0.0.1',
         token:str='',              # who shows it may drive; needed beyond this machine
@@ -84,6 +84,7 @@ class WebPage:
 
     @property
     def seen_s(self):
+        "When the driver was last heard, monotonic seconds; 0 without a driver."
         return self.wheel.seen_s
 
     def age_ms(self):
@@ -326,6 +327,7 @@ class HealthHandler(tornado.web.RequestHandler):
 class MetricsHandler(PageHandler, tornado.web.RequestHandler):
     "The status as Prometheus text."
     def get(self):
+        "Serve the metrics; nothing when the page has none."
         self.set_header('Content-Type', 'text/plain; version=0.0.4; charset=utf-8')
         self.finish(self.page.metrics(self.page.status) if self.page.metrics else '')
 

@@ -19,7 +19,6 @@ import tornado.web
 import tornado.websocket
 
 from ..contracts.access import ListenGuard
-from ..core import EdgecarError
 from ..sim.protocol import encode_sim_image
 from ..sim.server import SimServer, close_server, start_server
 from .handlers import GuardedHandler, StaticHandler, bind_listeners

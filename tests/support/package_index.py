@@ -90,7 +90,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body or b'')
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET   # noqa: N815 - the name that http.server calls
 
     def do_CONNECT(self):
         self.server.asked.append(self.path)
