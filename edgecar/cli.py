@@ -32,8 +32,9 @@ app.add_typer(release_app, name='release')
 # %% ../nbs/14_cli.ipynb #71a6f82e
 @app.command(epilog='Example: `edgecar doctor train images`')
 def doctor(
-    tasks:Annotated[list[str], typer.Argument(help='setup, downloads, train, notebooks, images, pipelines; '
-                                                   'all if none is named')]=None,
+    tasks:Annotated[list[str],   # names of tasks; None: all
+                    typer.Argument(help='setup, downloads, train, notebooks, images, pipelines; '
+                                        'all if none is named')]=None,
 ):
     """Say what this machine has and lacks for each task, and how to get it.
     Fails when a task that was named lacks something."""
@@ -59,12 +60,15 @@ def data_list():
 @data_app.command('get', epilog='Examples: `edgecar data get`; `edgecar data get hive_cone_avoid`; '
                                 '`EDGECAR_MIRROR=/media/stick edgecar data get donkeycar-test-tub`')
 def data_get(
-    name:Annotated[str, typer.Argument(help='a name from `edgecar data list`; '
-                                            'the starter recording if none')]=None,
-    to:Annotated[Path, typer.Option(help='the folder to make [default: data for the starter, '
-                                         'else tubs/NAME]')]=None,
-    mirror:Annotated[str, typer.Option(help='folder or address tried first', envvar='EDGECAR_MIRROR')]=None,
-):
+    name:Annotated[str,   # of a public tub; None: the starter recording
+                   typer.Argument(help='a name from `edgecar data list`; '
+                                       'the starter recording if none')]=None,
+    to:Annotated[Path,    # folder to make; None: data or tubs/NAME
+                 typer.Option(help='the folder to make [default: data for the starter, '
+                                   'else tubs/NAME]')]=None,
+    mirror:Annotated[str,   # folder or URL that has the archive
+                     typer.Option(help='folder or address tried first', envvar='EDGECAR_MIRROR')]=None,
+)->None:
     """Put the starter recording into data/ (from DVC, or recorded again by the twin),
     or download a public tub, check it and unpack it."""
     from edgecar.data.public import install_tub, pin_tub
@@ -76,10 +80,12 @@ def data_get(
         typer.echo(f'pinned by {pin_tub(path)}: git add it, and name {name} in params.yaml to use it')
 
 # %% ../nbs/14_cli.ipynb #d3ba9acf
+_WorkersOption = Annotated[int, typer.Option(help='processes; as many as there are cores if none is given',
+                                             min=1)]
+
 @data_app.command('check', epilog='Example: `edgecar data check`')
 def data_check(
-    workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given',
-                                        min=1)]=None,
+    workers:_WorkersOption=None,   # processes, 1 and more; None: one for each core
 ):
     "Record the starter afresh and compare it with what data.dvc pins. Fails when one byte differs."
     from edgecar.sim.record import check_starter
@@ -89,11 +95,10 @@ def data_check(
 @app.command(epilog='Example: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`')
 @options_from(RecordingParams, defaults=False)
 def record(
-    options:dict,
-    to:Annotated[Path,
+    options:dict,        # name -> value, of the RecordingParams that were given
+    to:Annotated[Path,   # folder for the tubs; None: tubs/twin of the repository
                  typer.Option(help='the folder to make, a tub for each track [default: tubs/twin]')]=None,
-    workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given',
-                                        min=1)]=None,
+    workers:_WorkersOption=None,   # processes, 1 and more; None: one for each core
 ):
     """Record tubs in the twin:
     an expert drives under disturbances of its steering; its corrections are labels.
@@ -111,19 +116,24 @@ def record(
 # %% ../nbs/14_cli.ipynb #7bb0752b
 @sim_app.command(name='serve', epilog='Example: `edgecar sim serve --scene club --paced`')
 def sim_serve(   # noqa: PLR0913 - options of a command
-    host:Annotated[str, typer.Option(help='to listen on')]='127.0.0.1',
-    port:Annotated[int, typer.Option(help='of the simulator; 0 for any that is free')]=9091,
-    page_port:Annotated[int, typer.Option(help='of the page to watch; 0 for any that is free')]=9092,
-    page:Annotated[bool, typer.Option(help='serve the page')]=True,
-    paced:Annotated[bool, typer.Option(help='one step for each command, as fast as they come; '
-                                            'else in real time')]=False,
-    rate_hz:Annotated[float, typer.Option(help='steps a second')]=20.,
-    scene:Annotated[str, typer.Option(help='for everyone; without it each client chooses')]=None,
-    laps:Annotated[int, typer.Option(help='hold races over so many', min=1)]=None,
-    token:Annotated[str, typer.Option(help='that every client and viewer must show',
-                                      envvar='EDGECAR_SIM_TOKEN')]=None,
-    anyone:Annotated[bool, typer.Option('--anyone',
-                                        help='may connect, from other machines too, without a token')]=False,
+    host:Annotated[str, typer.Option(help='to listen on')]='127.0.0.1',   # name or address
+    port:Annotated[int, typer.Option(help='of the simulator; 0 for any that is free')]=9091,   # 0..65535
+    page_port:Annotated[int,   # 0..65535
+                        typer.Option(help='of the page to watch; 0 for any that is free')]=9092,
+    page:Annotated[bool, typer.Option(help='serve the page')]=True,       # to watch the cars
+    paced:Annotated[bool,   # whether a command, and not the clock, makes a step
+                    typer.Option(help='one step for each command, as fast as they come; '
+                                      'else in real time')]=False,
+    rate_hz:Annotated[float, typer.Option(help='steps a second')]=20.,    # 1/s
+    scene:Annotated[str,   # name of a track; None: each client chooses
+                    typer.Option(help='for everyone; without it each client chooses')]=None,
+    laps:Annotated[int, typer.Option(help='hold races over so many', min=1)]=None,   # None: no races
+    token:Annotated[str,   # text of 8 characters and more; None: there is none
+                    typer.Option(help='that every client and viewer must show',
+                                 envvar='EDGECAR_SIM_TOKEN')]=None,
+    anyone:Annotated[bool,   # whether other machines need no token
+                     typer.Option('--anyone',
+                                  help='may connect, from other machines too, without a token')]=False,
 ):
     "Serve the twin as a Donkey simulator, with a page to watch it, until ctrl-C."
     import asyncio
@@ -137,7 +147,7 @@ def sim_serve(   # noqa: PLR0913 - options of a command
 # %% ../nbs/14_cli.ipynb #c6cb9f4f
 @sim_app.command(name='view', epilog='Example: `edgecar sim view`')
 def sim_view(
-    url:Annotated[str, typer.Argument(
+    url:Annotated[str, typer.Argument(   # http address of the page
         help='of the page, as `edgecar sim serve` printed it')]='http://127.0.0.1:9092/',
 ):
     "Open the page of a simulator that runs, in the browser."
@@ -180,8 +190,8 @@ def _score_lines(scores):
 
 @app.command(epilog='Example: `edgecar score build/export/pilot.tflite tubs/hive_cone_avoid`')
 def score(
-    model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],
-    path:TubFolder,
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],   # .tflite file
+    path:TubFolder,   # a tub, or a folder of tubs
 ):
     "Compare what a pilot would have done with what the driver did, beside two baselines."
     from edgecar.data.tub import find_tubs_in
@@ -193,7 +203,7 @@ def score(
     for line in _score_lines(scores):
         typer.echo(f'\n{line}')
 
-# %% ../nbs/14_cli.ipynb #5b467e16
+# %% ../nbs/14_cli.ipynb #8438b1ca
 def _parse_numbers(text, option):
     "Return the numbers in a text with commas. Raise EdgecarError when they are not numbers."
     from edgecar.core import EdgecarError
@@ -203,25 +213,29 @@ def _parse_numbers(text, option):
         raise EdgecarError(f'{option} is {text!r}', hint='give numbers with commas, such as 25,75') from None
 
 def _latency_row(ms, x):
+    "Return a row of the table of latencies: a latency, ms, and the numbers driven at it."
     rate = x['off_track_per_km']
     return [ms, rate['value'], f'{rate["low"]:.3g} .. {rate["high"]:.3g}',
             x['cte_p95_m']['value'], x['speed_ratio']['value']]
 
+# %% ../nbs/14_cli.ipynb #5b467e16
 @app.command(epilog='Examples: `edgecar evaluate build/export/pilot.tflite`; '
                     '`edgecar evaluate old.tflite --tracks 100 --seed 500`')
 def evaluate(
-    model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],
-    tracks:Annotated[int,
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],   # .tflite file
+    tracks:Annotated[int,   # 1 and more
                      typer.Option(help='unseen ones, of 25 m and more, half of them backwards', min=1)]=20,
-    steps:Annotated[int, typer.Option(help='commands on each, 20 a second', min=2)]=1000,
-    seed:Annotated[int, typer.Option(help='which tracks', min=0, max=900_000)]=0,
-    random:Annotated[float, typer.Option(help='how much halls, lenses and cars differ, 0..1')]=.5,
-    trouble:Annotated[int, typer.Option(help='tracks driven again with noise, lost frames, a turned camera',
-                                        min=0)]=0,
-    latency_ms:Annotated[str, typer.Option(help='from a frame to its command, 0..200, '
-                                                'with commas; in turn')]='25,75,125,150',
-    workers:Annotated[int, typer.Option(help='processes; as many as there are cores if none is given',
-                                        min=1)]=None,
+    steps:Annotated[int, typer.Option(help='commands on each, 20 a second', min=2)]=1000,   # 2 and more
+    seed:Annotated[int, typer.Option(help='which tracks', min=0, max=900_000)]=0,           # 0..900000
+    random:Annotated[float,   # 0..1; 0: all are the same
+                     typer.Option(help='how much halls, lenses and cars differ, 0..1')]=.5,
+    trouble:Annotated[int,    # 0..tracks
+                      typer.Option(help='tracks driven again with noise, lost frames, a turned camera',
+                                   min=0)]=0,
+    latency_ms:Annotated[str,   # numbers with commas, ms
+                         typer.Option(help='from a frame to its command, 0..200, '
+                                           'with commas; in turn')]='25,75,125,150',
+    workers:_WorkersOption=None,   # processes, 1 and more; None: one for each core
 ):
     """Have a pilot drive the twin where it never was:
     off-track events with intervals, distance from the line, speed beside the expert's."""
@@ -242,8 +256,8 @@ def evaluate(
 # %% ../nbs/14_cli.ipynb #c0a1f7e3
 @app.command(epilog='Example: `edgecar convert ~/mycar/models/pilot.h5 pilot.tflite`')
 def convert(
-    model:Annotated[Path, typer.Argument(help='an .h5, ours or DonkeyCar\'s')],
-    to:Annotated[Path, typer.Argument(help='the .tflite to write')],
+    model:Annotated[Path, typer.Argument(help='an .h5, ours or DonkeyCar\'s')],   # .h5 file
+    to:Annotated[Path, typer.Argument(help='the .tflite to write')],              # .tflite file
 ):
     """Make a Keras pilot one that drives here:
     linear, categorical, inferred, memory, imu, behavior, localizer, rnn."""
@@ -255,14 +269,15 @@ def convert(
 # %% ../nbs/14_cli.ipynb #abcf7088
 @app.command(epilog='Example: `edgecar movie build/export/pilot.tflite lap.webp --track club`')
 def movie(
-    model:Annotated[Path, typer.Argument(help='a .tflite pilot')],
-    to:Annotated[Path, typer.Argument(help='the film to make, .webp or .gif')],
-    track:Annotated[str, typer.Option(
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot')],                # .tflite file
+    to:Annotated[Path, typer.Argument(help='the film to make, .webp or .gif')],   # .webp or .gif file
+    track:Annotated[str, typer.Option(   # name or file
         help='oval, donkey, club, seed:N, cones:N, long:N or a .toml file')]='donkey',
-    steps:Annotated[int, typer.Option(help='of the film, 20 a second', min=2)]=240,
-    seed:Annotated[int, typer.Option(help='of hall, lens, car and start', min=0)]=0,
-    backwards:Annotated[bool, typer.Option('--backwards', help='against the direction of the track')]=False,
-    saliency:Annotated[bool,
+    steps:Annotated[int, typer.Option(help='of the film, 20 a second', min=2)]=240,    # frames, 2 and more
+    seed:Annotated[int, typer.Option(help='of hall, lens, car and start', min=0)]=0,   # 0 and more
+    backwards:Annotated[bool,   # drive the other way round
+                        typer.Option('--backwards', help='against the direction of the track')]=False,
+    saliency:Annotated[bool,   # lay the pixels that matter over the frames
                        typer.Option('--saliency', help='show in red what the steering depends on')]=False,
 ):
     "Film a pilot in the twin: what the camera saw, what was done, and where."
@@ -274,13 +289,16 @@ def movie(
 # %% ../nbs/14_cli.ipynb #e2b794fc
 @app.command(epilog='Example: `edgecar replay tubs/monday --refs refs/monday.csv --update-refs`')
 def replay(
-    path:TubFolder,
-    model:Annotated[Path, typer.Option(help='a .tflite pilot')]=Path('build/export/pilot.tflite'),
-    refs:Annotated[Path, typer.Option(help='the stored reference [default: refs/NAME OF THE TUB.csv]')]=None,
-    tolerance:Annotated[float, typer.Option(help='largest difference of a command that is none')]=.01,
-    update_refs:Annotated[bool, typer.Option('--update-refs',
-                                             help='store what it does now as the reference')]=False,
-):
+    path:TubFolder,   # a tub
+    model:Annotated[Path, typer.Option(help='a .tflite pilot')]=Path('build/export/pilot.tflite'),   # file
+    refs:Annotated[Path,   # a CSV file; None: refs/NAME OF THE TUB.csv
+                   typer.Option(help='the stored reference [default: refs/NAME OF THE TUB.csv]')]=None,
+    tolerance:Annotated[float,   # of steering and throttle, which are in -1..1
+                        typer.Option(help='largest difference of a command that is none')]=.01,
+    update_refs:Annotated[bool,   # write the reference and compare nothing
+                          typer.Option('--update-refs',
+                                       help='store what it does now as the reference')]=False,
+)->None:
     """Run a recording through a pilot and compare with a stored reference, frame by frame.
     Fails when a command has changed."""
     from edgecar.core import EdgecarError
@@ -318,8 +336,11 @@ def gate():
 
 # %% ../nbs/14_cli.ipynb #3980dfd2
 @app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')
-def params(name:Annotated[str, typer.Argument(help='a file in params/, without its .yaml; '
-                                                   'all sets are listed if none is named')]=None):
+def params(
+    name:Annotated[str,   # of a set; None: list all sets
+                   typer.Argument(help='a file in params/, without its .yaml; '
+                                       'all sets are listed if none is named')]=None,
+):
     "Print what a named set of parameters changes, as options of `dvc exp run`."
     from edgecar.params import dvc_set_options, parameter_changes, parameter_sets
     typer.echo(' '.join(dvc_set_options(parameter_changes(name))) if name
@@ -359,14 +380,17 @@ def drive_profile_of(
 @options_from(PageOptions)
 @options_from(RecordingLimits, names=RECORDING_OPTIONS)
 def drive(
-    options:dict,
-    profile:Annotated[str, typer.Option(help='twin, car, mock or replay')]='twin',
-    config:Annotated[Path, typer.Option(help="an owner's myconfig.py, read as data")]=None,
-    model:ModelsOption=[],
-    tubs:Annotated[str, typer.Option(help='the folder for what is recorded [default: tubs/drive]')]=None,
-    serve:Annotated[bool, typer.Option('--serve', help='also run a simulator in this process')]=False,
-    log:Annotated[str, typer.Option(help='text or json, to stderr')]='text',
-    turns:Annotated[int, typer.Option(help='end after so many turns of the loop', min=1)]=None,
+    options:dict,   # name -> value, of the options of the three records that were given
+    profile:Annotated[str, typer.Option(help='twin, car, mock or replay')]='twin',   # a key of PROFILES
+    config:Annotated[Path, typer.Option(help="an owner's myconfig.py, read as data")]=None,   # file
+    model:ModelsOption=[],   # .tflite files, the one that drives first
+    tubs:Annotated[str,      # folder; None: the one of the profile
+                   typer.Option(help='the folder for what is recorded [default: tubs/drive]')]=None,
+    serve:Annotated[bool,    # drive in a simulator of its own
+                    typer.Option('--serve', help='also run a simulator in this process')]=False,
+    log:Annotated[str, typer.Option(help='text or json, to stderr')]='text',   # how a line is written
+    turns:Annotated[int,     # 1 and more; None: drive until it is stopped
+                    typer.Option(help='end after so many turns of the loop', min=1)]=None,
 ):
     """Drive, with a page to watch and steer, until ctrl-C; Enter stops the car.
     What is not given comes from the owner's myconfig.py, and else from the profile."""
@@ -391,13 +415,16 @@ def drive(
 # %% ../nbs/14_cli.ipynb #d3614879
 @app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')
 def calibrate(
-    channel:Annotated[int, typer.Argument(help='of the PCA9685: a stock car has throttle at 0, steering at 1',
-                                          min=0, max=15)],
-    pulse:Annotated[int, typer.Option(help='ticks; asked for when it is not given')]=None,
-    seconds:Annotated[float, typer.Option(help='that a pulse given here lasts', min=0, max=60)]=1.,
-    bus:Annotated[str, typer.Option(help='number of the I2C bus, or its file')]='1',
-    address:Annotated[str, typer.Option(help="the chip's")]='0x40',
-    hz:Annotated[float, typer.Option(help='pulses a second')]=60.,
+    channel:Annotated[int,   # 0..15
+                      typer.Argument(help='of the PCA9685: a stock car has throttle at 0, steering at 1',
+                                     min=0, max=15)],
+    pulse:Annotated[int,     # ticks, 4096 of them a period; None: ask for one after another
+                    typer.Option(help='ticks; asked for when it is not given')]=None,
+    seconds:Annotated[float,   # 0..60 s
+                      typer.Option(help='that a pulse given here lasts', min=0, max=60)]=1.,
+    bus:Annotated[str, typer.Option(help='number of the I2C bus, or its file')]='1',   # N: /dev/i2c-N
+    address:Annotated[str, typer.Option(help="the chip's")]='0x40',   # a number, hexadecimal too
+    hz:Annotated[float, typer.Option(help='pulses a second')]=60.,    # 1/s
 ):
     """Try the pulses of a servo or a speed controller, wheels off the ground;
     prints what belongs into myconfig.py."""

@@ -18,7 +18,9 @@ from .contracts.field import default_of, described_fields, meaning
 # %% ../nbs/10_console.ipynb #e9243bb7
 class CommandGroup(TyperGroup):
     "Commands whose expected failures are one line on stderr."
-    def invoke(self, ctx):
+    def invoke(self,
+        ctx,   # click.Context of the call
+    ):         # what the command returns
         "Run the command; exit 1 on EdgecarError, 130 on ctrl-C."
         try:
             return super().invoke(ctx)
@@ -33,7 +35,10 @@ class CommandGroup(TyperGroup):
         raise typer.Exit(code)
 
 # %% ../nbs/10_console.ipynb #5a3c0005
-def command_group(help, **kw):
+def command_group(
+    help:str,   # what the commands are for; the first line of `--help`
+    **kw,       # passed to typer.Typer, such as `cls`
+)->typer.Typer:
     "Return a group of commands."
     # plain help: to import rich takes longer than all else that a command does before it starts
     return typer.Typer(help=help, no_args_is_help=True,
@@ -43,7 +48,7 @@ def command_group(help, **kw):
 def option_of(
     f,                    # field made by `setting`
     defaults:bool=True,   # say what holds when the option is not given
-)->inspect.Parameter:
+)->inspect.Parameter:    # keyword only, with a typer.Option in its annotation
     "Return an option for a field of a record; None stands for an option that was not given."
     default = default_of(f)
     shown = f' [default: {default}]' if defaults and default not in ('', False, None) else ''
@@ -80,9 +85,9 @@ def options_from(
 
 # %% ../nbs/10_console.ipynb #9a1ef2d2
 def format_table(
-    rows,           # of equally many values each
-    head=(),        # titles of the columns
-)->str:
+    rows,      # lists of equally many values: texts, numbers, paths
+    head=(),   # titles of the columns; (): none
+)->str:        # one line a row
     "Return rows as text in columns, numbers to the right."
     rows = [[f'{x:.4g}' if isinstance(x, float) else str(x) for x in row]
             for row in ([head] if head else []) + list(rows)]

@@ -36,11 +36,11 @@ class Requirement:
 @dataclass(frozen=True)
 class CheckResult:
     "The result of the check of one requirement of one task."
-    task:str
-    what:str
+    task:str        # a key of `TASKS`
+    what:str        # name of the requirement
     detected:str    # empty when lacking
     hint:str        # empty when found
-    optional:bool
+    optional:bool   # the task runs without it
 
     @property
     def status(self)->str:
@@ -49,9 +49,9 @@ class CheckResult:
 
 # %% ../nbs/13_doctor.ipynb #d281a1c4
 def check_requirement(
-    task:str,
-    need:Requirement,
-)->CheckResult:
+    task:str,           # a key of `TASKS`
+    need:Requirement,   # what to look for
+)->CheckResult:         # lacking when the probe raises an error
     "Probe one requirement of a task."
     try:
         detected = need.probe()
@@ -63,7 +63,7 @@ def check_requirement(
 def program_version(
     name:str,           # as on PATH
     *args:str,          # what makes it tell its version
-    least:tuple=(0,),  # the lowest version that will do
+    least:tuple=(0,),   # the lowest version that will do, as numbers
 )->str:                 # the version, or where it is when it tells none
     "Return the version of a program on PATH; empty when it is missing or too old."
     if not (path := shutil.which(name)):
@@ -76,7 +76,9 @@ def program_version(
     return version[0] if tuple(map(int, version[0].split('.'))) >= least else ''
 
 # %% ../nbs/13_doctor.ipynb #1b0ec274
-def package_versions(*names:str)->str:
+def package_versions(
+    *names:str,   # of packages, as pip has them
+)->str:           # NAME VERSION, with commas
     "Return installed packages with their versions; empty when one is missing."
     try:
         return ', '.join(f'{n} {importlib.metadata.version(n)}' for n in names)
@@ -84,7 +86,7 @@ def package_versions(*names:str)->str:
         return ''
 
 # %% ../nbs/13_doctor.ipynb #55b25b4e
-def memory_gb()->float:
+def memory_gb()->float:   # 1 GB is 1e9 bytes
     "Return the memory that this process may use, GB."
     total = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     limit = Path('/sys/fs/cgroup/memory.max')
@@ -100,15 +102,15 @@ def cpu_count()->int:
 def at_least(
     value:float,  # what there is
     least:float,  # what is needed
-    unit:str,
+    unit:str,     # of both, for the text
 )->str:           # the value, or empty when it is too little
     "Return a quantity that suffices, as text."
     return f'{value:.3g} {unit}' if value >= least else ''
 
 # %% ../nbs/13_doctor.ipynb #9125ab83
 def find_tub_source(
-    timeout_s:float=3,
-)->str:
+    timeout_s:float=3,   # how long the publisher has to answer, s
+)->str:                  # `mirror PLACE`, or `publisher` and the HTTP status
     "Return where public tubs can be had: the mirror, or the publisher if it answers."
     from edgecar.data.public import PUBLIC_TUBS
     mirror = os.environ.get('EDGECAR_MIRROR', '')

@@ -22,7 +22,9 @@ from nbdev.export import nb_export
 from .core import EdgecarError, atomic_write, repo_root
 
 # %% ../nbs/01_hooks.ipynb #116c9f54
-def is_flow(path)->bool:
+def is_flow(
+    path,   # of a notebook
+)->bool:    # whether its folder is called `flows`
     "Return whether a notebook belongs to a DVC stage."
     return Path(path).parent.name == 'flows'
 
@@ -72,7 +74,12 @@ def clean_notebooks(
     return changed
 
 # %% ../nbs/01_hooks.ipynb #dbc21629
-def clean_on_save(model, path, contents_manager, **_):
+def clean_on_save(
+    model,              # dict: `type`, and `content` with the notebook as JSON, changed in place
+    path,               # of the notebook below the server's root
+    contents_manager,   # Jupyter's; `root_dir` is the server's root
+    **_,                # what else Jupyter gives
+):
     "Clean a notebook that lies in the repository's `nbs`: Jupyter's `pre_save_hook`."
     if model['type'] != 'notebook':
         return

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def nearest_rank(
     ordered:list,   # numbers, the smallest first, at least one
     q:float,        # 0..1
-):                  # the smallest number that a share of `q` does not exceed
+):                  # the smallest number that a share `q` of them does not exceed
     "Return a percentile."
     return ordered[max(math.ceil(q*len(ordered)) - 1, 0)]
 
@@ -25,9 +25,9 @@ def nearest_rank(
 class LatencyWindow:
     "The latencies of the last seconds, and their percentiles."
     def __init__(self,
-        window_s:float=5.,   # that is looked back
-        least:int=10,        # frames before anything is said
-        clock=time.monotonic,
+        window_s:float=5.,      # how far the window reaches back, s
+        least:int=10,           # frames in the window before it has percentiles
+        clock=time.monotonic,   # function that returns the time, s
     ):
         self.window_s, self.least, self.clock = window_s, least, clock
         self.count, self.sum_s = 0, 0.   # since the start
@@ -54,8 +54,8 @@ class LatencyWindow:
 
 # %% ../nbs/03_latency.ipynb #757824ac
 def exceeds_examined(
-    p50_s, p95_s,   # None while nothing is known
-    examined_ms,    # [low, high]; None: nobody knows
+    p50_s, p95_s,   # median and 95th percentile, s; None while nothing is known
+    examined_ms,    # [low, high], ms; None when the pilot does not say
 ):                  # True or False; None when one of the two is not known
     "Return whether latencies lie above what a pilot was examined at."
     if examined_ms is None or p50_s is None:
@@ -63,7 +63,10 @@ def exceeds_examined(
     return p95_s*1e3 > examined_ms[1]
 
 # %% ../nbs/03_latency.ipynb #1fdb7185
-def clip_to_examined(latency_s, examined_ms):
+def clip_to_examined(
+    latency_s,     # s; None while it is not known
+    examined_ms,   # [low, high], ms; None when the pilot does not say
+):                 # s, or None
     """Return a latency, s, within what a pilot was examined at.
     Return it unchanged when one of the two is not known."""
     if examined_ms is None or latency_s is None:
@@ -72,7 +75,10 @@ def clip_to_examined(latency_s, examined_ms):
     return min(max(latency_s, low/1e3), high/1e3)
 
 # %% ../nbs/03_latency.ipynb #f77d9bad
-def latency_warning(p50_s, p95_s, examined_ms)->str:
+def latency_warning(
+    p50_s, p95_s,   # median and 95th percentile, s
+    examined_ms,    # [low, high], ms
+)->str:             # one line
     "Return the warning about latencies above the examined ones, which are in ms."
     low, high = examined_ms
     measured = f'{p50_s*1e3:.0f} ms (95 %: {p95_s*1e3:.0f} ms) from a frame to the wheels'
@@ -82,12 +88,14 @@ def latency_warning(p50_s, p95_s, examined_ms)->str:
 # %% ../nbs/03_latency.ipynb #f8934045
 class LatencyMonitor:
     "A part: the time from a frame to the write of its command, compared with the examined range."
-    def __init__(self, clock=time.monotonic):
+    def __init__(self,
+        clock=time.monotonic,   # function that returns the time, s
+    ):
         self.clock, self.window = clock, LatencyWindow(clock=clock)
         self.expect(None)
 
     def expect(self,
-        examined_ms,   # [low, high]; None: nobody knows
+        examined_ms,   # [low, high], ms; None when the pilot does not say
     ):
         "Begin again with another pilot."
         self.examined_ms, self.warned, self.outside_s = examined_ms, False, -math.inf
@@ -109,6 +117,7 @@ class LatencyMonitor:
         return clip_to_examined(self.median_s, self.examined_ms)
 
     def _log(self, warning:str):
+        "Log a warning when it begins, and its end after five seconds without one."
         if warning:
             self.outside_s = self.clock()
             if not self.warned:
@@ -119,8 +128,8 @@ class LatencyMonitor:
             self.warned = False
 
     def run(self,
-        owner:dict,   # what `ActuatorProcess` gives; its `written` is read
-    )->dict:          # for the status
+        owner:dict,   # what `ActuatorProcess` gives; its `written` is read: (frame_s, wrote_s) pairs
+    )->dict:          # fields of `DriveStatus` that begin with `latency_`
         "Add what was written since the last turn, and return the status."
         self.window.add(owner['written'])
         (p50_s, p95_s), examined_ms = self.window.percentiles_s, self.examined_ms

@@ -73,7 +73,9 @@ def _tub_row(path):
 
 # %% ../nbs/11_recordings.ipynb #64d3deb7
 @tub_app.command('ls', epilog='Example: `edgecar tub ls tubs`')
-def tub_ls(path:TubFolder):
+def tub_ls(
+    path:TubFolder,   # a tub, or a folder of tubs
+):
     "List the tubs at or below a folder: live and deleted records that are there, what is missing, fields."
     typer.echo(format_table([_tub_row(t) for t in _tubs(path)],
                             head=['tub', 'records', 'deleted', 'missing', 'fields']))
@@ -81,8 +83,9 @@ def tub_ls(path:TubFolder):
 # %% ../nbs/11_recordings.ipynb #3501773f
 @tub_app.command('verify', epilog='Examples: `edgecar tub verify data`; `edgecar tub verify data --each`')
 def tub_verify(
-    path:TubFolder,
-    each:Annotated[bool, typer.Option('--each', help='a line for each fault, not for each kind')]=False,
+    path:TubFolder,   # a tub, or a folder of tubs
+    each:Annotated[bool,   # list faults one by one
+                   typer.Option('--each', help='a line for each fault, not for each kind')]=False,
 ):
     "List faults, then what is worth a look. Exit code: 0 no fault (perhaps warnings), 1 faults, 2 wrong use."
     from edgecar.data.advice import WARNINGS, tub_warnings
@@ -129,11 +132,14 @@ def _repair_report(path, done):
 @tub_app.command('repair', epilog='Examples: `edgecar tub repair data`; '
                  '`edgecar tub repair tubs/old --rename steering=user/angle --flip-steering`')
 def tub_repair(
-    path:TubFolder,
-    yes:Annotated[bool, typer.Option('--yes', help='drop many records, or turn a sign back')]=False,
-    rename:Annotated[list[str], typer.Option(help='OLD=NEW: a field with another name')]=[],
-    flip_steering:Annotated[bool, typer.Option('--flip-steering', help='when left is positive')]=False,
-    flip_throttle:Annotated[bool, typer.Option('--flip-throttle', help='when forwards is negative')]=False,
+    path:TubFolder,   # a tub, or a folder of tubs
+    yes:Annotated[bool,   # do what loses many records, too
+                  typer.Option('--yes', help='drop many records, or turn a sign back')]=False,
+    rename:Annotated[list[str], typer.Option(help='OLD=NEW: a field with another name')]=[],   # pairs
+    flip_steering:Annotated[bool,   # change the sign of every steering
+                            typer.Option('--flip-steering', help='when left is positive')]=False,
+    flip_throttle:Annotated[bool,   # change the sign of every throttle
+                            typer.Option('--flip-throttle', help='when forwards is negative')]=False,
 ):
     "Mend what can be mended. Nothing is deleted: dropped records and all old catalogs go to quarantine."
     from edgecar.data.check import repair_tub
@@ -143,7 +149,10 @@ def tub_repair(
 
 # %% ../nbs/11_recordings.ipynb #0dea5517
 @tub_app.command('delete', epilog='Example: `edgecar tub delete data 3 10-20`')
-def tub_delete(path:TubFolder, records:RecordRanges):
+def tub_delete(
+    path:TubFolder,         # a tub
+    records:RecordRanges,   # numbers and ranges
+):
     "Mark records as deleted; `restore` takes the mark off."
     from edgecar.data.tub import Tub, delete_records
     delete_records(path, parse_record_ranges(records))
@@ -152,9 +161,9 @@ def tub_delete(path:TubFolder, records:RecordRanges):
 # %% ../nbs/11_recordings.ipynb #d4da12e2
 @tub_app.command('restore', epilog='Example: `edgecar tub restore data 3 10-20`, or with --all')
 def tub_restore(
-    path:TubFolder,
-    records:Annotated[list[str], typer.Argument(help='`3`, `10-20`')]=None,
-    every:Annotated[bool, typer.Option('--all', help='every record that is deleted')]=False,
+    path:TubFolder,   # a tub
+    records:Annotated[list[str], typer.Argument(help='`3`, `10-20`')]=None,   # numbers and ranges
+    every:Annotated[bool, typer.Option('--all', help='every record that is deleted')]=False,   # or all
 ):
     "Bring deleted records back."
     from edgecar.core import EdgecarError
@@ -167,8 +176,9 @@ def tub_restore(
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')
 def tub_convert(
-    old:Annotated[Path, typer.Argument(help='with record_1.json, ...', exists=True, file_okay=False)],
-    new:Annotated[Path, typer.Argument(help='the folder to make')],
+    old:Annotated[Path,   # an old tub, or a folder of old tubs
+                  typer.Argument(help='with record_1.json, ...', exists=True, file_okay=False)],
+    new:Annotated[Path, typer.Argument(help='the folder to make')],   # a tub, or a folder of tubs
 ):
     "Make a tub of today from one of DonkeyCar 3 or older, which stays as it is."
     from edgecar.core import EdgecarError
@@ -188,8 +198,9 @@ def tub_convert(
 @tub_app.command('upload', epilog='Examples: `edgecar tub upload tubs/drive --to /mnt/share/tubs`; '
                  '`edgecar tub upload tubs/drive --to https://lab.example/tubs`')
 def tub_upload(
-    path:TubFolder,
-    to:Annotated[str, typer.Option(help='a DVC remote: a folder, or an address that takes PUT')],
+    path:TubFolder,   # a tub, or a folder of tubs
+    to:Annotated[str,   # folder or http address
+                 typer.Option(help='a DVC remote: a folder, or an address that takes PUT')],
 ):
     """Bring finished tubs into a DVC remote and leave a .dvc file beside each, for `dvc pull`.
 

@@ -22,12 +22,15 @@ release_app = command_group('Images of the twin and the car: build, push, sign, 
                      epilog='Examples: `edgecar release build`; `edgecar release build car --base '
                             'registry.example/python@sha256:...`')
 def release_build(
-    target:Annotated[str, typer.Argument(help='twin or car; both if none is named')]=None,
-    base:Annotated[str, typer.Option(help='image to build on, NAME@sha256:DIGEST '
-                                          '[default: one made by scripts/base]')]=None,
-    bundle:Annotated[Path, typer.Option(help='[default: build/bundle/TARGET]')]=None,
-    to:Annotated[Path, typer.Option(help='folder for the OCI layout, tag `edgecar` '
-                                         '[default: build/images/TARGET]')]=None,
+    target:Annotated[str,   # which image; None: both
+                     typer.Argument(help='twin or car; both if none is named')]=None,
+    base:Annotated[str,     # a reference by digest; None: the base of scripts/base
+                   typer.Option(help='image to build on, NAME@sha256:DIGEST '
+                                     '[default: one made by scripts/base]')]=None,
+    bundle:Annotated[Path, typer.Option(help='[default: build/bundle/TARGET]')]=None,   # folder of a bundle
+    to:Annotated[Path,      # folder to make; None: build/images/TARGET
+                 typer.Option(help='folder for the OCI layout, tag `edgecar` '
+                                   '[default: build/images/TARGET]')]=None,
 ):
     """Build the images from the bundles, without a daemon and without rights;
     prints what a device fetches, and digests."""
@@ -55,10 +58,11 @@ CaOption = Annotated[Path, typer.Option(help='PEM file of the authority that vou
 @release_app.command(name='push',
                      epilog='Example: `edgecar release push --to quay.io/club/edgecar --version v1.2.0`')
 def release_push(
-    which:TargetChoice='both', *, to:RegistryOption, version:VersionOption,
-    images:Annotated[Path, typer.Option(help='what `edgecar release build` made')]=Path('build/images'),
-    auth_file:AuthFileOption=None, ca:CaOption=None,
-    timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=900.,
+    which:TargetChoice='both', *, to:RegistryOption, version:VersionOption,   # images, registry and version
+    images:Annotated[Path,   # folder with an OCI layout for each target
+                     typer.Option(help='what `edgecar release build` made')]=Path('build/images'),
+    auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
+    timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=900.,   # s
 ):
     "Put images into a registry, whole or not at all. Fails when the version is there as something else."
     from edgecar.release.push import push_images
@@ -71,17 +75,21 @@ def release_push(
            '--gate-key gate.key`; in a cluster, where Tekton Chains signs: '
            '`--no-image --gate-key k8s://edgecar/gate`')
 def release_sign(   # noqa: PLR0913 - options of a command
-    which:TargetChoice='both', *, to:RegistryOption, version:VersionOption,
-    key:Annotated[str, typer.Option(help='that signs images: a file, a key service (k8s://, awskms://, '
-                                         'gcpkms://, azurekms://, hashivault://) or keyless',
-                                    envvar='EDGECAR_IMAGE_KEY')]=None,
-    gate_key:Annotated[str, typer.Option(help='that signs what is attested, likewise',
-                                         envvar='EDGECAR_GATE_KEY')]=None,
-    image:Annotated[bool, typer.Option(help='sign the image; without it, attest only')]=True,
-    builder:Annotated[str, typer.Option(help='URI of who built')]='https://edgecar.github.io/laptop/v1',
-    sbom:Annotated[Path, typer.Option(help="SPDX JSON of a scanner, instead of our own")]=None,
-    auth_file:AuthFileOption=None, ca:CaOption=None,
-    timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=600.,
+    which:TargetChoice='both', *, to:RegistryOption, version:VersionOption,   # images, registry and version
+    key:Annotated[str,        # private key of the images
+                  typer.Option(help='that signs images: a file, a key service (k8s://, awskms://, '
+                                    'gcpkms://, azurekms://, hashivault://) or keyless',
+                               envvar='EDGECAR_IMAGE_KEY')]=None,
+    gate_key:Annotated[str,   # private key of the gate
+                       typer.Option(help='that signs what is attested, likewise',
+                                    envvar='EDGECAR_GATE_KEY')]=None,
+    image:Annotated[bool, typer.Option(help='sign the image; without it, attest only')]=True,   # sign too
+    builder:Annotated[str,    # goes into the provenance
+                      typer.Option(help='URI of who built')]='https://edgecar.github.io/laptop/v1',
+    sbom:Annotated[Path,      # JSON file; None: write an SBOM
+                   typer.Option(help="SPDX JSON of a scanner, instead of our own")]=None,
+    auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
+    timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=600.,   # s
 ):
     """Sign a version that was pushed, and attest its SBOM, its provenance and how its pilot drove.
     Passwords: COSIGN_PASSWORD, COSIGN_GATE_PASSWORD."""
@@ -101,18 +109,22 @@ def release_sign(   # noqa: PLR0913 - options of a command
     epilog='Examples: `edgecar release verify quay.io/club/edgecar-car:v1.2.0 --running state.json`; '
            '`edgecar release verify oci:/media/stick/car --identity quay.io/club/edgecar-car`')
 def release_verify(
-    ref:Annotated[str, typer.Argument(help='HOST/NAME:TAG, HOST/NAME@DIGEST or oci:FOLDER')],
-    key:Annotated[Path, typer.Option(help='public key of the images',
-                                     envvar='EDGECAR_IMAGE_PUB')]=Path('/etc/pki/containers/edgecar.pub'),
-    gate_key:Annotated[Path,
+    ref:Annotated[str,     # the image to prove
+                  typer.Argument(help='HOST/NAME:TAG, HOST/NAME@DIGEST or oci:FOLDER')],
+    key:Annotated[Path,    # PEM file
+                  typer.Option(help='public key of the images',
+                               envvar='EDGECAR_IMAGE_PUB')]=Path('/etc/pki/containers/edgecar.pub'),
+    gate_key:Annotated[Path,   # PEM file
                        typer.Option(help='public key of the gate',
                                     envvar='EDGECAR_GATE_PUB')]=Path('/etc/pki/containers/edgecar-gate.pub'),
-    running:Annotated[str, typer.Option(help='version that runs, or the file that remembers it')]=None,
-    remember:Annotated[bool,
+    running:Annotated[str,     # v1.2.3, or a JSON file; None: nothing runs
+                      typer.Option(help='version that runs, or the file that remembers it')]=None,
+    remember:Annotated[bool,   # then `running` is a file
                        typer.Option('--remember',
                                     help='write what was proved into the file that --running names')]=False,
-    identity:Annotated[str, typer.Option(help='repository it was signed as, if this is a copy')]=None,
-    auth_file:AuthFileOption=None, ca:CaOption=None,
+    identity:Annotated[str,    # HOST/NAME; None: the repository of `ref`
+                       typer.Option(help='repository it was signed as, if this is a copy')]=None,
+    auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
 ):
     """Prove, with public keys and no network but the registry's, that an image may start. Fails at the first
     thing that is not as it must be; the last line names what to start."""
@@ -126,13 +138,15 @@ def release_verify(
         note(running, proof.version, proof.digest)
     typer.echo(f'start       {proof.start}')
 
+# %% ../nbs/12_shipping.ipynb #5e08e910
 @release_app.command(
     name='diff',
     epilog='Example: `edgecar release diff quay.io/club/edgecar-car:v1.1.0 quay.io/club/edgecar-car:v1.2.0`')
 def release_diff(
-    a:Annotated[str, typer.Argument(help='HOST/NAME:TAG, HOST/NAME@DIGEST or oci:FOLDER')],
-    b:Annotated[str, typer.Argument(help='likewise')],
-    auth_file:AuthFileOption=None, ca:CaOption=None,
+    a:Annotated[str,   # the old image
+                typer.Argument(help='HOST/NAME:TAG, HOST/NAME@DIGEST or oci:FOLDER')],
+    b:Annotated[str, typer.Argument(help='likewise')],   # the new image
+    auth_file:AuthFileOption=None, ca:CaOption=None,     # files; None: those of the system
 ):
     """Say what changed between two releases (pilot, data, params, metrics, packages, layers),
     and what a device fetches. Believes what it reads: `verify` first."""

@@ -1,9 +1,11 @@
 "The house style, measured: budgets of the notebooks, direction of the imports, what may not be in the tree."
 import ast
+import io
 import json
 import re
 import statistics
 import subprocess
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,11 @@ class Notebook:
     def defines(self, cell):
         return any(not isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(self.text(cell)).body)
 
+    def picture_sizes_kb(self):
+        data = [o.get('data', {}) for c in self.code for o in c['outputs']]
+        pictures = [d[kind] for d in data for kind in ('image/png', 'image/jpeg', 'image/webp') if kind in d]
+        return [len(''.join(picture)) * 3 / 4e3 for picture in pictures]
+
     def shows(self, cell):
         return (cell['cell_type'] == 'code'
                 and not any(self.says(cell, w) for w in ('export', 'hide', 'default_exp')))
@@ -55,8 +62,7 @@ def test_library_notebook(path):
     sizes = [nb.lines(c) for c in exports]
     defining = [c for c in exports if nb.defines(c)]
     shown = [any(map(nb.shows, nb.cells[(i := nb.cells.index(c)) + 1:i + 4])) for c in defining]
-    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs']
-                if (png := o.get('data', {}).get('image/png'))]
+    pictures = nb.picture_sizes_kb()
     first, title = nb.text(nb.cells[0]), nb.text(nb.cells[1])
     assert re.fullmatch(r'#\| default_exp [\w.]+', first)
     assert re.match(r'# \w+\n\n> [^\n]+(\n|$)', title), 'a title, then the line that becomes the docstring'
@@ -68,7 +74,7 @@ def test_library_notebook(path):
         ('cells', len(nb.cells), 1, 80),
         ('export cells with a demo or a test within 3 cells', sum(shown) / len(shown), .75, 1),
         ('hidden cells', sum(nb.says(c, 'hide') for c in nb.cells) / len(nb.cells), 0, .2),
-        ('cells with output', sum(bool(c['outputs']) for c in nb.code) / len(nb.cells), 0, .25),
+        ('code cells with output', sum(bool(c['outputs']) for c in nb.code) / len(nb.code), .1, .25),
         ('cells with an execution count', sum(c['execution_count'] is not None for c in nb.code), 0, 0),
         ('KB of the largest picture', max(pictures, default=0), 0, 60),
     ]
@@ -99,8 +105,7 @@ def test_flow_notebook(path):
 @pytest.mark.parametrize('path', GUIDES, **named)
 def test_guide(path):
     nb = Notebook(path)
-    pictures = [len(png) * 3 / 4e3 for c in nb.code for o in c['outputs']
-                if (png := o.get('data', {}).get('image/png'))]
+    pictures = nb.picture_sizes_kb()
     assert re.match(r'# [^\n]+\n\n> [^\n]+(\n|$)', nb.text(nb.cells[0])), (
         'a title, then the line that says what one learns')
     assert not any(nb.says(c, word) for c in nb.code for word in ('export', 'default_exp')), (
@@ -158,6 +163,127 @@ def public_definitions(path):
         else:
             names = []
         yield from ((name, node) for name in names if not name.startswith('_'))
+
+
+def comment_lines(path):
+    "Numbers of the lines that end in a comment."
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    return {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+
+
+def public_functions(path):
+    "Public functions and methods of public classes: (name, node)."
+    for name, node in public_definitions(path):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield name, node
+        elif isinstance(node, ast.ClassDef):
+            methods = [m for m in node.body if isinstance(m, (ast.FunctionDef, ast.AsyncFunctionDef))]
+            yield from ((f'{name}.{m.name}', m) for m in methods
+                        if not m.name.startswith('_') or m.name == '__init__')
+
+
+def parameters(function):
+    "Parameters of a function that a caller gives."
+    given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return [a for a in given if a.arg not in ('self', 'cls')]
+
+
+def is_property(function):
+    return any('property' in ast.unparse(decorator) for decorator in function.decorator_list)
+
+
+def gives(function):
+    "Whether a function gives a value."
+    functions = [n for n in ast.walk(function) if isinstance(n, (ast.FunctionDef, ast.Lambda))]
+    nested = {id(x) for inner in functions if inner is not function for x in ast.walk(inner)}
+    return any(isinstance(n, ast.Return) and n.value is not None and id(n) not in nested
+               for n in ast.walk(function))
+
+
+def test_parameters_returns_and_methods_are_documented():
+    said, missing = dict(parameters=[], returns=[], docstrings=[]), []
+    for path in MODULES:
+        commented = comment_lines(path)
+        for name, function in public_functions(path):
+            where = f'{module_name(path)}.{name}'
+            for a in parameters(function):
+                said['parameters'].append(a.lineno in commented)
+                missing += [f'{where}: {a.arg}'] * (a.lineno not in commented)
+            if function.name == '__init__':
+                continue
+            said['docstrings'].append(bool(ast.get_docstring(function)))
+            if gives(function) and not is_property(function):
+                head = range(function.lineno, function.body[0].lineno)
+                said['returns'].append(bool(function.returns or commented & set(head[-2:])))
+                missing += [f'{where}: what it returns'] * (not said['returns'][-1])
+    shares = {what: sum(x) / len(x) for what, x in said.items()}
+    assert min(shares.values()) >= .98, f'{shares}, among them {missing[:40]}'
+
+
+def paragraphs(text):
+    "Prose of a Markdown text, a paragraph or an item of a list each: no code, table, heading or picture."
+    text = re.sub(r'```.*?```|\$\$.*?\$\$', '\n\n', text, flags=re.S)
+    text = re.sub(r'<[^>\n]+>', '', text)
+    for part in re.split(r'\n\s*\n|\n(?=\s*(?:[-*]|\d+\.)\s)', text):
+        lines = [line for line in part.splitlines() if not re.match(r'\s*[|#]|!\[|    ', line)]
+        yield ' '.join(re.sub(r'^\s*(?:[-*]|\d+\.|>)\s+', '', line) for line in lines).strip()
+
+
+def sentences(paragraph):
+    "Sentences of a paragraph; what stands in backticks is one word."
+    paragraph = re.sub(r'`[^`]*`|\$[^$]*\$', 'x', paragraph)
+    paragraph = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', paragraph)
+    return re.split(r'(?<=[.!?])\s+|(?<=[.!?]\*\*)\s+|(?<=[:;])\s+(?=[A-Z*(`x])', paragraph)
+
+
+def prose():
+    "All prose of the project: (where, text)."
+    for path in sorted((ROOT/'nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' not in path.parts:
+            yield from ((path, ''.join(c['source'])) for c in json.loads(path.read_text())['cells']
+                        if c['cell_type'] == 'markdown')
+    files = subprocess.run(['git', 'ls-files', '*.md'], cwd=ROOT, capture_output=True, text=True, check=True)
+    yield from ((ROOT/name, (ROOT/name).read_text()) for name in files.stdout.split())
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield path, ast.get_docstring(node) or ''
+
+
+def test_sentences_are_short():
+    long = []
+    for path, text in prose():
+        for sentence in (s for p in paragraphs(text) for s in sentences(p)):
+            words = len(re.findall(r"[\w'-]+", sentence))
+            long += [f'{path.relative_to(ROOT)}: {words} words: {sentence}'] * (words > 30)
+    assert not long, '\n'.join(long)
+
+
+BANNED = [   # phrasings that a reader stumbles over, as patterns
+    r'\bthat are none\b', r'\bis none\b(?! of)', r'\bheeded\b', r'\bis told of\b', r'\bcannot be had\b',
+    r'\bto whom it concerns\b', r'\bwhoever stands\b', r'\bmake .{0,20} one that\b']
+
+
+def test_prose_has_no_banned_phrasing():
+    found = [f'{path.relative_to(ROOT)}: {hit[0]}' for path, text in prose()
+             for pattern in BANNED if (hit := re.search(pattern, text))]
+    assert not found, '\n'.join(found)
+
+
+WRITTEN_BY_HAND = re.compile(   # notebooks are ruff's, and what they generate is theirs
+    r'(?!edgecar/).*\.(py|md)$|pyproject\.toml|Makefile|params\.yaml|dvc\.yaml|(scripts|\.ci|\.githooks)/')
+
+
+def test_no_line_is_longer_than_110_characters():
+    files = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True)
+    long = []
+    for name in filter(None, files.stdout.split('\0')):
+        if not WRITTEN_BY_HAND.match(name) or not (ROOT/name).is_file():
+            continue
+        for n, line in enumerate((ROOT/name).read_text(errors='replace').splitlines(), 1):
+            whole = re.match(r'\s*\S+$|!\[|\|', line)   # a word, a picture, a row of a table
+            long += [f'{name}:{n}: {len(line)}'] * (len(line) > 110 and not whole)
+    assert not long, '\n'.join(long)
 
 
 USED_TWICE = {   # public names that stand in more than one module

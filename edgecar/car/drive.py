@@ -38,13 +38,16 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/car/08_drive.ipynb #40c1e701
 class LoopClock:
     "The first part, and the vehicle's profiler: it starts each turn when it is due."
-    def __init__(self, rate_hz, keep=1000):
+    def __init__(self,
+        rate_hz,     # turns a second
+        keep=1000,   # newest turns whose figures are kept
+    ):
         self.period_s, self.due, self.begun, self.missed, self.turns = 1/rate_hz, None, None, 0, 0
         self.moments, self.overheads = deque(maxlen=keep), deque(maxlen=keep)   # s; ms beside inference
         self.took = {}                                                          # part -> s in this turn
 
-    def run(self, inferred_ms=None):
-        "Wait until the next turn is due; `inferred_ms` is what the newest answer of the pilot took."
+    def run(self, inferred_ms=None):   # what the newest answer of the pilot took, ms
+        "Wait until the next turn is due."
         now = time.perf_counter()
         if self.due is None:
             self.due = now
@@ -62,15 +65,15 @@ class LoopClock:
         self.moments.append(self.begun)
         self.turns += 1
 
-    def profile_part(self, part):
+    def profile_part(self, part):   # a part of the vehicle
         "Do nothing; the vehicle calls it for each part that is added."
         pass
 
-    def on_part_start(self, part):
+    def on_part_start(self, part):   # a part of the vehicle
         "Record when a part starts."
         self.started = time.perf_counter()
 
-    def on_part_finished(self, part):
+    def on_part_finished(self, part):   # a part of the vehicle
         "Record what a part took in this turn, s."
         self.took[part] = time.perf_counter() - self.started
 
@@ -80,8 +83,13 @@ class LoopClock:
 
 # %% ../../nbs/car/08_drive.ipynb #2754a216
 class TwinCamera:
-    "Frames and telemetry from a simulator, ours or Unity's; raises EdgecarError when there is none."
-    def __init__(self, owner, host='127.0.0.1', port=9091, scene='donkey', token=None):
+    "Frames and telemetry from a simulator, this package's or Unity's; raises EdgecarError when none answers."
+    def __init__(self,
+        owner,                         # an `ActuatorProcess`, which gets the line to the simulator
+        host='127.0.0.1', port=9091,   # of the simulator
+        scene='donkey',                # a track, or a scene of Unity's
+        token=None,                    # that the simulator asks for
+    ):
         from edgecar.sim.client import Simulator
         self.owner = owner
         self.sim = Simulator(host, port, scene, token=token)
@@ -115,7 +123,7 @@ class TwinCamera:
                 self.sim.line = None
                 time.sleep(.1)
 
-    def run_threaded(self):
+    def run_threaded(self)->tuple:
         "Return the newest frame, when it came, monotonic s, and the telemetry."
         return self.seen
 
@@ -126,7 +134,11 @@ class TwinCamera:
 # %% ../../nbs/car/08_drive.ipynb #77db9e25
 class ReplayCamera:
     "Frames of a recording in one size, over and over; noise without a recording."
-    def __init__(self, tub=None, rate_hz=20., size=(120, 160)):
+    def __init__(self,
+        tub=None,          # folder of the recording, or of several
+        rate_hz=20.,       # frames a second
+        size=(120, 160),   # (height, width) of the frames, pixels
+    ):
         from edgecar.data.frames import load_recording
         from edgecar.data.tub import find_tubs_in
         self.rate_hz, self.began = rate_hz, time.monotonic()
@@ -138,16 +150,22 @@ class ReplayCamera:
         else:
             self.frames = np.random.default_rng(0).integers(0, 255, (50, *size, 3), np.uint8)
 
-    def run(self):
-        "Return the frame that is due, when it was taken (monotonic s), and {}: nothing is known beside it."
+    def run(self)->tuple:
+        "Return the frame that is due, when it was taken (monotonic s), and {}, as nothing else is known."
         n = int((time.monotonic() - self.began)*self.rate_hz)
         return np.asarray(self.frames[n % len(self.frames)]), self.began + n/self.rate_hz, {}
 
 # %% ../../nbs/car/08_drive.ipynb #4ed5f851
 class DriveMode:
     "A part that chooses steering, throttle and causes by the mode."
-    def run(self, mode, user_angle, user_throttle, pilot_angle, pilot_throttle, pilot_causes, limit):
-        "Return steering, throttle within `limit`, and causes; `mode` says who gives each."
+    def run(self,
+        mode,                          # user, local_angle or local: who gives what
+        user_angle, user_throttle,     # -1..1 each, left is -1; None counts as 0
+        pilot_angle, pilot_throttle,   # -1..1 each
+        pilot_causes,                  # why the pilot may not drive, a tuple of words
+        limit,                         # of the throttle, 0..1; None counts as 1
+    )->tuple:                          # steering, throttle, causes
+        "Choose steering, throttle and causes of one turn."
         own, limit = (user_angle or 0.), 1. if limit is None else limit
         if mode == 'user':
             return own, (user_throttle or 0.)*limit, ()
@@ -158,11 +176,18 @@ class DriveMode:
 # %% ../../nbs/car/08_drive.ipynb #372e85fc
 class ButtonHandler:
     "A part that handles buttons of the page and stops from elsewhere; it gives the throttle limit, 0..1."
-    def __init__(self, owner, garage, stops, book, limit=1.):
+    def __init__(self,
+        owner,      # an `ActuatorProcess`
+        garage,     # a `ModelManager`
+        stops,      # the `StopRequests` from elsewhere
+        book,       # a `FaultLog`
+        limit=1.,   # of the throttle at the start, 0..1
+    ):
         self.owner, self.garage, self.stops, self.book, self.limit = owner, garage, stops, book, limit
 
-    def run(self, buttons):
-        "Handle the buttons that are pressed, and stops; return the throttle limit, 0..1."
+    def run(self, buttons,   # name -> value; False or None is a button that is not pressed
+    )->float:                # throttle limit, 0..1
+        "Handle the buttons that are pressed, and stops; return the throttle limit."
         pressed = {k: v for k, v in (buttons or {}).items() if v is not False and v is not None}
         for source in (*self.stops.run(), *['page']*('estop' in pressed)):
             self.owner.send('stop', cause=source)
@@ -176,7 +201,10 @@ class ButtonHandler:
         return self.limit
 
 # %% ../../nbs/car/08_drive.ipynb #a17f7a10
-def map_pose(info, road)->dict:
+def map_pose(
+    info,   # telemetry of the simulator; `pos` is x, y, z in m, `car` roll, pitch, yaw in degrees
+    road,   # see `track_outline`; None when it is not known
+)->dict:    # road, x and y in m, yaw in rad, anticlockwise from the x axis
     "Return where the car is, for the map; empty when the position is not known."
     if 'car' not in info:
         return {}
@@ -184,8 +212,9 @@ def map_pose(info, road)->dict:
                 yaw=round(float(np.deg2rad(90 - info['car'][2])), 3))
 
 # %% ../../nbs/car/08_drive.ipynb #7fda45cb
-def track_outline(scene):
-    "Return the road of a scene; None when it is not one of our tracks."
+def track_outline(scene,   # name of a scene of the simulator
+)->dict:                   # left, right and cones, each a list of [x, y] in m
+    "Return the road of a scene; None when no track has that name."
     from edgecar.sim.env import find_track
     from edgecar.sim.protocol import track_name
     from edgecar.web.twin_page import road_outline
@@ -195,14 +224,21 @@ def track_outline(scene):
         return None
 
 # %% ../../nbs/car/08_drive.ipynb #50e673e6
-class StatusReporter:
-    "A part that gives the status, for the page, the metrics and the log."
-    def __init__(self, clock, copilot, garage, book, road=None, recorder=None):
+class _StatusParts:
+    "What a status is made of, piece by piece."
+    def __init__(self,
+        clock,           # the `LoopClock`
+        copilot,         # the `InferenceWorker`
+        garage,          # the `ModelManager`
+        book,            # the `FaultLog`
+        road=None,       # see `track_outline`
+        recorder=None,   # the `Recorder`
+    ):
         self.clock, self.copilot, self.garage = clock, copilot, garage
         self.book, self.road, self.recorder = book, road, recorder
         self.figures = {}
 
-    def measure(self):
+    def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
             p50, p99 = np.percentile(self.clock.overheads, (50, 99))
@@ -211,9 +247,41 @@ class StatusReporter:
                                 loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
-    def run(self, owner, causes, limit,   # noqa: PLR0913 - channels of a DonkeyCar part
-            inference_ms, seen_s, info, mode, recording=False, records=0, uploads=None, latency=None):
-        "Return the status, see `DriveStatus`, as a dict."
+    def fault_counts(self, owner)->dict:   # state of the actuator's process
+        "Return how often each cause was a reason not to drive, here and in the actuator's process."
+        counts = dict(self.book.counts)
+        for cause, n in owner.get('counts', {}).items():
+            counts[cause] = counts.get(cause, 0) + n
+        return counts
+
+    def driving_model(self, pilot)->dict:   # a `Pilot`, or a callable without a digest
+        "Return the name and the digest of the pilot that drives, and what the gate found."
+        return dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate)
+
+    def recorded(self, recording, records,   # whether it records, and how many records there are
+        uploads,                             # see `Uploader`; None without a remote
+    )->dict:
+        "Return the fields of the recording and of the upload, where there are any."
+        fields = dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
+        sent = dict(upload_waiting=uploads['waiting'], upload_error=uploads['error']) if uploads else {}
+        return fields | sent
+
+# %% ../../nbs/car/08_drive.ipynb #2eda6a80
+class StatusReporter(_StatusParts):
+    "A part that gives the status, for the page, the metrics and the log."
+    def run(self,   # noqa: PLR0913 - channels of a DonkeyCar part
+        owner,                        # state of the actuator's process; None before the first
+        causes,                       # why it may not drive, a tuple of words
+        limit,                        # of the throttle, 0..1
+        inference_ms,                 # of the pilot's newest answer; None without one
+        seen_s,                       # when the newest frame was taken, monotonic s; 0 before the first
+        info,                         # telemetry of a simulator; {} in a car
+        mode,                         # user, local_angle or local
+        recording=False, records=0,   # whether it records, and how many records there are
+        uploads=None,                 # see `Uploader`; None without a remote
+        latency=None,                 # see `LatencyMonitor`
+    )->dict:                          # fields of `DriveStatus`
+        "Return the status."
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
         info, pilot = info or {}, self.copilot.pilot
         counts = self.fault_counts(owner)
@@ -231,28 +299,11 @@ class StatusReporter:
             laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
         return status.to_dict()
 
-    def fault_counts(self, owner)->dict:
-        "Return how often each cause was a reason not to drive, here and in the actuator's process."
-        counts = dict(self.book.counts)
-        for cause, n in owner.get('counts', {}).items():
-            counts[cause] = counts.get(cause, 0) + n
-        return counts
-
-    def driving_model(self, pilot)->dict:
-        "Return the name and the digest of the pilot that drives, and what the gate found."
-        return dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate)
-
-    def recorded(self, recording, records, uploads)->dict:
-        "Return the fields of the recording and of the upload, where there are any."
-        fields = dict(self.recorder.state(), recording=recording, records=records) if self.recorder else {}
-        sent = dict(upload_waiting=uploads['waiting'], upload_error=uploads['error']) if uploads else {}
-        return fields | sent
-
 # %% ../../nbs/car/08_drive.ipynb #df653e84
 @dataclass(frozen=True)
 class Profile(DriveOptions):
     "The parts and parameters of a drive."
-    attended:bool = False      # no driving without somebody who could stop it, whoever drives
+    attended:bool = False      # in every mode no driving without somebody who could stop it
     strict:bool = False        # only a model that a manifest names
     models:tuple = ()          # .tflite files, the first drives
     page:dict = field(default_factory=dict)     # arguments of `WebPage`
@@ -266,10 +317,10 @@ PROFILES = dict(twin=Profile('twin', 'twin'),
 
 # %% ../../nbs/car/08_drive.ipynb #f17645ff
 def open_camera(
-    profile:Profile,
-    owner,
-    size=(120, 160),   # (height, width) of pictures that need not come from a camera: what the pilot wants
-):
+    profile:Profile,   # see `PROFILES`
+    owner,             # an `ActuatorProcess`, for the camera of a twin
+    size=(120, 160),   # (height, width) that the pilot wants, for frames that no camera takes
+):                     # a part of the vehicle
     "Open the camera of a profile; raise EdgecarError when that fails."
     if profile.camera == 'twin':
         return TwinCamera(owner, profile.host, profile.port, profile.scene, profile.sim_token)
@@ -279,6 +330,7 @@ def open_camera(
         return ReplayCamera(profile.tub, size=size)
     return hardware.open_v4l2_camera(profile.camera)
 
+# %% ../../nbs/car/08_drive.ipynb #20b6650c
 def _open_camera_or_end(p, owner, page, copilot):
     "Open the camera of a profile; on failure end the actuator's process and the page too."
     try:
@@ -292,7 +344,7 @@ def _open_camera_or_end(p, owner, page, copilot):
 def apply_myconfig(
     name:str,     # of a profile
     path,         # a myconfig.py
-    say=print,    # told what is passed over
+    say=print,    # called with a line for each thing that is passed over
 )->Profile:
     """Return a profile with the owner's settings.
     Raise EdgecarError when the file cannot be read, or describes another kind of car."""
@@ -304,27 +356,29 @@ def apply_myconfig(
 # %% ../../nbs/car/08_drive.ipynb #17ff945c
 class OutputHistory:
     "A part: what the car was given since when, as the actuator's process has reported it so far."
-    def __init__(self, owner):
+    def __init__(self, owner):   # an `ActuatorProcess`
         self.owner = owner
 
-    def run(self)->tuple:
-        "Return (s, steering, throttle) of each output, the oldest first."
+    def run(self)->tuple:        # (s, steering, throttle) of each output, the oldest first
+        "Return what the car was given."
         self.owner.receive()
         return self.owner.given
 
+# %% ../../nbs/car/08_drive.ipynb #54b10c09
 class SpeedReader:
     "A part: the speed, m/s, where the camera knows it."
-    def run(self, info):
-        "Return the speed, m/s; None when it is not known."
+    def run(self, info,   # telemetry; {} or None while it is not known
+    )->float:             # m/s
+        "Return the speed; None when it is not known."
         return (info or {}).get('speed')
 
 # %% ../../nbs/car/08_drive.ipynb #41ea91ad
 class ActuatorWatchdog:
     "A part that ends the drive when the actuator's process has ended."
-    def __init__(self, vehicle):
+    def __init__(self, vehicle):   # a vehicle of DonkeyCar's
         self.vehicle = vehicle
 
-    def run(self, owner):
+    def run(self, owner):          # state of the actuator's process
         "Stop the vehicle when the state says that the actuator's process is not alive."
         if not owner['alive']:
             log.critical("the actuator's process has ended; see what software cannot do")
@@ -336,7 +390,8 @@ IMU_CHANNELS = tuple(f'imu/{x}' for x in ('acl_x', 'acl_y', 'acl_z', 'gyr_x', 'g
 # channels of what a driver asks for
 _DRIVER_CHANNELS = 'user/angle', 'user/throttle', 'user/mode', 'recording', 'web/buttons'
 
-def new_vehicle():
+# %% ../../nbs/car/08_drive.ipynb #8f046cec
+def new_vehicle():   # a `donkeycar.vehicle.Vehicle`, without parts
     "Return a new vehicle of DonkeyCar's."
     import_donkeycar()
     from donkeycar.vehicle import Vehicle
@@ -344,7 +399,7 @@ def new_vehicle():
     return Vehicle()
 
 # %% ../../nbs/car/08_drive.ipynb #50f3be62
-def compose(p:Profile):
+def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
     vehicle, clock, book, stops = new_vehicle(), LoopClock(p.rate_hz), FaultLog(), StopRequests()
     add, copilot = vehicle.add, InferenceWorker(bounds=p.bounds)
@@ -406,7 +461,11 @@ def compose(p:Profile):
     return vehicle
 
 # %% ../../nbs/car/08_drive.ipynb #f3c94472
-def run_vehicle(vehicle, say=print, turns=None)->dict:
+def run_vehicle(
+    vehicle,      # see `compose`
+    say=print,    # called with the address of the page
+    turns=None,   # of the loop; None: until it is ended
+)->dict:          # fields of `DriveStatus`
     """Run a composed vehicle until it is ended, and return its last status.
     Raise EdgecarError when a part fails."""
     sys.setswitchinterval(.0005)
@@ -424,7 +483,12 @@ def run_vehicle(vehicle, say=print, turns=None)->dict:
                            hint='look at the car: its last pulse may hold')
     return vehicle.mem['status']
 
-def drive_profile(profile:Profile, say=print, turns=None)->dict:
+# %% ../../nbs/car/08_drive.ipynb #25d8c6ae
+def drive_profile(
+    profile:Profile,   # see `PROFILES`
+    say=print,         # called with the address of the page
+    turns=None,        # of the loop; None: until it is ended
+)->dict:               # fields of `DriveStatus`
     "Drive until ended, and return the last status; raise EdgecarError when a part fails."
     if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'):
         raise EdgecarError('a car is armed by whoever stands next to it', hint='arm it on the page')

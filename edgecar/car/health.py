@@ -16,7 +16,8 @@ from importlib.metadata import version
 from ..contracts.status import DRIVE_MODES, FAULT_CAUSES, STATUS_METRICS
 
 # %% ../../nbs/car/07_health.ipynb #fb554a75
-def readiness(status:dict)->tuple:  # bool, why not
+def readiness(status:dict,   # fields of `DriveStatus`
+)->tuple:                    # whether it could drive, and why not
     "Return whether the car could drive, for a readiness probe."
     age_ms, owner_ms = status.get('frame_age_ms'), status.get('owner_ms')
     if age_ms is None or age_ms > 1000:
@@ -28,8 +29,10 @@ def readiness(status:dict)->tuple:  # bool, why not
     return True, ''
 
 # %% ../../nbs/car/07_health.ipynb #b7db9a7f
-def sample_line(name, value, /, **labels):
-    "Return a sample as a list of one line; the list is empty when the value is None."
+def sample_line(name, value, /,   # without edgecar_; a number, or None
+    **labels,                     # name -> value
+)->list:                          # of one line; empty when the value is None
+    "Return a sample."
     def quoted(x):
         return '"' + str(x).replace('\\', r'\\').replace('"', r'\"').replace('\n', r'\n') + '"'
     if value is None:
@@ -37,7 +40,11 @@ def sample_line(name, value, /, **labels):
     known = '{' + ','.join(f'{k}={quoted(v)}' for k, v in labels.items()) + '}' if labels else ''
     return [f'edgecar_{name}{known} {float(value):.10g}']
 
-def metric_family(name, kind, about, *samples):
+# %% ../../nbs/car/07_health.ipynb #1184b0d6
+def metric_family(name,   # without edgecar_
+    kind, about,          # gauge, counter or summary; what it means
+    *samples,             # see `sample_line`
+)->list:                  # of lines
     "Return samples below their HELP and TYPE lines; nothing when there are no samples."
     found = [s for some in samples for s in some]
     return [f'# HELP edgecar_{name} {about}', f'# TYPE edgecar_{name} {kind}', *found] if found else []
@@ -45,7 +52,7 @@ def metric_family(name, kind, about, *samples):
 # %% ../../nbs/car/07_health.ipynb #24f72427
 LATENCY_METRIC = 'frame_to_actuator_seconds'
 
-def latency_families(status:dict)->list:
+def latency_families(status:dict)->list:   # fields of `DriveStatus`
     "Return the latency of a status, as families of samples."
     def seconds(ms):
         return None if ms is None else ms/1e3
@@ -63,7 +70,7 @@ def latency_families(status:dict)->list:
                           *bounds)]
 
 # %% ../../nbs/car/07_health.ipynb #986bcc6f
-def prometheus_text(status:dict)->str:
+def prometheus_text(status:dict)->str:   # fields of `DriveStatus`
     "Return the status as Prometheus text."
     faults, stopped = status.get('faults') or {}, set(status.get('stopped') or ())
     model = status.get('model') or {}
@@ -96,7 +103,7 @@ def prometheus_text(status:dict)->str:
 # %% ../../nbs/car/07_health.ipynb #ff599e3e
 class JsonFormatter(logging.Formatter):
     "A log record as a line of JSON."
-    def format(self, record):
+    def format(self, record)->str:   # a `logging.LogRecord`
         "Return the line, without a line break."
         moment = (datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec='milliseconds')
                   .replace('+00:00', 'Z'))
@@ -106,8 +113,12 @@ class JsonFormatter(logging.Formatter):
             said['error'] = self.formatException(record.exc_info)
         return json.dumps(said, default=str)
 
-def configure_logging(kind:str='text', stream=None):
-    "Log `edgecar` and the libraries that it uses to stderr, as text or JSON lines; return the handler."
+# %% ../../nbs/car/07_health.ipynb #71e5a0c3
+def configure_logging(
+    kind:str='text',   # text, or json: a line for each record
+    stream=None,       # a file to write to; None: stderr
+)->logging.Handler:    # the only one of the root logger
+    "Log `edgecar` and the libraries that it uses."
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if kind == 'json'
                          else logging.Formatter('%(asctime)s %(levelname).1s %(message)s', '%H:%M:%S'))
@@ -123,7 +134,7 @@ class StatusJournal:
     def __init__(self):
         self.log, self.was = logging.getLogger('edgecar.car.health'), {}
 
-    def run(self, status):
+    def run(self, status):   # fields of `DriveStatus`
         "Log the keys of KEYS, and the pilot, that differ from those of the last status."
         now = ({k: status.get(k) for k in self.KEYS}
                | dict(pilot=(status.get('model') or {}).get('digest', '')[:12]))

@@ -25,12 +25,12 @@ from ..contracts.number import is_number
 # %% ../../nbs/car/03_owner.ipynb #d901e60c
 class MockActuator:
     "An actuator that writes commands to a file: monotonic seconds, steering, throttle."
-    def __init__(self, path=''):
+    def __init__(self, path=''):   # of the file; empty: commands are written nowhere
         self.path = path or os.devnull
         self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
-    def write(self, steering, throttle):
-        "Write a command, steering and throttle in -1..1; raise OSError while PATH.fail exists."
+    def write(self, steering, throttle):   # -1..1 each; left is -1
+        "Write a command; raise OSError while PATH.fail exists."
         if os.path.exists(self.path + '.fail'):
             raise OSError('the bus does not answer')
         os.write(self.file, f'{time.monotonic():.6f} {steering:.4f} {throttle:.4f}\n'.encode())
@@ -48,8 +48,8 @@ class TwinActuator(MockActuator):
     "An actuator that sends commands to a simulator, on a connection given to it, and writes them to a file."
     line = None
 
-    def take(self, line):
-        "Take over the connection to a simulator, the file descriptor of a socket."
+    def take(self, line):   # file descriptor of a socket
+        "Take over the connection to a simulator."
         self.disconnect()
         self.line = socket.socket(fileno=line)
 
@@ -65,8 +65,8 @@ class TwinActuator(MockActuator):
         if not whole:
             self.disconnect()  # the car has gone with it, or will halt by itself
 
-    def write(self, steering, throttle, brake=0.):
-        "Write a command and send it; steering and throttle in -1..1, brake in 0..1."
+    def write(self, steering, throttle, brake=0.):   # -1..1 each; 0..1
+        "Write a command and send it."
         super().write(steering, throttle)
         self._say(steering, throttle, brake)
 
@@ -97,9 +97,14 @@ def open_actuator(
     return import_module('edgecar.car.hardware').open_hardware_actuator(spec)
 
 # %% ../../nbs/car/03_owner.ipynb #4ec1b032
-class CommandGate:
-    "The rules for which commands reach an actuator, and a record of what it was given."
-    def __init__(self, actuator, hold_s=.1, forget_s=1., clock=time.monotonic):
+class _GateOutput:
+    "What an actuator was given, and what is wrong."
+    def __init__(self,
+        actuator,               # has `write`, `neutral` and `close`
+        hold_s=.1,              # that a command holds, at most
+        forget_s=1.,            # of silence, then it is disarmed
+        clock=time.monotonic,   # gives the time, s
+    ):
         self.actuator, self.hold_s, self.forget_s, self.clock = actuator, hold_s, forget_s, clock
         self.armed, self.stopped, self.causes, self.counts = False, [], set(), {}
         self.until, self.heard, self.out, self.broken = 0., clock(), None, False
@@ -108,7 +113,7 @@ class CommandGate:
         self.out_s = None   # when what is out was written first
         self.neutral()
 
-    def begin(self, cause):
+    def begin(self, cause):   # a name in FAULT_CAUSES
         "Count a cause, once for as long as it lasts."
         if cause not in self.causes:
             self.counts[cause] = self.counts.get(cause, 0) + 1
@@ -131,7 +136,10 @@ class CommandGate:
         "Put the actuator into neutral; a failure becomes the cause `bus`, and disarms."
         self._write(self.actuator.neutral, (0., 0.))
 
-    def stop(self, cause='stop'):
+# %% ../../nbs/car/03_owner.ipynb #5504c707
+class CommandGate(_GateOutput):
+    "The rules for which commands reach an actuator, and a record of what it was given."
+    def stop(self, cause='stop'):   # who or what stops it: page, keyboard, gamepad or signal
         "Go to neutral until `release`."
         self.armed = False
         if cause not in self.stopped:
@@ -154,8 +162,8 @@ class CommandGate:
 
 # %% ../../nbs/car/03_owner.ipynb #9f585e03
 def record_write(
-    rule:CommandGate,
-    frame_s,     # when the frame was taken, monotonic s; None when the command came from no frame
+    rule:CommandGate,   # that has just written
+    frame_s,            # when the frame was taken, monotonic s; None when the command came from no frame
 ):
     "Record when the first write for a frame was done."
     if frame_s is None or rule.broken or (rule.wrote and rule.wrote[0] == frame_s):
@@ -163,7 +171,13 @@ def record_write(
     rule.wrote = frame_s, rule.clock()
 
 # %% ../../nbs/car/03_owner.ipynb #c39e5da9
-def handle_command(rule:CommandGate, steering, throttle, until, causes=(), frame_s=None):
+def handle_command(
+    rule:CommandGate,     # that decides
+    steering, throttle,   # -1..1 each; left is -1
+    until,                # when it holds no longer, monotonic s
+    causes=(),            # why it may not drive
+    frame_s=None,         # when its frame was taken, monotonic s; None when it came from no frame
+):
     "Let a command pass, or go to neutral."
     now = rule.clock()
     good = all(is_number(x) and abs(x) <= 1 for x in (steering, throttle)) and math.isfinite(until)
@@ -183,8 +197,9 @@ def handle_command(rule:CommandGate, steering, throttle, until, causes=(), frame
         record_write(rule, frame_s)
 
 # %% ../../nbs/car/03_owner.ipynb #372829d2
-def tick(rule:CommandGate):
-    "Go to neutral when the command no longer holds; return the seconds until the next call is due."
+def tick(rule:CommandGate,   # whose time it is
+)->float:                    # s until the next call is due
+    "Go to neutral when the command no longer holds."
     now = rule.clock()
     if rule.out != (0., 0.) and now >= rule.until:
         rule.begin('silent')
@@ -196,13 +211,13 @@ def tick(rule:CommandGate):
     return .02 if rule.broken else max(rule.until - now, 0) if rule.out != (0., 0.) else .5
 
 # %% ../../nbs/car/03_owner.ipynb #29e33be6
-def gate_state(rule:CommandGate)->dict:
+def gate_state(rule:CommandGate)->dict:   # of the actuator
     "Return the state of a gate, as JSON can represent it."
     return dict(armed=rule.armed, stopped=rule.stopped, causes=sorted(rule.causes), counts=rule.counts,
                 out=rule.out, out_s=rule.out_s, pid=os.getpid(), wrote=rule.wrote)
 
 # %% ../../nbs/car/03_owner.ipynb #44af2672
-def handle_message(rule:CommandGate, raw:bytes):
+def handle_message(rule:CommandGate, raw:bytes):   # one JSON object, with `do` and its words
     "Do what a message asks; a message without meaning becomes the cause `nonsense`."
     try:
         message = json.loads(raw)
@@ -217,13 +232,15 @@ def handle_message(rule:CommandGate, raw:bytes):
         rule.begin('nonsense')
 
 # %% ../../nbs/car/03_owner.ipynb #ff3aeab4
-def send_state(rule:CommandGate, channel):
+def send_state(rule:CommandGate, channel):   # a socket of packets
     "Send the state to the other end of a channel, without waiting."
     with contextlib.suppress(OSError):
         channel.send(json.dumps(gate_state(rule)).encode(), socket.MSG_DONTWAIT)
 
-def receive_message(rule:CommandGate, channel)->bool:
-    "Do what the next message asks, and take what came with it; return False when nobody is left to send one."
+# %% ../../nbs/car/03_owner.ipynb #1c2c7ec3
+def receive_message(rule:CommandGate, channel,   # a socket of packets
+)->bool:                                         # False when nobody is left to send a message
+    "Do what the next message asks, and take what came with it."
     try:
         raw, lines, *_ = socket.recv_fds(channel, 65536, 4)
     except OSError:
@@ -234,8 +251,12 @@ def receive_message(rule:CommandGate, channel)->bool:
         handle_message(rule, raw)
     return bool(raw)
 
-def serve_actuator(rule:CommandGate, channel, wake)->str:
-    "Serve messages until the process is asked to end; return why it ended."
+# %% ../../nbs/car/03_owner.ipynb #decd3e7b
+def serve_actuator(rule:CommandGate,   # that decides
+    channel,                           # a socket of packets, for messages
+    wake,                              # a socket of bytes, for the numbers of signals
+)->str:                                # why it ended
+    "Serve messages until the process is asked to end."
     while True:
         out, wait_s = rule.out, tick(rule)
         if rule.out != out:
@@ -251,8 +272,12 @@ def serve_actuator(rule:CommandGate, channel, wake)->str:
             send_state(rule, channel)
 
 # %% ../../nbs/car/03_owner.ipynb #f729fb75
-def main(spec:str, fd:int, hold_s:float):
-    "Run the process: own the actuator `spec`, and serve the socket `fd`."
+def main(
+    spec:str,       # see `open_actuator`
+    fd:int,         # file descriptor of the socket for messages
+    hold_s:float,   # that a command holds, at most
+):
+    "Run the process: own an actuator, and serve a socket."
     channel = socket.socket(fileno=fd)
     wake, woken = socket.socketpair()
     woken.setblocking(False)
@@ -303,12 +328,12 @@ def _start_error(process, spec):
                         spec, 'see `edgecar drive --help` for what there is')
 
 # %% ../../nbs/car/03_owner.ipynb #8e3881bf
-class ActuatorProcess:
-    "A part: an actuator in a process of its own; raises EdgecarError when that does not start."
+class _ActuatorLine:
+    "An actuator in a process of its own, and the line to it."
     def __init__(self,
-        spec:str,            # see `open_actuator`
-        hold_s:float=.1,     # that a command holds
-        patience_s:float=10.,
+        spec:str,               # see `open_actuator`
+        hold_s:float=.1,        # that a command holds
+        patience_s:float=10.,   # until the process must have started
     ):
         self.hold_s, self.answered_s = hold_s, time.monotonic()
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -333,7 +358,10 @@ class ActuatorProcess:
         "Whether the process runs."
         return self.process.poll() is None
 
-    def send(self, do='', lines=(), **words):
+    def send(self, do='',   # drive, arm, disarm, stop or release; empty asks for the state only
+        lines=(),           # file descriptors that go along
+        **words,            # what `do` needs to know
+    ):
         "Send a message; `state` holds the process's last answer."
         raw = json.dumps(dict(do=do, **words) if do else {}).encode()
         with contextlib.suppress(OSError):
@@ -350,8 +378,15 @@ class ActuatorProcess:
                     self.wrote = self.state['wrote']
                     self.written.append(self.wrote)
 
-    def run(self, steering, throttle, causes=(), frame_s=None):
-        "Send a command, steering and throttle in -1..1; return the state as a dict."
+# %% ../../nbs/car/03_owner.ipynb #84891e21
+class ActuatorProcess(_ActuatorLine):
+    "A part: an actuator in a process of its own; raises EdgecarError when that does not start."
+    def run(self,
+        steering, throttle,   # -1..1 each; left is -1
+        causes=(),            # why it may not drive
+        frame_s=None,         # when its frame was taken, monotonic s; None when it came from no frame
+    )->dict:                  # see `gate_state`, and `alive`, `age_ms`, `written`
+        "Send a command, and return the state."
         self.send('drive', steering=steering, throttle=throttle, until=time.monotonic() + self.hold_s,
                   causes=list(causes), frame_s=frame_s)
         written, self.written = self.written, []

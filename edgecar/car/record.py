@@ -36,30 +36,37 @@ RECORD_FIELDS = {'cam/image_array': 'image_array', 'user/angle': 'float', 'user/
                  'user/mode': 'str', 'pilot/angle': 'float', 'pilot/throttle': 'float'}
 
 # %% ../../nbs/car/06_record.ipynb #db8b419d
-def make_record(frame, mode, own, driven, pilot, limit)->dict:  # own, driven, pilot: steering and throttle
-    "Return a record; the pilot's fields are None, and not written, when the pilot gave no command."
+def make_record(
+    frame,    # (h, w, 3) uint8
+    mode,     # user, local_angle or local: who drives
+    own,      # steering and throttle that the driver asks for, -1..1 each
+    driven,   # steering and throttle at the wheels
+    pilot,    # steering and throttle of the pilot; None when it gave no command
+    limit,    # of the throttle, 0..1
+)->dict:      # a value for each of RECORD_FIELDS; None is not written
+    "Return a record."
     wanted = (driven[0] if mode == 'user' else own[0] or driven[0],
               driven[1] if mode != 'local' else own[1]*limit or driven[1])
     return dict(zip(RECORD_FIELDS, (frame, *wanted, mode, *(pilot or (None, None)))))
 
 # %% ../../nbs/car/06_record.ipynb #a4c34262
-def tub_number(path)->int:
+def tub_number(path)->int:   # the tub's folder, or its .dvc file
     "Return the number in a tub's name; -1 when there is no number."
     found = re.match(r'tub_(\d+)_', Path(path).name)
     return int(found[1]) if found else -1
 
 # %% ../../nbs/car/06_record.ipynb #73a0e39c
-def disk_usage_bytes(tub)->int:
+def disk_usage_bytes(tub)->int:   # the tub's folder
     "Return the bytes that a tub takes on its disk."
     return sum(f.stat().st_blocks*512 for f in Path(tub).rglob('*'))
 
 # %% ../../nbs/car/06_record.ipynb #30e6cb56
-class TubStore:
-    "The folder with the tubs."
-    def __init__(self, limits:RecordingLimits):
+class _TubFolder:
+    "A folder with tubs, and their names."
+    def __init__(self, limits:RecordingLimits):   # how much is recorded, and where
         self.limits, self.folder, self.sizes, self.removed = limits, Path(limits.folder), {}, 0
 
-    def tubs(self):
+    def tubs(self)->list:
         "Return the tubs, oldest first."
         return sorted(find_tubs(self.folder) if self.folder.is_dir() else [], key=tub_number)
 
@@ -68,8 +75,13 @@ class TubStore:
         names = [tub_number(p) for p in self.folder.glob('tub_*')] if self.folder.is_dir() else []
         return self.folder/f'tub_{max(names, default=0) + 1}_{time.strftime("%y-%m-%d")}'
 
-    def left_mb(self, current=None, current_bytes=0)->float:
-        "Return how much may still be written, MB; a finished tub is measured once."
+# %% ../../nbs/car/06_record.ipynb #a570b279
+class TubStore(_TubFolder):
+    "The folder with the tubs, and the room in it."
+    def left_mb(self, current=None,   # folder of the tub that is being written
+        current_bytes=0,              # that it takes
+    )->float:                         # MB
+        "Return how much may still be written; a finished tub is measured once."
         self.folder.mkdir(parents=True, exist_ok=True)
         tubs = [t for t in find_tubs(self.folder) if t != current]
         self.sizes = {t: self.sizes.get(t) or disk_usage_bytes(t) for t in tubs}
@@ -77,9 +89,10 @@ class TubStore:
         return min(self.limits.budget_mb - (sum(self.sizes.values()) + current_bytes)/1e6,
                    disk.f_bavail*disk.f_frsize/1e6 - self.limits.reserve_mb)
 
-    def make_room(self, current=None, current_bytes=0)->float:
-        """Remove the oldest tubs that are in the remote until there is room.
-        Return what is left, MB; 0 or less when there is no room."""
+    def make_room(self, current=None,   # folder of the tub that is being written
+        current_bytes=0,                # that it takes
+    )->float:                           # MB that are left; 0 or less when there is no room
+        "Remove the oldest tubs that are in the remote until there is room."
         while (left := self.left_mb(current, current_bytes)) <= 0:
             gone = next((t for t in self.tubs() if t != current and is_uploaded(t)), None)
             if gone is None:
@@ -93,9 +106,9 @@ class TubStore:
 class DriveTubs:
     "The tubs of a drive: those that it has written, and the one that it is writing."
     def __init__(self,
-        shelf:TubStore,
-        mine=(),                # tubs that this drive has written already
-        clock=time.monotonic,
+        shelf:TubStore,         # where they lie
+        mine=(),                # folders of the tubs that this drive has written already
+        clock=time.monotonic,   # gives the time, s
     ):
         self.shelf, self.limits, self.clock = shelf, shelf.limits, clock
         self.writer, self.bytes, self.looked_s = None, 0, -1e9
@@ -124,8 +137,8 @@ class DriveTubs:
         current = self.writer.path if self.writer is not None else None
         self.looked_s, self.left_mb = self.clock(), self.shelf.make_room(current, self.bytes)
 
-    def erase(self, n:int):
-        "Mark the last `n` live records as deleted, in as many of this drive's tubs as necessary."
+    def erase(self, n:int):     # how many records
+        "Mark the last live records as deleted, in as many of this drive's tubs as necessary."
         for path in [*self.live][::-1]:
             m = min(n, self.live[path])
             if not m:
@@ -139,7 +152,7 @@ class DriveTubs:
 # %% ../../nbs/car/06_record.ipynb #4694c9a8
 class RotatingTubWriter(DriveTubs):
     "A writer of records to the newest tub; raises EdgecarError or OSError when there is no room."
-    def begin(self, notes):
+    def begin(self, notes):   # metadata of the tub, name -> text
         "Start another tub when one is due; raise EdgecarError when there is no room."
         if self.writer is not None and (self.noted != notes
                                         or self.writer._newest.index >= self.limits.frames
@@ -157,7 +170,7 @@ class RotatingTubWriter(DriveTubs):
         self.writer = TubWriter(self.shelf.new(), RECORD_FIELDS, RECORD_FIELDS.values(), notes)
         self.live[self.writer.path] = 0
 
-    def write(self, record:dict, notes:dict):
+    def write(self, record:dict, notes:dict):   # see `make_record`; metadata of its tub
         "Add a record to the tub of these notes."
         self.begin(notes)
         index = self.writer.write(record)
@@ -166,7 +179,10 @@ class RotatingTubWriter(DriveTubs):
         self.bytes, self.left_mb = self.bytes + took, self.left_mb - took/1e6
 
 # %% ../../nbs/car/06_record.ipynb #ecd6a62d
-def handle_recorder_request(tape:RotatingTubWriter, what)->dict:
+def handle_recorder_request(
+    tape:RotatingTubWriter,   # that writes
+    what,                     # (record, notes), how many records to erase, or None
+)->dict:                      # count, why, left_mb, removed, mine, tub
     "Do what was asked, and return the state; an error becomes the `why` of the state."
     try:
         if what is None:
@@ -188,7 +204,11 @@ def handle_recorder_request(tape:RotatingTubWriter, what)->dict:
                 tub=tape.writer.path.name if tape.writer is not None else '')
 
 # %% ../../nbs/car/06_record.ipynb #e7c0bc9c
-def main(fd:int, limits:dict, mine):
+def main(
+    fd:int,        # file descriptor of the line
+    limits:dict,   # fields of `RecordingLimits`
+    mine,          # folders of the tubs that this drive has written already
+):
     "Answer requests until the other end closes."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(5)
@@ -203,9 +223,9 @@ if __name__ == '__main__' and __spec__:
 
 # %% ../../nbs/car/06_record.ipynb #8acca415
 def start_recorder_process(
-    limits:RecordingLimits,
-    mine,            # tubs that this drive has written already
-)->tuple:            # the process, and the line to it
+    limits:RecordingLimits,   # how much is recorded, and where
+    mine,                     # folders of the tubs that this drive has written already
+)->tuple:                     # the process, and the line to it
     "Start the process that writes."
     ours, theirs = socket.socketpair()
     words = json.dumps([asdict(limits), mine])
@@ -216,20 +236,26 @@ def start_recorder_process(
     return process, Connection(ours.detach())
 
 # %% ../../nbs/car/06_record.ipynb #d1b433ba
-class RecorderProcess:
-    "A queue, and a process that writes what is put into the queue."
-    def __init__(self, limits=RecordingLimits(), depth=100):
+class _RecorderQueue:
+    "A queue of requests, and a count of those that it could not take."
+    def __init__(self,
+        limits=RecordingLimits(),   # how much is recorded, and where
+        depth=100,                  # requests that may wait
+    ):
         self.limits, self.queue = limits, queue.Queue(depth)
         self.dropped, self.failed, self.process, self.told = 0, False, None, {}
         self.over, self.done = threading.Event(), threading.Event()
 
-    def put(self, what):   # a record with its notes, or how many to erase
+    def put(self, what):            # (record, notes), or how many records to erase
         "Put a request into the queue; count it as dropped when the queue is full."
         try:
             self.queue.put_nowait(what)
         except queue.Full:
             self.dropped += 1
 
+# %% ../../nbs/car/06_record.ipynb #5efc8524
+class RecorderProcess(_RecorderQueue):
+    "A queue, and a process that writes what is put into the queue."
     def _start(self):
         self.process, self.line = start_recorder_process(self.limits, self.told.get('mine', []))
 
@@ -280,14 +306,21 @@ class RecorderProcess:
             self.process.kill()
 
 # %% ../../nbs/car/06_record.ipynb #1dd4c6b5
-def reaches_wheels(owner, causes)->bool:
+def reaches_wheels(
+    owner,    # state of the actuator's process; None before the first
+    causes,   # why it may not drive
+)->bool:
     "Return whether a command reaches the wheels."
     return bool(owner and owner['armed'] and not owner['stopped'] and not causes)
 
 # %% ../../nbs/car/06_record.ipynb #54c24da2
 class Recorder(RecorderProcess):
     "A part: number of records and whether it records; see `RecordingLimits`."
-    def __init__(self, limits=RecordingLimits(), notes=lambda: {}, depth=100):
+    def __init__(self,
+        limits=RecordingLimits(),   # how much is recorded, and where
+        notes=lambda: {},           # gives the metadata of the tub, name -> text
+        depth=100,                  # requests that may wait
+    ):
         super().__init__(limits, depth)
         self.notes, self.on, self.rolled, self.seen_s, self.waits = notes, False, False, None, ''
 
@@ -304,10 +337,19 @@ class Recorder(RecorderProcess):
             return 'waits until it drives'
         return 'waits until you drive (RECORD_DURING_AI)' if mode != 'user' and not self.limits.pilots else ''
 
-    def run_threaded(self, frame, seen_s,   # noqa: PLR0913 - channels of a DonkeyCar part
-                     own_angle, own_throttle, mode, angle, throttle, pilot_angle, pilot_throttle,
-                     pilot_causes, limit, causes, owner, recording, buttons):
-        "Record a new frame when it should be; return the number of live records and whether it records."
+    def run_threaded(self,   # noqa: PLR0913 - channels of a DonkeyCar part
+        frame, seen_s,                 # (h, w, 3) uint8, and when it was taken, monotonic s
+        own_angle, own_throttle,       # that the driver asks for, -1..1 each
+        mode,                          # user, local_angle or local: who drives
+        angle, throttle,               # at the wheels, -1..1 each
+        pilot_angle, pilot_throttle,   # of the pilot, -1..1 each
+        pilot_causes,                  # why the pilot's command does not count
+        limit,                         # of the throttle, 0..1
+        causes, owner,                 # see `reaches_wheels`
+        recording,                     # whether it records so far
+        buttons,                       # name -> value, those of the page and of the gamepad
+    )->tuple:                          # number of live records, and whether it records
+        "Record a new frame when it should be recorded."
         if self.limits.auto:
             recording = self._auto(mode, throttle, recording)
         if self.failed:

@@ -28,17 +28,17 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/car/01_upload.ipynb #becdcb74
 class FolderRemote:
     "A remote that is a folder."
-    def __init__(self, path):
+    def __init__(self, path):   # of the folder, which is there
         self.path = Path(path)
 
-    def has(self, key, size):
-        "Return whether the remote has a file of this key and size, bytes."
+    def has(self, key, size)->bool:   # see `remote_key`; bytes
+        "Return whether the remote has a file of this key and size."
         try:
             return (self.path/key).stat().st_size == size
         except OSError:
             return False
 
-    def put(self, key, data):
+    def put(self, key, data):   # see `remote_key`; bytes
         "Write bytes to the file of a key, whole or not at all."
         with atomic_write(self.path/key, sync=False) as f:
             f.write(data)
@@ -50,18 +50,20 @@ class FolderRemote:
 # %% ../../nbs/car/01_upload.ipynb #40623b9b
 class HttpRemote:
     "A remote behind an address. EDGECAR_REMOTE_TOKEN in the environment is sent as a bearer token."
-    def __init__(self, url, timeout_s=20.):
+    def __init__(self, url,   # http:// or https://
+        timeout_s=20.,        # that an answer may take
+    ):
         import requests
         self.url, self.timeout_s, self.session = url.rstrip('/'), timeout_s, requests.Session()
         if token := os.environ.get('EDGECAR_REMOTE_TOKEN'):
             self.session.headers['Authorization'] = f'Bearer {token}'
 
-    def has(self, key, size):
-        "Return whether the remote has a file of this key and size, bytes."
+    def has(self, key, size)->bool:   # see `remote_key`; bytes
+        "Return whether the remote has a file of this key and size."
         response = self.session.head(f'{self.url}/{key}', timeout=self.timeout_s)
         return response.ok and response.headers.get('Content-Length') == str(size)
 
-    def put(self, key, data):
+    def put(self, key, data):         # see `remote_key`; bytes
         "Send bytes to the address of a key; requests raises an OSError when the server refuses them."
         self.session.put(f'{self.url}/{key}', data, timeout=self.timeout_s).raise_for_status()
 
@@ -69,7 +71,8 @@ class HttpRemote:
         "Do nothing: what a server has taken, it keeps."
 
 # %% ../../nbs/car/01_upload.ipynb #26821acf
-def find_remote(where:str):
+def find_remote(where:str,   # a folder, or http(s)://
+):                           # a `FolderRemote` or an `HttpRemote`
     """Return the remote of that name.
     Raise EdgecarError when there is no such kind of remote, or its folder does not exist."""
     if where.startswith(('http://', 'https://')):
@@ -83,16 +86,17 @@ def find_remote(where:str):
     return FolderRemote(where)
 
 # %% ../../nbs/car/01_upload.ipynb #ce7792f5
-def remote_key(md5):
-    "Return where a DVC remote keeps a file with this MD5, in hexadecimal digits."
+def remote_key(md5)->str:   # 32 hexadecimal digits
+    "Return where a DVC remote keeps a file with this MD5."
     return f'files/md5/{md5[:2]}/{md5[2:]}'
 
-def dvc_file(tub):
+# %% ../../nbs/car/01_upload.ipynb #f489caa2
+def dvc_file(tub)->Path:   # the tub's folder
     "Return the path of the .dvc file that pins a tub; it lies beside the tub."
     return Path(tub).parent/f'{Path(tub).name}.dvc'
 
 # %% ../../nbs/car/01_upload.ipynb #69aef0a5
-def is_uploaded(tub)->bool:
+def is_uploaded(tub)->bool:   # the tub's folder
     "Return whether the remote has a tub as it is now."
     try:
         known = re.search(r'manifest: (\w{32})', dvc_file(tub).read_text())[1]
@@ -104,8 +108,8 @@ def is_uploaded(tub)->bool:
 def upload_tub(
     tub,                      # its folder
     remote,                   # see `find_remote`
-    going=lambda: True,       # asked before each file
-)->int:                       # files that had to be sent; None when it was told not to go on
+    going=lambda: True,       # called before each file; False ends the upload
+)->int:                       # files that had to be sent; None when `going` ended it
     """Upload a finished tub to a remote, and pin it.
     Raise EdgecarError when it is being written, changes meanwhile, or the remote fails."""
     tub, sent, md5s, size = Path(tub), 0, {}, 0
@@ -136,12 +140,18 @@ def upload_tub(
     return sent
 
 # %% ../../nbs/car/01_upload.ipynb #99369515
-def tubs_to_upload(folder)->list:
+def tubs_to_upload(folder)->list:   # with the tubs; it may be missing
     "Return the tubs of a folder that have not been uploaded, oldest first."
     return [t for t in find_tubs(folder) if not is_uploaded(t)] if Path(folder).is_dir() else []
 
-def upload_finished_tubs(folder, remote, going=lambda: True, say=lambda **news: None):
-    "Upload the finished tubs of a folder, and report on each with `say(tub=..., error=...)`."
+# %% ../../nbs/car/01_upload.ipynb #58e1b24d
+def upload_finished_tubs(
+    folder,                     # with the tubs
+    remote,                     # see `find_remote`
+    going=lambda: True,         # called before each file; False ends the upload
+    say=lambda **news: None,    # called with tub=..., error=... after each tub
+):
+    "Upload the finished tubs of a folder, and report on each."
     for tub in tubs_to_upload(folder):
         why = ''
         try:
@@ -156,7 +166,11 @@ def upload_finished_tubs(folder, remote, going=lambda: True, say=lambda **news: 
             return   # nor will it take the others
 
 # %% ../../nbs/car/01_upload.ipynb #3f540059
-def main(folder, remote, every_s:float):
+def main(
+    folder,          # with the tubs
+    remote,          # see `find_remote`
+    every_s:float,   # from one look into the folder to the next
+):
     "Upload again and again, until standard input ends because the parent process has ended."
     def gone(wait_s=0.):
         return bool(select.select([sys.stdin], [], [], wait_s)[0])
@@ -179,7 +193,10 @@ if __name__ == '__main__' and __spec__:
 # %% ../../nbs/car/01_upload.ipynb #bb3e263c
 class Uploader:
     "A part that uploads tubs; it gives how many tubs wait, and what is wrong with the remote."
-    def __init__(self, folder, remote, every_s=10., again_s=5.):
+    def __init__(self, folder, remote,   # with the tubs; see `find_remote`
+        every_s=10.,                     # from one look into the folder to the next
+        again_s=5.,                      # until a process that has ended is started again
+    ):
         self.words = [str(folder), str(remote), str(every_s)]
         self.again_s, self.process, self.told = again_s, None, {}
         self.over = threading.Event()
@@ -199,7 +216,7 @@ class Uploader:
             if not self.over.wait(self.again_s):
                 log.warning('upload: its process has ended; another one is started')
 
-    def run_threaded(self):
+    def run_threaded(self)->dict:
         "Return the newest report: a dict with `waiting` and `error`, empty before the first."
         return self.told
 

@@ -17,7 +17,7 @@ from .error import EdgecarError
 # %% ../../nbs/contracts/09_access.ipynb #b2ba4da4
 def is_loopback(
     host:str,   # name or address, with or without a port
-)->bool:
+)->bool:        # False for every name but localhost
     "Return whether only this machine can reach a host."
     try:
         if ':' not in host or host.count(':') == 1 or host.startswith('['):
@@ -29,7 +29,10 @@ def is_loopback(
 # %% ../../nbs/contracts/09_access.ipynb #d05ae0ae
 MIN_TOKEN_LENGTH = 8
 
-def same_secret(shown, secret:str)->bool:
+def same_secret(
+    shown,        # text that a client shows; None when it shows none
+    secret:str,   # text that it must be
+)->bool:
     "Return whether two texts are equal, in a time that does not depend on where they differ."
     return secrets.compare_digest((shown or '').encode(errors='replace'), secret.encode())
 
@@ -38,9 +41,10 @@ def same_secret(shown, secret:str)->bool:
 class ListenGuard:
     "Where a server listens, and who may connect; raises EdgecarError when that is not safe."
     host:str = '127.0.0.1'   # to listen on
-    token:str = ''           # that others must show; '': nobody has one
+    token:str = ''           # that others must show; '': there is none
     anyone:bool = False      # may connect, from other machines too, without a token
-    what:str = 'drive this car'   # what others could do, for the error
+    what:str = 'drive this car'       # what others could do, for the error
+    variable:str = 'EDGECAR_TOKEN'    # of the environment, that holds a token, for the error
 
     def __post_init__(self):
         if self.token and len(self.token) < MIN_TOKEN_LENGTH:
@@ -49,14 +53,17 @@ class ListenGuard:
         if not (is_loopback(self.host) or self.token or self.anyone):
             raise EdgecarError(
                 f'{self.host} lets others {self.what}',
-                hint='listen on 127.0.0.1, or set a token (--token), or say that anyone may (--anyone)')
+                hint=f'listen on 127.0.0.1, or set a token (--token or {self.variable}), '
+                     'or say that anyone may (--anyone)')
 
     @property
     def cookie(self)->str:
         "What a login leaves in a browser: a function of the token, which does not tell it."
         return hashlib.sha256(b'edgecar ' + self.token.encode()).hexdigest()
 
-    def knows(self, *shown)->bool:
+    def knows(self,
+        *shown,   # texts that a client shows; None for one that it does not show
+    )->bool:
         "Return whether one of the texts is the token, or none is set."
         return not self.token or any(same_secret(text, self.token) for text in shown)
 

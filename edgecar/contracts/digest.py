@@ -19,33 +19,37 @@ def is_ignored(
     return '.quarantine' in name.parts or half_written
 
 def tracked_files(
-    folder,
-)->list:   # of str, with slashes
+    folder,   # its path
+)->list:      # of str, paths below the folder, with slashes
     "Return the names of the files that belong to a folder, in DVC's order."
     folder = Path(folder)
     names = (path.relative_to(folder) for path in folder.rglob('*') if path.is_file())
     return sorted(name.as_posix() for name in names if not is_ignored(name))
 
 # %% ../../nbs/contracts/10_digest.ipynb #7f1a0ea7
-def md5_hex(data:bytes)->str:
+def md5_hex(
+    data:bytes,   # what to digest
+)->str:           # 32 digits
     "Return the md5 of bytes, in hexadecimal digits."
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
-def md5_file(path)->str:
+def md5_file(
+    path,   # of a file
+)->str:     # 32 hex digits
     "Return the md5 of a file, read in pieces."
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 def listing_text(
     md5s:dict,   # name -> md5 of each file, in DVC's order
-)->bytes:
+)->bytes:        # JSON
     "Return the list of a folder's files as DVC stores it."
     listing = [dict(md5=md5, relpath=name) for name, md5 in md5s.items()]
     return json.dumps(listing, sort_keys=True).encode()
 
 def folder_md5(
-    folder,
-)->str:   # 32 hex digits and `.dir`, as in a `.dvc` file
+    folder,   # its path
+)->str:       # 32 hex digits and `.dir`, as in a `.dvc` file
     "Return DVC's md5 of a folder."
     md5s = {name: md5_file(Path(folder)/name) for name in tracked_files(folder)}
     return f'{md5_hex(listing_text(md5s))}.dir'

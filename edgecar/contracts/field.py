@@ -28,7 +28,9 @@ def setting(
     return field(default=default, metadata=known)
 
 # %% ../../nbs/contracts/04_field.ipynb #84471c4d
-def wanted(f)->str:
+def wanted(
+    f,   # field of a dataclass, made by `setting`
+)->str:
     "Return what a field takes, as the end of `give ...`."
     m = f.metadata
     if f.type is bool:
@@ -55,6 +57,7 @@ def fits(
     return whole and _in_range(m, value)
 
 def _in_range(m, x):
+    "Return whether a value is a number in the range that the metadata of a field gives."
     low, high = m.get('low'), m.get('high')
     return is_number(x) and (low is None or low <= x) and (high is None or x <= high)
 
@@ -96,17 +99,23 @@ def read_record(
     return record_type(**{n: values[n] for n in names}, **more)
 
 # %% ../../nbs/contracts/04_field.ipynb #53808353
-def meaning(f)->str:
+def meaning(
+    f,   # field of a dataclass, made by `setting`
+)->str:
     "Return what a field means, with its unit and its choices, in a line."
     m = f.metadata
     unit, choices = m['unit'], m['choices']
     said = f'{m["help"]}, {unit}' if unit else m['help']
     return f'{said}: {", ".join(choices)}' if choices else said
 
-def default_of(f):
+def default_of(
+    f,   # field of a dataclass
+):       # a value of its type, or None
     "Return the default of a field; None when it must be given."
     return None if f.default is MISSING else f.default
 
-def smoke_value(f):
+def smoke_value(
+    f,   # field of a dataclass, made by `setting`
+):       # a value of its type
     "Return the value of a field in a flow that is opened by hand."
     return default_of(f) if f.metadata['smoke'] is None else f.metadata['smoke']

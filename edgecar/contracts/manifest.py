@@ -19,7 +19,7 @@ MAX_EXAMINED_MS = 1e4
 
 def examined_latency(
     record:dict,   # metrics/evaluate.json, build/gate/passed.json, or the section `gate` of a manifest
-    where='',      # its file
+    where='',      # the file, for the error
 ):                 # [low, high], ms; None when it does not say
     "Return the latencies that a pilot was examined at. Raise EdgecarError when they are not a range."
     span = record.get('examined_latency_ms')
@@ -35,8 +35,8 @@ def examined_latency(
 @dataclass(frozen=True)
 class GateResult:
     "Which rules a pilot kept, and the latencies that it was examined at."
-    rules:tuple             # of RuleVerdict; empty where nobody wrote them down
-    examined_ms:list=None   # [low, high]; None when it is not known
+    rules:tuple             # of RuleVerdict; empty in a file that lists none
+    examined_ms:list=None   # [low, high], ms; None when it is not known
 
     @property
     def passed(self)->bool:
@@ -52,7 +52,7 @@ class GateResult:
 # %% ../../nbs/contracts/07_manifest.ipynb #6c549e69
 def read_gate(
     values:dict,   # build/gate/passed.json, or the section `gate` of a manifest or of an attestation
-    where='',      # its file
+    where='',      # the file, for the error
 )->GateResult:
     "Return what the gate found. Raise EdgecarError when a rule or a latency cannot be understood."
     if not isinstance(values, dict):
@@ -69,7 +69,7 @@ class ReleaseManifest:
     sha256:str              # of pilot.tflite, 64 hex digits
     bytes:int               # of pilot.tflite; None in a manifest that does not say
     interface:dict          # see `PilotInterface.to_dict`
-    gate:GateResult
+    gate:GateResult         # which rules the pilot kept
     packages:dict = field(default_factory=dict)   # lock -> sha256 of the packages that an image installs
     data:dict = field(default_factory=dict)       # recording -> md5 that DVC pins
     params:dict = field(default_factory=dict)     # section of params.yaml -> values
@@ -114,7 +114,7 @@ class ModelRelease:
     "Which model a manifest or the gate's own file names, and what the gate found."
     sha256:str        # 64 hex digits
     passed:bool       # the file says so, and no rule in it is broken
-    gate:GateResult
+    gate:GateResult   # its rules and its latencies
 
     def evidence(self)->dict:
         "Return the findings as texts: the verdict, and each rule with its bound."
@@ -126,7 +126,7 @@ def read_model_release(
     values,     # content of a manifest.json or of build/gate/passed.json
     where='',   # the file, for the error
 )->ModelRelease:
-    "Return which model may drive. Raise EdgecarError when the file names none, or makes no sense."
+    "Return which model may drive. Raise EdgecarError when the file names no model, or makes no sense."
     pilot = values.get('pilot') if isinstance(values, dict) else None
     sha256 = pilot.get('sha256') if isinstance(pilot, dict) else pilot
     if not isinstance(sha256, str) or not re.fullmatch('[0-9a-f]{64}', sha256):

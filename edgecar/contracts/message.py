@@ -24,8 +24,8 @@ class Buttons(TypedDict, total=False):
     w5:bool
     arm:bool              # let commands reach the wheels
     estop:bool            # neutral until `release`; anybody may say it
-    release:bool          # the stop
-    erase:int             # that many records, the newest first
+    release:bool          # take the stop back
+    erase:int             # delete that many records, the newest first
     model:str             # name of the pilot that drives from now on
     throttle_limit:float  # largest throttle, 0..1
 
@@ -34,13 +34,15 @@ class DriverMessage(TypedDict, total=False):
     angle:float           # steering, -1..1, left is negative
     throttle:float        # -1..1
     drive_mode:str        # of DRIVE_MODES
-    recording:bool
+    recording:bool        # record, or stop recording
     take:bool             # take the wheel, or leave it
     ping:float            # ms of the client's clock, sent back as it came
     buttons:Buttons
 
 # %% ../../nbs/contracts/12_message.ipynb #bd91d9fd
-def clamped_number(low:float, high:float):
+def clamped_number(
+    low:float, high:float,   # ends of the range; low <= high
+):                           # function from a JSON value to a float
     "Return a reader that clamps a number to a range; it raises ValueError for anything else."
     def read(value):
         if not is_number(value):
@@ -49,19 +51,25 @@ def clamped_number(low:float, high:float):
 
     return read
 
-def boolean(value)->bool:
+def boolean(
+    value,   # anything, from JSON
+)->bool:
     "Return a bool unchanged; raise ValueError for anything else."
     if not isinstance(value, bool):
         raise ValueError('neither true nor false')
     return value
 
-def drive_mode(value)->str:
+def drive_mode(
+    value,   # anything, from JSON
+)->str:
     "Return one of DRIVE_MODES unchanged; raise ValueError for anything else."
     if value not in DRIVE_MODES:
         raise ValueError(f'no mode is called {str(value)[:40]!r}')
     return value
 
-def printable_name(value)->str:
+def printable_name(
+    value,   # anything, from JSON
+)->str:
     "Return a printable text of 1..200 characters unchanged; raise ValueError for anything else."
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable():
         raise ValueError('no name')
@@ -72,7 +80,9 @@ BUTTON_READERS = (dict.fromkeys(('w1', 'w2', 'w3', 'w4', 'w5', 'arm', 'estop', '
                   | dict(erase=lambda n: int(clamped_number(1, 1e6)(n)), model=printable_name,
                          throttle_limit=clamped_number(0, 1)))
 
-def parse_buttons(value)->Buttons:
+def parse_buttons(
+    value,   # anything, from JSON
+)->Buttons:
     "Return the known buttons that are set; raise ValueError when a value is wrong."
     if not isinstance(value, dict):
         raise ValueError('buttons are an object')
@@ -83,7 +93,9 @@ MESSAGE_READERS = dict(angle=clamped_number(-1, 1), throttle=clamped_number(-1, 
                        recording=boolean, take=boolean, ping=clamped_number(0, 1e15), buttons=parse_buttons)
 
 # %% ../../nbs/contracts/12_message.ipynb #e28b8d19
-def parse_driver_message(text:str)->DriverMessage:
+def parse_driver_message(
+    text:str,       # JSON
+)->DriverMessage:   # the known fields that the text has
     "Parse a message; raise EdgecarError when it is malformed or a value is wrong."
     try:
         message = json_object(text)

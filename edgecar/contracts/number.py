@@ -9,12 +9,17 @@ __all__ = ['is_number', 'clamp']
 import sys
 
 # %% ../../nbs/contracts/02_number.ipynb #43b97844
-def is_number(x)->bool:
+def is_number(
+    x,   # anything
+)->bool:
     "Return whether a value is a finite int or float; a bool is not a number."
     if isinstance(x, bool) or not isinstance(x, (int, float)):
         return False
     return -sys.float_info.max <= x <= sys.float_info.max
 
-def clamp(x:float, low:float, high:float)->float:
+def clamp(
+    x:float,                 # a finite number
+    low:float, high:float,   # ends of the range; low <= high
+)->float:                    # low..high
     "Return the number of the range that is nearest to `x`."
     return min(max(x, low), high)

@@ -101,7 +101,7 @@ class Training:
     epoch_frames:int = setting(0, 'of an epoch at most, drawn afresh for each; 0: all there are',
         low=0, high=10**9)
     batch:int = setting(32, 'frames', low=1, high=4096)
-    lr:float = setting(3e-3, 'peak learning rate: two epochs up, then a cosine down', low=1e-6, high=1)
+    lr:float = setting(3e-3, 'peak learning rate: two epochs up, then a cosine down', low=1e-12)
     weight_decay:float = setting(1e-4, "AdamW's", low=0, high=1)
     dropout:float = setting(.3, 'before each dense layer; a tub of 1,000 frames wants 0.3', low=0, high=.95)
     average:float = setting(.99, 'memory of the averaged weights, per step', low=0, high=.99999)
@@ -126,7 +126,9 @@ class Training:
         "Number of epochs without further rounds."
         return self.epochs + self.rounds*self.round_epochs
 
-    def frames_of_an_epoch(self, there:int)->int:
+    def frames_of_an_epoch(self,
+        there:int,   # number of frames to train on
+    )->int:
         "Return how many of the `there` frames an epoch takes."
         return min(there, self.epoch_frames or there)
 
@@ -188,14 +190,16 @@ def section_fields(
     records = (BundleParams,) if section == 'bundle' else SECTIONS[section]
     return tuple(f for record in records for f in described_fields(record))
 
-def parameter_cell(section:str)->str:
+def parameter_cell(
+    section:str,   # of params.yaml, or bundle
+)->str:            # source of a cell
     "Return the parameter cell of a section's flow: a line for each parameter, at smoke scale."
     return '\n'.join(f'{f.name}: {f.type.__name__} = {smoke_value(f)!r}  # {meaning(f)}'
                      for f in section_fields(section))
 
 # %% ../../nbs/contracts/08_params.ipynb #e7e47c60
 def check_params(
-    params:dict,               # content of params.yaml
+    params:dict,               # content of params.yaml: section -> name -> value
     where='params.yaml',       # the file, for the error
 ):
     "Raise EdgecarError when a section or a parameter is missing, unknown or out of its range."

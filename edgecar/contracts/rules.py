@@ -17,7 +17,7 @@ def rule_is_kept(
     bound:float,  # of params.yaml
     value:float,  # of the pilot
 )->bool:
-    "Return whether a value keeps its bound. Raise EdgecarError for another kind, or for what is no number."
+    "Return whether a value keeps its bound. Raise EdgecarError for an unknown kind or a non-number."
     if kind not in ('most', 'least'):
         raise EdgecarError(f'a rule is of the kind {str(kind)[:20]!r}', hint='there is most and least')
     for name, x in dict(bound=bound, value=value).items():
@@ -73,10 +73,10 @@ RULES = dict(   # name in params.yaml -> its rule
 @dataclass(frozen=True)
 class RuleVerdict:
     "One rule: its bound, and the value found."
-    rule:str
+    rule:str      # name, of RULES
     kind:str      # most, least
-    bound:float
-    found:float
+    bound:float   # of params.yaml
+    found:float   # of the pilot
 
     @property
     def kept(self)->bool:
@@ -117,8 +117,8 @@ def read_verdicts(
 # %% ../../nbs/contracts/05_rules.ipynb #ac679f7b
 def number_at(
     numbers:dict,   # nested dicts
-    path,           # keys
-):                  # what stands there; None when nothing does
+    path,           # keys, from the outermost to the innermost
+):                  # the value, of any type; None when there is none
     "Return the value at a path of nested dicts."
     for key in path:
         numbers = numbers.get(key) if isinstance(numbers, dict) else None

@@ -33,11 +33,14 @@ def shown(
     unit:str='',          # of the value
     default=None,         # while it is not known
     optional:bool=False,  # left out while it is not known
-):
+):                        # dataclass field, made by `setting`
     "Return a field of a status."
     return setting(default, help, unit, metric=metric, kind=kind, times=times, optional=optional)
 
-def listed(help:str, kind=list):
+def listed(
+    help:str,    # what it is; a sentence
+    kind=list,   # its type, list or dict; it is empty at first
+):               # dataclass field
     "Return a field of a status that holds several things."
     return field(default_factory=kind, metadata=dict(help=help, unit='', metric='', optional=False))
 
@@ -58,13 +61,11 @@ class LoopStatus:
     frame_fit:str = shown('How pictures are fitted to what the pilot wants.', default='')
     owner_ms:float = shown('Since the owner of the actuator last answered.', 'owner_age_seconds',
                            times=1e-3, unit='ms')
-    latency_p50_ms:float = shown('From a frame to the write of its command, median.', unit='ms',
-                                optional=True)
-    latency_p95_ms:float = shown('The same, 95th percentile.', unit='ms', optional=True)
-    latency_examined_ms:list = shown('Least and largest latency that the pilot was examined at.', unit='ms',
-                                     optional=True)
+    latency_p50_ms:float = shown('From a frame to the write of its command, median.', unit='ms')
+    latency_p95_ms:float = shown('The same, 95th percentile.', unit='ms')
+    latency_examined_ms:list = shown('Least and largest latency that the pilot was examined at.', unit='ms')
     latency_outside:bool = shown('Whether the latency is above all that the pilot was examined at.',
-                                 'latency_outside_examined', optional=True)
+                                 'latency_outside_examined')
     latency_warning:str = shown('What is wrong with the latency.', default='')
     latency_count:int = shown('Commands whose latency was measured.', default=0)
     latency_sum_s:float = shown('Their latencies together.', unit='s', default=0.)

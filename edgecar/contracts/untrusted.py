@@ -12,18 +12,20 @@ from .error import EdgecarError
 
 # %% ../../nbs/contracts/03_untrusted.ipynb #e04da2fc
 def _unique_keys(pairs):
+    "Return a dict of pairs; raise ValueError when a key is there twice."
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError('a key is there twice')
     return fields
 
 def _refuse_constant(word):
+    "Raise ValueError: NaN and infinities are not JSON."
     raise ValueError(f'{word} is no number')
 
 def json_object(
-    text,               # str or bytes
+    text,               # str or bytes in UTF-8
     unique:bool=False,  # refuse a key that is there twice; twice as slow
-)->dict:
+)->dict:                # name -> any JSON value
     "Return a JSON object; raise ValueError when the text is anything else."
     try:
         value = json.loads(text, parse_constant=_refuse_constant,
@@ -36,9 +38,9 @@ def json_object(
 
 # %% ../../nbs/contracts/03_untrusted.ipynb #dd3de923
 def parse_untrusted_json(
-    text:bytes,
-    what,       # it is, for the error
-)->dict:
+    text:bytes,   # in UTF-8
+    what,         # name of the text, for the error
+)->dict:          # name -> any JSON value
     "Parse a JSON object; raise EdgecarError when the text is anything else, or has a key twice."
     try:
         return json_object(text, unique=True)
@@ -50,8 +52,8 @@ def value_at(
     x,            # nested dicts and lists
     *path,        # keys and positions
     kind=str,     # type, or tuple of types, that must be there
-    what='',      # `x` is, for the error
-):                # of that type
+    what='',      # name of `x`, for the error
+):                # a value of that type
     "Return the value at a path; raise EdgecarError when there is no value of that kind."
     for key in path:
         try:

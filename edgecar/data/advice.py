@@ -42,10 +42,10 @@ def scene_motion(
 # %% ../../nbs/data/13_advice.ipynb #dcf452f6
 def sample_runs(
     index,         # (n,) `_index` of each record
-    session,       # (n,) of anything that can be compared
+    session,       # (n,) of numbers or texts, another where a session begins
     time_ms,       # (n,) ms; 0 when it is not known
     count:int=10,  # runs, at most
-    length:int=40, # frames of each
+    length:int=40, # frames of each, at most; at least half of it
 )->list[range]:    # positions, not `_index`
     "Choose short runs of frames without a pause, spread over a recording."
     step = np.diff(np.asarray(time_ms, np.int64))
@@ -84,8 +84,8 @@ def _correlation(x, y):
 
 # %% ../../nbs/data/13_advice.ipynb #e5817c3a
 def estimate_sign(
-    steering,   # a list of (n,), one a run
-    turned,     # a list of (n - 1,), px to the right between frames
+    steering,   # a list of (n,) in [-1, 1], one a run
+    turned,     # a list of (n - 1,), px to the right between frames, one a run
 )->SteeringSign:
     "Estimate the sign of steering from the commands and from how the car turned."
     pairs = {k: [(s[:len(t) - k], t[k:]) for s, t in zip(steering, turned)] for k in COMMAND_LAGS}
@@ -211,7 +211,9 @@ def tub_warnings(
             detail in said]
 
 # %% ../../nbs/data/13_advice.ipynb #a7c55df6
-def steering_signs(rec:Recording)->dict:   # the tub's folder -> (SteeringSign, [(kind, detail)])
+def steering_signs(
+    rec:Recording,   # of one tub or several
+)->dict:             # the tub's folder -> (SteeringSign, [(kind, detail)])
     "Compare the frames of a recording with the commands of each of its tubs."
     found, start = {}, 0
     for s in rec.sources:

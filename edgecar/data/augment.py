@@ -33,7 +33,7 @@ def shift(
     y,          # (n, 2) labels; further columns are left alone
     by,         # (n,) share of the width, positive looks further right
     steer,      # steering per shift of one width
-):
+):              # frames of the same shape, float32 labels of the same shape
     "Move the view sideways and correct the steering; labels stay within [-1, 1]."
     w = x.shape[2]
     px = np.rint(by*w).astype(int)
@@ -48,9 +48,9 @@ def shift(
 # %% ../../nbs/data/08_augment.ipynb #9ddaa174
 def jitter_colours(
     x,            # (n, h, w, c) float32 in [0, 1]
-    a:Augment,
+    a:Augment,    # how much: contrast, brightness, colour, noise
     g,            # numpy Generator
-):
+):                # frames of the same shape
     "Change the light of each frame on its own; float32, still in [0, 1]."
     n, h, w, c = x.shape
     def gain(amount, *shape):
@@ -76,7 +76,7 @@ def blur(
     x,            # (n, h, w, c) float32
     amount:float, # largest standard deviation, share of the width
     g,            # numpy Generator
-):
+):                # frames of the same shape
     "Blur half of the frames, each by another amount."
     import cv2
     sigma = np.where(g.random(len(x)) < .5, g.uniform(0, amount*x.shape[2], len(x)), 0)

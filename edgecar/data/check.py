@@ -340,13 +340,13 @@ def _rebuild_manifest(path, lines):
 @dataclass(frozen=True)
 class TubInspection:
     "Everything found in a tub."
-    path:Path
+    path:Path          # the folder of the tub
     manifest:Manifest  # the tub's, or what could be salvaged
     lines:list         # every `_CatalogLine`
     faults:list        # every `Fault`
     known:bool         # whether the manifest could be read
 
-    def live(self):
+    def live(self)->list:   # of `_CatalogLine`, in the order of the catalogs
         "Return the lines whose records are not deleted, faulty ones too."
         hidden = set(self.manifest.catalogs['deleted_indexes'])
         return [x for x in self.lines if x.index not in hidden]
@@ -366,7 +366,7 @@ def inspect_tub(
     path,           # a tub's folder
     size=None,      # height and width frames must have; any if None
     bar:bool=False, # show progress
-    change=_RecordChange(),
+    change=_RecordChange(),   # what `repair_tub` is asked to change in every record
 )->TubInspection:
     "Look at every line and every frame of a tub; raise EdgecarError when it is not a tub at all."
     path = Path(path)

@@ -11,8 +11,10 @@ import contextlib
 from datetime import datetime
 
 # %% ../../nbs/data/01_fields.ipynb #16be2234
-def as_number(x):
-    "Return the finite number that `x` is or spells, as int or float; else None, also for True and False."
+def as_number(
+    x,   # any value of a field
+):       # int or float within 2**63, or None
+    "Return the finite number that `x` is or spells; else None, also for True and False."
     if isinstance(x, str):
         with contextlib.suppress(ValueError):
             return as_number(int(x))
@@ -21,7 +23,9 @@ def as_number(x):
     plain = isinstance(x, (int, float)) and not isinstance(x, bool)
     return x if plain and abs(x) < 2**63 else None   # which NaN is not
 
-def as_whole(x):
+def as_whole(
+    x,   # any value of a field
+):       # int, or None
     "Return the whole number that `x` is or spells, else None."
     x = as_number(x)
     return int(x) if x is not None and x == int(x) else None
@@ -29,13 +33,17 @@ def as_whole(x):
 # %% ../../nbs/data/01_fields.ipynb #866e74ef
 COMMAND_TOLERANCE = 1e-3   # how far beyond 1 a command may lie
 
-def as_command(x):
+def as_command(
+    x,   # any value of a field
+):       # float in [-1, 1], or None
     "Return the command in [-1, 1] that `x` is or spells, else None."
     x = as_number(x)
     return None if x is None or abs(x) > 1 + COMMAND_TOLERANCE else max(-1., min(1., float(x)))
 
 # %% ../../nbs/data/01_fields.ipynb #b05c9a8c
-def as_time_ms(x):
+def as_time_ms(
+    x,   # any value of a field: ms since 1970, or a date in ISO 8601
+):       # int, 0 or more, or None
     "Return the time that `x` is or spells, whole ms since 1970, else None."
     number = as_number(x)
     if number is None and isinstance(x, str):
@@ -45,7 +53,9 @@ def as_time_ms(x):
     return round(number) if number is not None and 0 <= number < 2**62 else None
 
 # %% ../../nbs/data/01_fields.ipynb #61cba92e
-def as_image_name(x):
+def as_image_name(
+    x,   # any value of a field: a name or a path
+):       # str without separators, or None
     "Return the file name that `x` ends with, under any system's separators, else None."
     name = x.replace('\\', '/').rsplit('/', 1)[-1] if isinstance(x, str) else ''
     return None if name in ('', '.', '..') or '\0' in name else name
@@ -82,12 +92,16 @@ def record_commands(
 _PARSERS = dict.fromkeys(COMMAND_FIELDS, as_command)
 _PARSERS |= {'_index': as_whole, '_timestamp_ms': as_time_ms, 'cam/image_array': as_image_name}
 
-def normalise_record(record:dict)->dict:
-    "Return a copy of a record with commands, number, time and frame as DonkeyCar writes them."
+def normalise_record(
+    record:dict,   # field name to value
+)->dict:           # a copy; a value that spells nothing stays as it is
+    "Return a record with commands, number, time and frame as DonkeyCar writes them."
     mended = {key: form(record[key]) for key, form in _PARSERS.items() if key in record}
     return record | {key: x for key, x in mended.items() if x is not None}
 
-def nonstandard_values(record:dict)->list:
+def nonstandard_values(
+    record:dict,   # field name to value
+)->list:           # of str, one a field
     "List what `normalise_record` would change, as in `user/angle is '0.5'`."
     usual = normalise_record(record)
     return [f'{key} is {x!r}' for key, x in record.items() if key in _PARSERS and _differs(x, usual[key])]

@@ -69,12 +69,16 @@ class TubSource:
     skipped:int = 0   # records, or lines, that could not be used
     sizes:dict = field(default_factory=dict)   # size as recorded, such as 224x224 -> how many frames
 
-    def fits(self, size)->dict:
-        "Return what was done to frames of another size than `size` (height, width) -> how many frames."
+    def fits(self,
+        size,      # (height, width) that is asked for, pixels
+    )->dict:       # such as '240x320 resized to 120x160' -> 7
+        "Return what was done to frames of another size -> how many frames."
         told = {describe_fit(map(int, name.split('x')), size): n for name, n in sorted(self.sizes.items())}
         return {what: n for what, n in told.items() if what}
 
-    def fitted(self, size)->list[str]:
+    def fitted(self,
+        size,      # (height, width) that is asked for, pixels
+    )->list[str]:  # such as '7 of 240x320 resized to 120x160'
         "Return what `fits` returns, a line each."
         return [f'{n} of {what}' for what, n in self.fits(size).items()]
 

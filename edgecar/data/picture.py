@@ -56,7 +56,10 @@ def decode_image(
 # %% ../../nbs/data/02_picture.ipynb #9ad8951d
 class ImageFolder:
     "The files in a tub's folder of images, by the names that records have for them."
-    def __init__(self, path, folder='images'):
+    def __init__(self,
+        path,               # the tub's folder
+        folder='images',    # of the pictures, below `path`; empty for `path` itself
+    ):
         self.folder = Path(path)/folder
 
     @cached_property
@@ -66,8 +69,8 @@ class ImageFolder:
 
     def find(self,
         key:str,    # the field, such as cam/image_array
-        value,      # what the record has in it
-    )->Path:
+        value,      # what the record has in it: a name or a path
+    )->Path:        # a file that is there
         "Return the file that a record means; raise InvalidRecordError when it is missing."
         name = as_image_name(value)
         if name and (file := self.folder/name).is_file():

@@ -70,7 +70,7 @@ def contact_sheet(
     steering=None,  # (n,) in [-1, 1]; a Recording's own if None
     names=None,     # (n,) what to write on each; a Recording's record numbers if None
     n:int=18,       # frames shown, at equal distances
-    cols:int=6,
+    cols:int=6,     # frames side by side
 )->PngFigure:
     "Draw frames from the whole length of a recording, with their record numbers and commands."
     if hasattr(frames, 'frames'):

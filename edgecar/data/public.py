@@ -44,7 +44,7 @@ class PublicTub:
 
     @property
     def terms(self)->str:
-        "The licence, or a note on what follows when there is none."
+        "The licence; without one, also what follows from that."
         return self.licence + ('' if self.licence != _NO_LICENCE
                                else ': ask before you publish anything made from it')
 
@@ -112,9 +112,9 @@ PUBLIC_TUBS = {tub.name: tub for tub in _registry()}
 
 # %% ../../nbs/data/09_public.ipynb #cdc88f50
 def download_sources(
-    tub:PublicTub,
-    mirror=None,  # folder or URL; the environment's EDGECAR_MIRROR if None
-)->list:          # Path for a file on this machine, str for an address; in the order to try
+    tub:PublicTub,   # an entry of `PUBLIC_TUBS`
+    mirror=None,     # folder or URL; the environment's EDGECAR_MIRROR if None
+)->list:             # Path for a file on this machine, str for an address; in the order to try
     "List the sources of `tub`."
     mirror = str(mirror or os.environ.get('EDGECAR_MIRROR', '')).removeprefix('file://')
     names = [f'{tub.name}.tar.gz', tub.url.rsplit('/')[-1]] if mirror else []
@@ -164,7 +164,7 @@ def _request(url, part, size, stall, bar):
 
 # %% ../../nbs/data/09_public.ipynb #27583e00
 def download_file(
-    url:str,
+    url:str,           # http or https, of one file
     part:Path,         # file to fill; its bytes are kept from one call, or one session, to the next
     size:int,          # bytes it must reach
     tries:int=5,       # requests in a row that may fail
@@ -262,8 +262,8 @@ def locate_tubs(
 
 # %% ../../nbs/data/09_public.ipynb #9e2e747d
 def pinned_md5(
-    path:Path,
-)->str:       # None when no `.dvc` file stands beside it
+    path:Path,   # a folder; `path.dvc` need not be there
+)->str:          # 32 hexadecimal digits and .dir; None when no `.dvc` file stands beside it
     "Return the digest that `path.dvc` holds; raise EdgecarError when the file holds no digest."
     pin = path.parent/f'{path.name}.dvc'
     if not pin.is_file():
@@ -321,7 +321,9 @@ def _exclusive(path):
         yield
 
 # %% ../../nbs/data/09_public.ipynb #bb2292cd
-def is_occupied(to):
+def is_occupied(
+    to:Path,   # where a folder shall be made
+)->bool:       # False for an empty folder
     "Return whether something stands at `to` that a download or a recording must not replace."
     return to.exists() and not (to.is_dir() and not any(to.iterdir()))
 
@@ -405,8 +407,12 @@ def install_tub(
     return to
 
 # %% ../../nbs/data/09_public.ipynb #47a761ff
-def run_dvc(*args, folder, quiet=True):
-    "Run DVC in `folder`; return the finished process, with its output if `quiet`."
+def run_dvc(
+    *args,        # of DVC's command line, such as 'add', 'ucsd_morn'
+    folder,       # to run it in
+    quiet=True,   # keep what it prints, instead of showing it
+)->subprocess.CompletedProcess:   # with the output as text if `quiet`
+    "Run DVC in a folder."
     return subprocess.run([sys.executable, '-m', 'dvc', *args], cwd=folder, text=True, capture_output=quiet)
 
 # %% ../../nbs/data/09_public.ipynb #bd6c2982

@@ -46,8 +46,10 @@ ALLOWED_NODES = (ast.Expression, ast.Constant, ast.Name, ast.Load, ast.BoolOp, a
                  *UNARY_OPERATORS)
 
 # %% ../../nbs/data/11_record_filter.ipynb #d1e5c7be
-def nesting_depth(tree)->int:
-    "Return how deeply an expression is nested, level by level, without recursion."
+def nesting_depth(
+    tree:ast.AST,   # of `ast.parse`
+)->int:             # levels, 1 for a node without children
+    "Count the levels of an expression, one by one, without recursion."
     level, n = [tree], 0
     while level:
         level, n = [c for node in level for c in ast.iter_child_nodes(node)], n + 1
@@ -55,8 +57,8 @@ def nesting_depth(tree)->int:
 
 # %% ../../nbs/data/11_record_filter.ipynb #8f78d489
 def parse_filter(
-    text:str,       # of at most 1,000 signs
-)->ast.expr:
+    text:str,     # of at most 1,000 signs
+)->ast.expr:      # as `evaluate_filter` takes it
     "Parse an expression to a formula; raise EdgecarError when it is invalid or uses a forbidden element."
     def no(why):
         return EdgecarError(
@@ -84,8 +86,10 @@ def parse_filter(
 class MissingFieldError(Exception):
     "The error of a record that lacks a field which the expression names."
 
-def require_number(x):
-    "Return `x`; raise TypeError when it is not a number."
+def require_number(
+    x,   # an operand
+):       # `x` itself: int, float or bool
+    "Return a number; raise TypeError for anything else."
     if not isinstance(x, (int, float)):
         raise TypeError(f'{x!r} is not a number')
     return x
@@ -111,7 +115,7 @@ def _calculate(node, get):
 def evaluate_filter(
     node,        # of `parse_filter`
     seen:dict,   # name -> value, of `named_fields`
-):
+):               # bool, number, text or list
     """Return the value of a formula for one record;
     raise MissingFieldError, TypeError, ValueError or ZeroDivisionError when it has no value."""
     def get(n):
@@ -137,7 +141,9 @@ def evaluate_filter(
     raise TypeError(ast.unparse(node))
 
 # %% ../../nbs/data/11_record_filter.ipynb #925480e2
-def index_records(paths)->dict:   # (session, index) -> record
+def index_records(
+    paths,   # the tubs' folders, in the order in which they are loaded
+)->dict:     # (session, index) -> record
     "Return the records of tubs by the numbers that `load_recording` gives them."
     sessions, found = {}, {}
     for n, tub in enumerate(map(Tub, paths)):
@@ -147,7 +153,7 @@ def index_records(paths)->dict:   # (session, index) -> record
 
 # %% ../../nbs/data/11_record_filter.ipynb #b5744854
 def filter_mask(
-    rec:Recording,
+    rec:Recording,     # of n frames
     paths,             # the tubs it was loaded from, in that order
     text:str='all',    # an expression; all keeps every record
 )->np.ndarray:         # (n,) bool
@@ -176,6 +182,9 @@ def filter_mask(
     return keep
 
 # %% ../../nbs/data/11_record_filter.ipynb #9d6e2253
-def filter_split(split:Split, keep)->Split:
+def filter_split(
+    split:Split,   # of a recording of n frames
+    keep,          # (n,) bool, of `filter_mask`
+)->Split:          # its parts, without the other frames
     "Return the frames of a split that are kept; raise EdgecarError when a part is left empty."
     return Split(*(i[keep[i]] for i in (split.train, split.val, split.test))).check()

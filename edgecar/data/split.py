@@ -20,9 +20,9 @@ from .tub import Fault
 class Split:
     """Frame numbers, int64 and ascending:
     `train` teaches, `val` stops and picks the checkpoint, `test` only scores."""
-    train:np.ndarray
-    val:np.ndarray
-    test:np.ndarray
+    train:np.ndarray   # (n,) int64
+    val:np.ndarray     # (m,) int64
+    test:np.ndarray    # (k,) int64
 
     def check(self)->'Split':
         "Return the split itself; raise EdgecarError when a part is empty or two parts share a frame."
@@ -86,8 +86,8 @@ RECORDING_COLUMNS = ('steering', 'throttle', 'index', 'session', 'time_ms', 'giv
 # %% ../../nbs/data/07_split.ipynb #0fdd01c4
 def save_prepared(
     folder,         # made when it is not there
-    rec:Recording,
-    split:Split,
+    rec:Recording,  # frames, labels and what was skipped
+    split:Split,    # of its frames
 ):
     "Write a recording and its split: frames.npy, one .npy per column, prepared.json."
     for name in ('frames', *RECORDING_COLUMNS):

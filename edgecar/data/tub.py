@@ -99,8 +99,9 @@ class Manifest:
     catalogs:dict  # paths, current_index (of the next record), max_len (records a catalog), deleted_indexes
 
     @classmethod
-    def read(cls, path):
-        "Read the manifest of the tub in folder `path`; raise EdgecarError when it is missing or broken."
+    def read(cls, path,   # the tub's folder
+    )->'Manifest':        # with whole numbers, and catalogs without folders
+        "Read the manifest of a tub; raise EdgecarError when it is missing or broken."
         file = Path(path)/'manifest.json'
         if not file.is_file():
             hint = f'check the path; if it was a tub, {_REPAIR_HINT}'
@@ -110,16 +111,16 @@ class Manifest:
             raise EdgecarError('is a Git LFS pointer, not the file', file, 'run `git lfs pull` in its clone')
         try:
             m = cls(*map(json.loads, data.splitlines()))
-            fields = (isinstance(m.inputs, list) and isinstance(m.types, list)
-                      and isinstance(m.manifest_metadata, dict))
-            if not fields:
+            fields = m.inputs, m.types, m.manifest_metadata
+            if not all(map(isinstance, fields, (list, list, dict))):
                 raise ValueError('odd fields')
             return replace(m, catalogs=_catalog_list(m.catalogs))
         except (ValueError, TypeError, KeyError) as e:
             raise EdgecarError(f'is broken ({e})', file, _REPAIR_HINT) from None
 
-    def write(self, path, sync=False):
-        "Replace the manifest of the tub in folder `path`."
+    def write(self, path,   # the tub's folder
+        sync=False):        # whether to wait until the disk holds it
+        "Replace the manifest of a tub."
         lines = self.inputs, self.types, self.metadata, self.manifest_metadata, self.catalogs
         with atomic_write(Path(path)/'manifest.json', 'w', sync) as f:
             f.writelines(json.dumps(x) + '\n' for x in lines)
@@ -139,7 +140,7 @@ def read_catalog(
 # %% ../../nbs/data/03_tub.ipynb #1ebecc08
 class Tub:
     "A read-only view of a tub, as it was when it was opened."
-    def __init__(self, path):
+    def __init__(self, path):   # the tub's folder
         self.path = Path(path)
         self.manifest = Manifest.read(path)
         self.inputs, self.types = self.manifest.inputs, self.manifest.types
@@ -163,12 +164,13 @@ class Tub:
                     self.faults.append(Fault('bad line', name, position, f'line {n + 1}: {line[:40]!r}'))
                 position += 1
 
-    def items(self, deleted=False):
-        """Return (index, record) of every record in the order it was written,
-        with `deleted=True` the deleted ones too."""
+    def items(self, deleted=False,   # whether deleted records count too
+    )->list:                         # (index, record) of each, in the order of writing
+        "Return the records with their numbers."
         return [(i, r) for i, r in self._records if deleted or i not in self.deleted]
 
-    def records(self, deleted=False):
+    def records(self, deleted=False,   # whether deleted records count too
+    )->list:                           # a dict each, in the order of writing
         "Return the records of `items`."
         return [r for _, r in self.items(deleted)]
 
@@ -204,7 +206,8 @@ def find_tubs(
     return sorted(path for path, _, files in _walk_folders(folder) if holds(files))
 
 # %% ../../nbs/data/03_tub.ipynb #96c2d2e9
-def find_linked_folders(folder)->list[Path]:
+def find_linked_folders(folder,   # where to look
+)->list[Path]:                    # sorted
     "Return the links to folders below `folder`, which `find_tubs` does not follow."
     below = (path/name for path, folders, _ in _walk_folders(folder) for name in folders)
     return sorted(p for p in below if p.is_symlink())
@@ -222,7 +225,8 @@ def find_tubs_in(
     return found
 
 # %% ../../nbs/data/03_tub.ipynb #668427c0
-def no_tub_error(folder)->EdgecarError:
+def no_tub_error(folder,   # one in which `find_tubs` finds nothing
+)->EdgecarError:           # for the caller to raise
     "Return the error for a folder without a tub: what is there instead, and what to do."
     folder = Path(folder)
     if links := find_linked_folders(folder):
@@ -234,8 +238,9 @@ def no_tub_error(folder)->EdgecarError:
     return EdgecarError('holds no tub (no manifest.json, no catalog)', folder, _MISSING)
 
 # %% ../../nbs/data/03_tub.ipynb #6e368c0f
-def lock_folder(path):
-    "Hold the folder `path` for writing; return the descriptor, and close it to release the folder."
+def lock_folder(path,   # a folder that is there
+)->int:                 # a file descriptor; `os.close` of it releases the folder
+    "Hold a folder for writing; raise EdgecarError when another writer holds it."
     fd = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -323,8 +328,7 @@ def encode_record(
 
 # %% ../../nbs/data/03_tub.ipynb #874f272a
 def _create_file(path):
-    """Open a new file; unlink an existing one instead of overwriting it,
-    since it may be a link into another program's cache."""
+    "Open a new file; unlink an old one, since it may be a link into another program's cache."
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -366,9 +370,8 @@ class _CatalogCopy:
         _write_at(self.fds[0], new, self.size, self.path)
         self.n, self.size = len(lines), self.size + len(new)
         lengths = [len(x) + 1 for x in lines]
-        text = json.dumps(dict(created_at=created_at, line_lengths=lengths, path=about.name,
-                               start_index=start_index), sort_keys=True)
-        _write_at(self.fds[1], f'{text}\n'.encode(), 0, about)
+        note = dict(created_at=created_at, line_lengths=lengths, path=about.name, start_index=start_index)
+        _write_at(self.fds[1], f'{json.dumps(note, sort_keys=True)}\n'.encode(), 0, about)
 
     def close(self):
         while self.fds:
@@ -410,9 +413,8 @@ class _CatalogPair:
         self.place, self.first, self.made = place, self.index - len(self.lines), self.now()
         paths = self.manifest.catalogs['paths']
         now, then = (self.path/name for name in _copy_names(paths, place))
-        if place == len(paths) and now.exists():
-            raise EdgecarError('is there, but the manifest does not name it', now,
-                               _REPAIR_HINT)   # it may be data
+        if place == len(paths) and now.exists():   # it may be data
+            raise EdgecarError('is there, but the manifest does not name it', now, _REPAIR_HINT)
         self.copies = [_CatalogCopy(now), _CatalogCopy(then)]
 
     def publish(self, about=None, **catalogs):
@@ -496,9 +498,9 @@ class _NewestCatalog(_CatalogPair):
         self.close()
 
 # %% ../../nbs/data/03_tub.ipynb #d7ff62bf
-def add_session(about, session):
-    """Return `about` with `session` in its list;
-    donkeycar adds it only on closing, so a killed session's name is used twice."""
+def add_session(about, session,   # the notes of a manifest, and the name of a session
+)->dict:                          # the notes with that name in their list
+    "Add a session at once; donkeycar adds it on closing, so a killed session's name is used twice."
     old = about.get('sessions', {})
     if session == old.get('last_full_id'):
         return about
@@ -518,7 +520,7 @@ def _sync_periodically(stop, every):
 
 # %% ../../nbs/data/03_tub.ipynb #65dff09d
 def _open_newest(path, inputs, types, metadata, max_len, now, commit_every):
-    "Open the newest catalog of the tub at `path`; begin the tub if there is none."
+    "Open the newest catalog of the tub at `path`; begin the tub if it is not there."
     if not (path/'manifest.json').exists():
         if any(path.glob('catalog_*.catalog')):
             raise EdgecarError('has catalogs, but no manifest.json', path, _REPAIR_HINT)
@@ -527,9 +529,8 @@ def _open_newest(path, inputs, types, metadata, max_len, now, commit_every):
     newest = _NewestCatalog(path, now, commit_every)
     m = newest.manifest
     if inputs and (list(inputs), list(types)) != (m.inputs, m.types):
-        raise EdgecarError(
-            f'has the fields {m.inputs} of types {m.types}, not {list(inputs)} of {list(types)}', path,
-            'write to a new folder, or give no fields to continue this tub')
+        what = f'has the fields {m.inputs} of types {m.types}, not {list(inputs)} of {list(types)}'
+        raise EdgecarError(what, path, 'write to a new folder, or give no fields to continue this tub')
     return newest
 
 # %% ../../nbs/data/03_tub.ipynb #ebfb35aa
@@ -561,22 +562,22 @@ class TubWriter:
         if sync_s:
             threading.Thread(target=_sync_periodically, args=(self._stop, sync_s), daemon=True).start()
 
-    def write(self, record:dict)->int:
-        """Add a record and return its `_index`; raise EdgecarError, and leave the tub as before,
+    def write(self, record:dict,   # field name to value, as `encode_record` takes it
+    )->int:                        # its `_index`
+        """Add a record; raise EdgecarError, and leave the tub as before,
         when a value does not fit or there is no room."""
         if self._stop.is_set():
             raise EdgecarError('is closed', self.path, 'open a new TubWriter')
         index = self._newest.index
-        row, pictures = encode_record({'_timestamp_ms': round(time.time() * 1000),
-                                       '_session_id': self.session,
-                                       **record, '_index': index}, self.types, index)
+        own = dict(_timestamp_ms=round(time.time() * 1000), _session_id=self.session)
+        row, pictures = encode_record({**own, **record, '_index': index}, self.types, index)
         for name, data in pictures.items():   # nobody reads them before the record is there
             _write_file(self.path/'images'/name, data)
         self._newest.add(json.dumps(row, sort_keys=True, default=_json_default),
                          add_session(self._newest.about, row['_session_id']))
         return index
 
-    def delete_last(self, n:int):
+    def delete_last(self, n:int):   # how many records
         "Mark the last `n` live records as deleted, as a driver asks for after leaving the track."
         self._newest.delete_last(n)
 

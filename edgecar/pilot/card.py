@@ -17,7 +17,7 @@ from .runtime import Pilot, interface_of
 
 # %% ../../nbs/pilot/11_card.ipynb #bba9baa5
 def markdown_table(
-    pairs,      # of name and value
+    pairs,      # rows: name and value, or as many cells as there are columns
     *head:str,  # names of the columns
 )->str:
     "Return a Markdown table; numbers have four significant digits."
@@ -26,16 +26,18 @@ def markdown_table(
     return '\n'.join('| ' + ' | '.join(map(show, row)) + ' |' for row in [head, ['---']*len(head), *pairs])
 
 # %% ../../nbs/pilot/11_card.ipynb #51d64956
-def interface_table(pilot:Pilot)->str:
+def interface_table(
+    pilot:Pilot,   # a .tflite that is loaded
+)->str:            # Markdown
     "Return the inputs and outputs of a pilot as a Markdown table."
     return markdown_table([*interface_of(pilot).rows(), ('sha256', pilot.digest)], '', '')
 
 # %% ../../nbs/pilot/11_card.ipynb #dadf6e57
 def training_recordings(
-    repo:Path,
-    params:dict,    # params.yaml
-    prepared:dict,  # metrics/prepare.json
-)->str:
+    repo:Path,      # folder of the repository
+    params:dict,    # params.yaml: its `prepare.tubs` are used
+    prepared:dict,  # metrics/prepare.json: numbers of frames
+)->str:             # Markdown
     "Return the recordings, with DVC's digests, as Markdown tables."
     def pinned(tub):
         file = repo/f'{tub.rstrip("/")}.dvc'
@@ -45,7 +47,9 @@ def training_recordings(
             + markdown_table([(k, prepared[k]) for k in ('train', 'val', 'test')], 'part', 'frames'))
 
 # %% ../../nbs/pilot/11_card.ipynb #42b31285
-def latency_table(found:dict)->str:   # {ms: what the exam gives}
+def latency_table(
+    found:dict,   # latency in ms, as text -> what `latency_summary` gives
+)->str:           # Markdown
     "Return how a pilot drives at each latency: a value, and the worse end of its 95 % interval."
     worse = dict(off_track_per_km='high', cte_p95_m='high', cte_excess_m='high', speed_ratio='low')
     def show(number, end):
@@ -55,12 +59,16 @@ def latency_table(found:dict)->str:   # {ms: what the exam gives}
     return markdown_table(lines, 'frame to command', *worse)
 
 # %% ../../nbs/pilot/11_card.ipynb #9a6d29f4
-def intervals_of(numbers:dict)->list:   # {name: value, low and high, or something else}
-    "Return the numbers that have an interval: (name, value, interval) each."
+def intervals_of(
+    numbers:dict,   # name -> dict with value, low and high, or anything else, which is left out
+)->list:            # of (name, value, interval as text)
+    "Return the numbers that have an interval."
     found = {k: x for k, x in numbers.items() if isinstance(x, dict) and 'value' in x}
     return [(k, x['value'], f"{x['low']:.4g} .. {x['high']:.4g}") for k, x in found.items()]
 
-def driving_tables(driving:dict)->str:   # of metrics/evaluate.json
+def driving_tables(
+    driving:dict,   # of metrics/evaluate.json
+)->str:             # Markdown
     "Return the closed-loop score as tables: over all rollouts, where it is worst, and at each latency."
     return '\n\n'.join([
         markdown_table(intervals_of(driving), 'on unseen tracks', 'value', '95 % interval'),
@@ -69,7 +77,9 @@ def driving_tables(driving:dict)->str:   # of metrics/evaluate.json
         latency_table(driving['by_latency'])])
 
 # %% ../../nbs/pilot/11_card.ipynb #cd58fb69
-def donkey_file_table(found:dict)->str:   # of metrics/evaluate.json
+def donkey_file_table(
+    found:dict,   # `image_alone` of metrics/evaluate.json; None when it is not there
+)->str:           # Markdown
     """Return how the file for DonkeyCar drives, which knows neither its past nor its latency.
     The text is empty when the file was not driven."""
     if not found:
@@ -85,7 +95,9 @@ KNOWN_LIMITS = (
     'it does not see people, walls or other cars, and does not stop for them. Before a real car: your own '
     'recordings, a slow throttle limit, room, and somebody at the stop button.')
 
-def limits_section(evaluated:dict)->str:   # metrics/evaluate.json
+def limits_section(
+    evaluated:dict,   # metrics/evaluate.json
+)->str:               # Markdown
     "Return the text on where the pilot will not drive."
     examined = examined_latency(evaluated, 'metrics/evaluate.json')
     if examined is None:
@@ -97,7 +109,7 @@ def limits_section(evaluated:dict)->str:   # metrics/evaluate.json
 # %% ../../nbs/pilot/11_card.ipynb #35eea93f
 def model_card(
     repo,            # folder of the repository
-    verdicts,        # of the gate, see `judge_metrics`
+    verdicts,        # RuleVerdicts of the gate, see `judge_metrics`
 )->str:              # Markdown
     """Return the model card of the pilot that ships.
     Raise EdgecarError when a stage has not recorded its part."""

@@ -28,10 +28,10 @@ CORRECTION_LATENCY_LOW_S = .05   # the shortest from a frame to its command
 CORRECTION_LATENCY_HIGH_S = .19  # the longest, beyond what is examined
 
 def round_recipe(
-    like:RecordingRecipe,   # the starter's
-    seed:int,      # of the training
-    number:int,    # of the round, from 1
-    frames:int,    # in all
+    like:RecordingRecipe,   # the starter's, for all that a round does not change
+    seed:int,               # of the training
+    number:int,             # of the round, from 1
+    frames:int,             # in all tracks together
 )->RecordingRecipe:
     "Return the recipe of what a round records."
     first = FIRST_CORRECTION_SEED + TRACKS_PER_ROUND*number
@@ -52,7 +52,7 @@ def correction_worker():
 def record_round(
     to,                # folder to make: a tub for each track
     pilot,             # path of the .tflite that drives
-    recipe:RecordingRecipe,
+    recipe:RecordingRecipe,   # tracks, frames of each, and how hard it is
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->Path:               # `to`
@@ -71,13 +71,13 @@ def record_round(
 
 # %% ../../nbs/pilot/12_correction.ipynb #78a8787b
 def record_corrections(
-    like:RecordingRecipe,       # the starter's
-    seed:int,          # of the training
-    frames:int,        # each round
-    keep=None,         # folder that gets a copy of each round
-    workers:int=None,  # processes
-    bar:bool=True,     # show progress
-):                     # (Keras pilot, number of the round, folder or None) -> Recording: `train(correct=...)`
+    like:RecordingRecipe,   # the starter's
+    seed:int,               # of the training
+    frames:int,             # of each round
+    keep=None,              # folder that gets a copy of each round; None makes no copy
+    workers:int=None,       # processes; as many as there are cores if None
+    bar:bool=True,          # show progress
+):       # (whole Keras pilot, number of the round, folder or None) -> Recording: for `train(correct=...)`
     "Return a function that has a pilot drive a round, and loads what the expert would have done there."
     # it brings TensorFlow, without which a process that drives starts sooner
     from edgecar.pilot.export import convert_to_tflite

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FIRST_SEEDS', 'LATENCIES_MS', 'DISTURBANCES', 'Z_95', 'BLOCKS', 'SURE_Z', 'rollout_suite', 'with_disturbances',
            'per_km', 'mean_of', 'share_of', 'rollout_values', 'carry_backs', 'speed_ratios', 'latency_summary',
-           'latency_summaries', 'worst_latency', 'driving_summary', 'plot_latencies', 'score_driving',
-           'open_or_new_drivers']
+           'latency_summaries', 'worst_latency', 'driving_summary', 'plot_latencies', 'open_or_new_drivers',
+           'score_driving']
 
 # %% ../../nbs/pilot/10_exam.ipynb #165aaf3b
 import contextlib
@@ -25,11 +25,11 @@ LATENCIES_MS = 25, 75, 125, 150                          # from a frame to its c
 
 def rollout_suite(
     use:str='try_out',            # of `FIRST_SEEDS`
-    tracks:int=20,
+    tracks:int=20,                # 1..100000, a rollout each
     longest:bool=False,           # tracks of 25 m and more instead of 12..30 m
-    latencies_ms=LATENCIES_MS,    # in turn
-    **more,                       # of each RolloutSpec
-)->list:                          # of Drives
+    latencies_ms=LATENCIES_MS,    # in turn, two rollouts each
+    **more,                       # fields of each RolloutSpec
+)->list:                          # of RolloutSpecs
     """Return the rollouts of one use, a generated track each, every second one backwards.
     Raise EdgecarError when the use is unknown, or there are too few or too many tracks."""
     if use not in FIRST_SEEDS:
@@ -47,8 +47,8 @@ def rollout_suite(
 DISTURBANCES = dict(noise=dict(noise=12.), dropped=dict(dropped=.2), turned=dict(yaw_deg=4.))
 
 def with_disturbances(
-    drives,    # Drives
-)->list:       # three for each
+    drives,    # RolloutSpecs
+)->list:       # three RolloutSpecs for each
     "Return the same rollouts with something wrong."
     return [replace(d, **trouble) for d in drives for trouble in DISTURBANCES.values()]
 
@@ -56,9 +56,9 @@ def with_disturbances(
 Z_95 = 1.96   # standard deviations from the middle of a 95 % interval to its end
 
 def per_km(
-    events,  # of each rollout
-    metres,  # of each rollout
-    z=Z_95,
+    events,  # (n,) how many in each rollout
+    metres,  # (n,) driven in each rollout
+    z=Z_95,  # standard deviations from the middle to an end of the interval
 )->dict:     # value, low, high: 1/km
     "Return events per kilometre with their interval."
     events, km = np.asarray(events, float), np.maximum(np.asarray(metres, float), 1)/1000
@@ -72,7 +72,10 @@ def per_km(
     return dict(value=float(n/km.sum()), low=rate(end(n/spread, -z)), high=rate(end(n/spread + 1, z)))
 
 # %% ../../nbs/pilot/10_exam.ipynb #d84567a0
-def mean_of(x, z=Z_95)->dict:
+def mean_of(
+    x,        # (n,) one number of each rollout
+    z=Z_95,   # standard deviations from the middle to an end of the interval
+)->dict:      # value, low, high: in the unit of `x`
     "Return the mean over rollouts, with its interval."
     x = np.asarray(x, float)
     if z != Z_95:
@@ -83,30 +86,42 @@ def mean_of(x, z=Z_95)->dict:
                 high=float(np.quantile(means, .975)))
 
 # %% ../../nbs/pilot/10_exam.ipynb #d42762b3
-def share_of(x, z=Z_95)->dict:
+def share_of(
+    x,        # (n,) bool, one of each rollout
+    z=Z_95,   # standard deviations from the middle to an end of the interval
+)->dict:      # value, low, high: 0..1
     "Return the share of the rollouts for which `x` holds, with its interval."
     n, p, z2 = len(x), float(np.mean(x)), z**2
     middle, half = (p + z2/(2*n))/(1 + z2/n), z*(p*(1 - p)/n + z2/(4*n*n))**.5/(1 + z2/n)
     return dict(value=p, low=max(middle - half, 0.), high=min(middle + half, 1.))
 
 # %% ../../nbs/pilot/10_exam.ipynb #e9c392f3
-def rollout_values(runs, key):
-    "Return one number of each rollout: (n,) float64."
+def rollout_values(
+    runs,   # what `rollout` gives, for each rollout
+    key,    # of a number in it
+):          # (n,) float64
+    "Return one number of each rollout."
     return np.array([r[key] for r in runs], float)
 
-def carry_backs(runs):
+def carry_backs(
+    runs,   # what `rollout` gives, for each rollout
+):          # (n,) float64
     "Return how often the car was carried back, in each rollout."
     return rollout_values(runs, 'off_track') + rollout_values(runs, 'hit') + rollout_values(runs, 'stuck')
 
-def speed_ratios(pilot, expert):
-    "Return the metres of each rollout, as a share of the expert's: (n,) float64."
+def speed_ratios(
+    pilot,    # rollouts of the pilot
+    expert,   # the same ones by the expert
+):            # (n,) float64, 1 is as fast as the expert
+    "Return the metres of each rollout, as a share of the expert's."
     return rollout_values(pilot, 'metres')/np.maximum(rollout_values(expert, 'metres'), 1)
 
+# %% ../../nbs/pilot/10_exam.ipynb #acf8419d
 def latency_summary(
-    pilot,   # rollouts of the pilot at one latency
-    expert,  # the same ones by the expert
-    z=Z_95,
-)->dict:
+    pilot,    # rollouts of the pilot at one latency
+    expert,   # the same ones by the expert
+    z=Z_95,   # standard deviations from the middle to an end of the intervals
+)->dict:      # rollouts, off_track_per_km, cte_p95_m, cte_excess_m, speed_ratio
     "Return how the pilot drives at one latency."
     lag = rollout_values(pilot, 'cte_p95_m') - rollout_values(expert, 'cte_p95_m')
     return dict(
@@ -115,8 +130,12 @@ def latency_summary(
         speed_ratio=mean_of(speed_ratios(pilot, expert), z))
 
 # %% ../../nbs/pilot/10_exam.ipynb #ed9487c9
-def latency_summaries(pilot, expert, z=Z_95)->dict:
-    "Return {latency in ms, as text: what `latency_summary` gives}, the shortest first."
+def latency_summaries(
+    pilot,    # rollouts of the pilot
+    expert,   # the same ones by the expert
+    z=Z_95,   # standard deviations from the middle to an end of the intervals
+)->dict:      # latency in ms, as text -> what `latency_summary` gives; the shortest first
+    "Return how the pilot drives at each latency."
     found = {}
     for ms in sorted({r['latency_ms'] for r in pilot}):
         pairs = [(p, e) for p, e in zip(pilot, expert) if p['latency_ms'] == ms]
@@ -136,7 +155,7 @@ def driving_summary(
     pilot,        # rollouts of the pilot
     expert,       # the same ones by the expert
     hard=(),      # rollouts of the pilot with something wrong
-    z=Z_95,          # of the intervals
+    z=Z_95,       # standard deviations from the middle to an end of the intervals
 )->dict:          # nested numbers, ready for JSON
     "Return what the rollouts come to; `cte_p95_m` is that of the shortest latency."
     def mean(key, runs=pilot):
@@ -174,6 +193,14 @@ def plot_latencies(
     return fig
 
 # %% ../../nbs/pilot/10_exam.ipynb #585f97ce
+def open_or_new_drivers(
+    drivers,       # RolloutWorkers that are open, or None
+    workers:int,   # processes of new ones
+):                 # for a `with` block, which gives RolloutWorkers
+    "Return the drivers that are open, to be left open, or new ones."
+    return contextlib.nullcontext(drivers) if drivers else RolloutWorkers(workers)
+
+# %% ../../nbs/pilot/10_exam.ipynb #4af5f22c
 BLOCKS, SURE_Z = 10, 3.3
 
 def score_driving(
@@ -181,9 +208,9 @@ def score_driving(
     drives,            # RolloutSpecs
     trouble:int=0,     # how many of them are driven again with each of `DISTURBANCES`
     sure=None,         # summary with wide intervals -> whether the verdict is sure; None: all are driven
-    workers:int=None,
-    bar:bool=True,
-    drivers=None,      # RolloutWorkers that are open already
+    workers:int=None,  # processes; as many as there are cores if None
+    bar:bool=True,     # show progress
+    drivers=None,      # RolloutWorkers that are open already, and stay open
 ):                     # (nested numbers, the pilot's rollouts without troubles)
     "Return the closed-loop score of a pilot. Raise EdgecarError when the file is not a pilot."
     runs, expert, hard = [], [], []
@@ -203,7 +230,3 @@ def score_driving(
             if sure(driving_summary(runs, expert, hard, SURE_Z)):
                 break
     return driving_summary(runs, expert, hard), runs
-
-def open_or_new_drivers(drivers, workers):
-    "Return the drivers that are open, to be left open, or new ones: for a `with` block."
-    return contextlib.nullcontext(drivers) if drivers else RolloutWorkers(workers)

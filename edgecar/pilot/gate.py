@@ -29,8 +29,8 @@ def read_bounds(
 # %% ../../nbs/pilot/07_gate.ipynb #bae3d679
 def judge_metrics(
     metrics:dict,      # of metrics/evaluate.json
-    bounds:dict,       # the section `gate` of params.yaml: all of `RULES`, and no others
-)->list:               # of RuleVerdict
+    bounds:dict,       # rule -> bound, the section `gate` of params.yaml: all of `RULES`, and no others
+)->list:               # of RuleVerdicts, in the order of `RULES`
     """Hold a pilot against every rule.
     Raise EdgecarError when a rule, a bound or a number is missing."""
     if odd := sorted(set(RULES) ^ set(bounds)):
@@ -50,8 +50,8 @@ def judge_metrics(
 
 # %% ../../nbs/pilot/07_gate.ipynb #3bf6602b
 def is_sure(
-    driving:dict,   # summary of an exam, with wide intervals
-    bounds:dict,    # of the gate
+    driving:dict,   # summary of an exam, with wide intervals, see `driving_summary`
+    bounds:dict,    # rule -> bound, of the gate
 )->bool:
     "Return whether the verdict on how a pilot drives will stay what it is."
     kept = []

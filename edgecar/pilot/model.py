@@ -26,8 +26,10 @@ from donkeycar.parts.keras import default_categorical, default_memory, default_n
 from donkeycar.utils import throttle as inferred_throttle
 
 # %% ../../nbs/pilot/01_model.ipynb #1bfe3556
-def pin_threads(n:int):
-    """Fix TensorFlow's threads to `n` and its operations to deterministic ones.
+def pin_threads(
+    n:int,   # threads of one operation, 1 or more
+):
+    """Fix TensorFlow's threads, and its operations to deterministic ones.
     Raise EdgecarError when TensorFlow already runs with another number of threads."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(n)
@@ -39,13 +41,16 @@ def pin_threads(n:int):
     tf.config.experimental.enable_op_determinism()
 
 # %% ../../nbs/pilot/01_model.ipynb #a8427cdd
-def rows_above(height, top):
-    "Return how many rows of a frame are cut off at the top: an even number."
+def rows_above(
+    height,   # px, of a frame
+    top,      # 0..1, share of the height that is cut off
+)->int:       # px, an even number
+    "Return how many rows of a frame are cut off at the top."
     return round(top*height/2)*2
 
 def preprocess(
-    size,             # (h, w) of the camera frame
-    top:float=1/3,    # share of the height cut off at the top
+    size,             # (h, w) of the frame that the net sees, px
+    top:float=1/3,    # 0..1, share of the height cut off at the top
     name='frame',     # of the input
 ):                    # keras Model: (n, h, w, 3) -> (n, (h-cut)//2, w//2, 3) float32, on the input's scale
     "Build the model that crops a frame to the road and halves it by averaging 2x2 pixels."
@@ -62,8 +67,8 @@ DENSE_WIDTH = 64   # of each dense layer
 
 def backbone(
     shape,             # (h, w, 3) of what `preprocess` gives
-    dropout:float=.2,  # before each dense layer
-    beside:int=0,      # numbers beside the frame
+    dropout:float=.2,  # 0..1, before the first dense layer and before the outputs
+    beside:int=0,      # how many numbers the net gets beside the frame
 ):                     # keras Model: (n, h, w, 3) float32 0..1, (n, beside) -> [steering, throttle] (n, 1)
     "Build the trained part of `edge`, which has about 75,000 weights."
     layers = keras.layers
@@ -87,8 +92,8 @@ def backbone(
 # %% ../../nbs/pilot/01_model.ipynb #1aad886f
 def rename_tensors(
     tensors,  # outputs of a net that is used as a layer; they would be called after it
-    names,    # what the interface calls them
-):
+    names,    # what the interface calls them, one name each
+)->list:      # of tensors
     "Return the same tensors under the names that a runtime looks for."
     return [keras.layers.Activation('linear', name=n)(t) for n, t in zip(names, tensors)]
 
@@ -122,8 +127,8 @@ PAST_STEERING = 8        # commands before this one that `edge` gets: 0.4 s
 LATENCY_SCALE_S = .15    # the latency that is 1 to the net
 LATENCY_SPREAD_S = .005  # what is measured on a car is off by so much
 
-class SideInputs:
-    "The inputs of a net beside the frame, as columns of the labels after steering and throttle."
+class _SideColumns:
+    "The columns of labels after steering and throttle."
     memory = 0           # DonkeyCar's memory: commands that came before
     past_steering = 0    # ours: steering that came before, and the latency
 
@@ -133,11 +138,13 @@ class SideInputs:
         pairs = [-1, 1]*(1 + self.memory)
         return np.float32(pairs + [-1]*self.past_steering + [1]*bool(self.past_steering))
 
-    def is_known(self, y):
-        "Return for each label whether its past commands and its latency are known: (n,) bool."
+    def is_known(self, y,   # (n, 2 and more) labels, NaN where something is unknown
+    ):                      # (n,) bool
+        "Return for each label whether its past commands and its latency are known."
         return np.isfinite(y[:, 2:]).all(1)
 
-    def lent(self, y, g):
+    def lent(self, y, g,   # (n, 2 and more) labels, and a numpy Generator
+    ):                     # (n, 2 and more) labels
         """Return labels where about half of those without a past get that of another, with latency 0.
         No command is under way at latency 0, so any past fits."""
         known = self.is_known(y)
@@ -149,7 +156,14 @@ class SideInputs:
         y[borrow, -1] = 0
         return y
 
-    def hidden(self, y, share=0., g=None):
+# %% ../../nbs/pilot/01_model.ipynb #c9b707e4
+class SideInputs(_SideColumns):
+    "The inputs of a net beside the frame, as columns of the labels after steering and throttle."
+    def hidden(self,
+        y,          # (n, 2 and more) labels, NaN where something is unknown
+        share=0.,   # 0..1, how many of the known ones are hidden, too
+        g=None,     # numpy Generator for training; None lends, hides and spreads nothing
+    ):              # (n, 3 and more) float32 labels without NaN
         """Return labels with unknown inputs, and a share of the known ones, set to zero.
         A last column says which are known."""
         if not self.past_steering:
@@ -164,24 +178,39 @@ class SideInputs:
         beside = np.where(known[:, None], beside, 0)
         return np.concatenate([y[:, :2], beside, known[:, None]], 1).astype(np.float32)
 
-    def eats(self, x, y):
-        """Return what the trained part is given, and what it should answer,
-        from prepared frames and labels that `hidden` gave."""
+    def eats(self, x, y,   # prepared frames, and labels that `hidden` gave
+    ):                     # (what the trained part is given, what it should answer)
+        "Split labels into what a net gets beside the frame, and what it learns."
         if not self.past_steering:
             return x, y
         past, latency, known = y[:, 2:-2], y[:, -2:-1]/LATENCY_SCALE_S, y[:, -1:]
         return [x, tf.concat([past, latency, known], 1)], y[:, :2]
 
+# %% ../../nbs/pilot/01_model.ipynb #1e6b8fb8
+class _TwoNumbers(SideInputs):
+    "How a net that gives steering and throttle learns, and what it says."
+    def loss(self, y, out,   # (n, 2) what it should answer, and a list of its outputs, (n, 1) each
+    ):                       # a scalar tensor
+        "Return the Huber loss, steering counting five times the throttle: a human's thumb has outliers."
+        err = tf.concat(out, 1) - y
+        huber = tf.where(tf.abs(err) < .2, err*err/.4, tf.abs(err) - .1)
+        return tf.reduce_mean(huber[:, 0]) + .2*tf.reduce_mean(huber[:, 1])
+
+    def decode(self, out,   # a list of the net's outputs, (n, 1) each
+    ):                      # (n, 2) float32 in [-1, 1]
+        "Return steering and throttle from the outputs."
+        return np.clip(np.concatenate([np.asarray(o, np.float32) for o in out], 1), -1, 1)
+
 # %% ../../nbs/pilot/01_model.ipynb #6f147c0b
-class Edge(SideInputs):
+class Edge(_TwoNumbers):
     "Our small net; see the interface table."
     name, outputs = 'edge', ('n_outputs0', 'n_outputs1')
     frame_scale = 1.  # what a pixel is multiplied with before it goes in
 
     def __init__(self,
-        size=(120, 160),                   # (h, w) of the camera frame
-        dropout:float=.2,                  # before each dense layer
-        top:float=1/3,                     # share of the height cut off at the top
+        size=(120, 160),                   # (h, w) of the camera frame, px
+        dropout:float=.2,                  # 0..1, before the dense layers
+        top:float=1/3,                     # 0..1, share of the height cut off at the top
         transform:str='none',              # steps between camera and net
         past_steering:int=PAST_STEERING,   # commands before this one, and the latency; 0: the frame alone
     ):
@@ -192,14 +221,14 @@ class Edge(SideInputs):
             raise EdgecarError(f'a frame of {self.size[0]}x{self.size[1]} is too small for this net',
                                hint='use frames of at least 66x44, or cut off less at the top')
 
-    def net(self):
+    def net(self):   # keras Model, see `backbone`
         "Return an untrained net."
         beside = self.past_steering + 2 if self.past_steering else 0
         return backbone(preprocess(self.size, self.top).output_shape[1:], self.dropout, beside)
 
-    def prepare(self, frames):
-        """Return the input of the trained part, four times what `preprocess` gives:
-        (n, h, w, 3) uint8 frames -> (n, h', w', 3) uint16 in 0..1020."""
+    def prepare(self, frames,   # (n, h, w, 3) uint8, as the camera gives them
+    ):                          # (n, h', w', 3) uint16 in 0..1020
+        "Return the input of the trained part, four times what `preprocess` gives."
         road = self.eye.apply_all(frames)[:, rows_above(self.size[0], self.top):]
         h, w = road.shape[1]//2*2, road.shape[2]//2*2
         sums = road[:, 0:h:2, 0:w:2].astype(np.uint16)
@@ -207,8 +236,12 @@ class Edge(SideInputs):
             sums += road[:, row:h:2, column:w:2]
         return sums
 
-    def whole(self, net, scale=1/255, name='frame'):
-        "Build the whole pilot around a trained `net`, for a frame whose pixels times `scale` lie in [0, 1]."
+    def whole(self,
+        net,            # a trained net of this kind
+        scale=1/255,    # a frame's pixels times this lie in [0, 1]
+        name='frame',   # of the input that takes the frame
+    ):                  # keras Model
+        "Build the whole pilot around a trained net."
         eye, layers = preprocess(self.size, self.top, name), keras.layers
         inputs, given = [eye.input], [eye.output]
         if len(net.inputs) > 1:
@@ -222,39 +255,34 @@ class Edge(SideInputs):
             keras.Model(inputs, rename_tensors(rescale_input(net, scale)(given), self.outputs),
                         name=self.name))
 
-    def marked(self, model):
+    def marked(self, model):   # keras Model
         "Note in the model which steps its frames go through before it, and return the model."
         model.seen_through = self.eye.to_json()
         return model
-
-    def loss(self, y, out):
-        "Return the Huber loss, steering counting five times the throttle: a human's thumb has outliers."
-        err = tf.concat(out, 1) - y
-        huber = tf.where(tf.abs(err) < .2, err*err/.4, tf.abs(err) - .1)
-        return tf.reduce_mean(huber[:, 0]) + .2*tf.reduce_mean(huber[:, 1])
-
-    def decode(self, out):
-        "Return (n, 2) float32 steering and throttle in [-1, 1] from the outputs."
-        return np.clip(np.concatenate([np.asarray(o, np.float32) for o in out], 1), -1, 1)
 
 # %% ../../nbs/pilot/01_model.ipynb #8a198459
 class Linear(Edge):
     "DonkeyCar's `linear`, whole frame, float input."
     name, frame_scale = 'linear', 1/255
 
-    def net(self):
+    def net(self):   # keras Model
         "Return DonkeyCar's untrained net."
         return default_n_linear(2, (*self.size, 3))
 
-    def prepare(self, frames):
+    def prepare(self, frames,   # (n, h, w, 3) uint8, as the camera gives them
+    ):                          # (n, h', w', 3) uint8
         "Return the whole frames after the transform."
         return self.eye.apply_all(frames)
 
-    def whole(self, net, scale=1, name='img_in'):
+    def whole(self,
+        net,                        # a trained net of this kind
+        scale=1, name='img_in',     # not used: they are what the net has
+    ):                              # keras Model
         "Return the trained `net` itself: it is a whole pilot, for pixels in [0, 1]."
         return self.marked(net)
 
-    def loss(self, y, out):
+    def loss(self, y, out,   # (n, 2) what it should answer, and a list of its outputs, (n, 1) each
+    ):                       # a scalar tensor
         "Return the mean squared errors of both outputs, added as DonkeyCar does."
         return tf.reduce_mean((tf.concat(out, 1) - y)**2)*2
 
@@ -263,22 +291,25 @@ class Categorical(Linear):
     "DonkeyCar's `categorical`; R is its MODEL_CATEGORICAL_MAX_THROTTLE_RANGE."
     name, outputs, R = 'categorical', ('angle_out', 'throttle_out'), .8
 
-    def net(self):
+    def net(self):   # keras Model
         "Return DonkeyCar's untrained net."
         return default_categorical((*self.size, 3))
 
-    def bins(self, y):
-        "Return bin numbers of (n, 2) labels, as `donkeycar.utils.linear_bin`: (n,) in 0..14, (n,) in 0..19."
+    def bins(self, y,   # (n, 2) steering in [-1, 1] and throttle in [0, R]
+    ):                  # (n,) int32 in 0..14, (n,) int32 in 0..19
+        "Return the bin numbers of labels, as `donkeycar.utils.linear_bin` gives them."
         return (tf.clip_by_value(tf.cast(tf.round((y[:, 0]+1)*7), tf.int32), 0, 14),
                 tf.clip_by_value(tf.cast(tf.round(y[:, 1]*20/self.R), tf.int32), 0, 19))
 
-    def loss(self, y, out):
+    def loss(self, y, out,   # (n, 2) what it should answer, and its votes, (n, 15) and (n, 20)
+    ):                       # a scalar tensor
         "Return the cross-entropy of both votes, half each, as DonkeyCar does."
         xent = keras.losses.sparse_categorical_crossentropy
         return sum(tf.reduce_mean(xent(b, o)) for b, o in zip(self.bins(y), out))/2
 
-    def decode(self, out):
-        "Return (n, 2) float32 of the winning bins: steering in [-1, 1], throttle in [0, R]."
+    def decode(self, out,   # its votes, (n, 15) and (n, 20)
+    ):                      # (n, 2) float32: steering in [-1, 1], throttle in [0, R]
+        "Return the steering and the throttle of the winning bins."
         angle, throttle = (np.asarray(o).argmax(1) for o in out)
         return np.stack([angle*2/14 - 1, throttle*self.R/20], 1).astype(np.float32)
 
@@ -287,16 +318,18 @@ class Inferred(Linear):
     "DonkeyCar's `inferred`: steering only."
     name, outputs = 'inferred', ('n_outputs0',)
 
-    def net(self):
+    def net(self):   # keras Model
         "Return DonkeyCar's untrained net, whose only output is the steering."
         return default_n_linear(1, (*self.size, 3))
 
-    def loss(self, y, out):
+    def loss(self, y, out,   # (n, 2) what it should answer, and a list of its one output, (n, 1)
+    ):                       # a scalar tensor
         "Return the mean squared error of the steering, as DonkeyCar does."
         return tf.reduce_mean((out[0][:, 0] - y[:, 0])**2)
 
-    def decode(self, out):
-        "Return (n, 2) float32: the steering, and DonkeyCar's throttle for it."
+    def decode(self, out,   # a list of its one output, (n, 1)
+    ):                      # (n, 2) float32 in [-1, 1]
+        "Return the steering, and DonkeyCar's throttle for it."
         steering = np.clip(np.asarray(out[0], np.float32)[:, 0], -1, 1)
         return np.stack([steering, [inferred_throttle(s) for s in steering]], 1).astype(np.float32)
 
@@ -305,11 +338,12 @@ class Memory(Linear):
     "DonkeyCar's `memory`, of the length and depth that its configuration has."
     name, memory = 'memory', 3
 
-    def net(self):
+    def net(self):   # keras Model
         "Return DonkeyCar's untrained net, which takes the last `memory` commands beside the frame."
         return default_memory((*self.size, 3), self.memory)
 
-    def eats(self, x, y):
+    def eats(self, x, y,   # prepared frames, and (n, 2 + 2*memory) labels
+    ):                     # ([frames, (n, 2*memory) commands], (n, 2) commands)
         "Return frames with their past commands, and the commands that the net should answer."
         return [x, y[:, 2:]], y[:, :2]
 
@@ -318,9 +352,9 @@ PILOT_KINDS = {k.name: k for k in (Edge, Linear, Categorical, Inferred, Memory)}
 
 def make_kind(
     name:str,            # edge, linear, categorical, inferred or memory
-    size=(120, 160),     # (h, w) of the camera frame
+    size=(120, 160),     # (h, w) of the camera frame, px
     **options,           # dropout, top and past_steering (edge only), transform: see edgecar.data.transform
-):
+):                       # a kind of pilot
     "Return a kind of pilot by its name. Raise EdgecarError when there is no such kind."
     if name not in PILOT_KINDS:
         raise EdgecarError(f'there is no pilot kind {name!r}', hint=f'choose one of {", ".join(PILOT_KINDS)}')
@@ -328,7 +362,7 @@ def make_kind(
 
 # %% ../../nbs/pilot/01_model.ipynb #af6a4953
 def net_and_kind(
-    whole,    # a whole pilot, as `train` saves it
+    whole,    # a whole pilot, as `save_model` keeps it: a keras Model
 )->tuple:     # (its trained net, its kind)
     """Return the net and the kind of a saved pilot.
     Raise EdgecarError when its kind is unknown, or its frame size does not fit its transform."""

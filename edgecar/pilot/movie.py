@@ -18,17 +18,22 @@ from .rollout import CONTROL_RATE_HZ, RolloutSpec, rollout
 from ..sim.env import draw_map
 
 # %% ../../nbs/pilot/08_movie.ipynb #2049556b
-def draw_bar(draw, value, y, colour):
-    "Draw a command in [-1, 1]."
+def draw_bar(
+    draw,     # PIL's ImageDraw of a picture that is 320 px wide or more
+    value,    # the command, in [-1, 1]
+    y,        # px, the upper edge of the bar
+    colour,   # as PIL takes it
+):
+    "Draw a command as a bar from the middle."
     draw.rectangle((160 + min(value, 0)*158, y, 160 + max(value, 0)*158, y + 7), fill=colour)
 
 # %% ../../nbs/pilot/08_movie.ipynb #7fa1192d
 def movie_frame(
-    frame,           # (h, w, 3) uint8
+    frame,           # (h, w, 3) uint8 RGB
     command,         # steering, throttle in [-1, 1]
-    chart,           # (360, 480, 3) uint8 map
-    note:str='',
-)->Image.Image:      # 640 x 260
+    chart,           # (360, 480, 3) uint8 RGB, the map of `draw_map`
+    note:str='',     # text below the map
+)->Image.Image:      # 640 x 260 px
     "Draw one picture of a film."
     out = Image.new('RGB', (640, 260), (18, 19, 21))
     out.paste(Image.fromarray(frame).resize((320, 240), Image.Resampling.NEAREST))
@@ -43,7 +48,7 @@ def movie_frame(
 # %% ../../nbs/pilot/08_movie.ipynb #5fe5e24a
 def saliency(
     pilot,            # frame -> (steering, throttle)
-    frame,            # (h, w, 3) uint8
+    frame,            # (h, w, 3) uint8 RGB
     patch:int=12,     # px, side of what is covered
 )->np.ndarray:        # (h//patch, w//patch) float32: |change of steering|
     "Measure how much the steering depends on each patch of a frame."
@@ -59,9 +64,9 @@ def saliency(
 
 # %% ../../nbs/pilot/08_movie.ipynb #893c6ca9
 def overlay_saliency(
-    frame,            # (h, w, 3) uint8
-    heat,             # of `saliency`
-)->np.ndarray:        # (h, w, 3) uint8
+    frame,            # (h, w, 3) uint8 RGB
+    heat,             # (h//patch, w//patch) float32, of `saliency`
+)->np.ndarray:        # (h, w, 3) uint8 RGB
     "Draw a frame with its saliency over it."
     smooth = Image.fromarray(np.clip(heat/.05*200, 0, 200).astype(np.uint8)).resize(
         frame.shape[1::-1], Image.Resampling.BILINEAR)
@@ -70,11 +75,11 @@ def overlay_saliency(
 
 # %% ../../nbs/pilot/08_movie.ipynb #1237f379
 def render_rollout(
-    d:RolloutSpec,
+    d:RolloutSpec,    # which rollout
     pilot,            # frame -> (steering, throttle)
-    steps,            # numbers of the steps to show
+    steps,            # numbers of the steps to show, from 0
     where:bool=False, # show where it looks, see `saliency`
-)->list:              # of pictures
+)->list:              # of pictures, 640 x 260 px
     "Drive a rollout, and return pictures of the chosen steps."
     shots, trail = [], []
     def each(run, frame, command):
@@ -96,10 +101,10 @@ MOVIE_FORMATS = '.webp', '.gif'   # what a browser plays, and Pillow writes
 # %% ../../nbs/pilot/08_movie.ipynb #012e92be
 def film_rollout(
     path,             # .webp or .gif
-    d:RolloutSpec,
+    d:RolloutSpec,    # which rollout
     pilot,            # frame -> (steering, throttle)
-    first:int=0, last:int=None,   # steps to show
-    every:int=2,      # of them, every which
+    first:int=0, last:int=None,   # steps to show, from 0; all of them if None
+    every:int=2,      # which of them: every second
     where:bool=False, # show where it looks
 )->Path:              # `path`
     """Drive a rollout again and film it.
@@ -120,7 +125,7 @@ def film_worst_rollout(
     path,             # .webp or .gif
     drives, runs,     # RolloutSpecs, and what `run_rollouts` gave for them
     pilot,            # frame -> (steering, throttle)
-    steps:int=160,    # to show, around the place where the car was furthest off the line
+    steps:int=160,    # how many to show, around the place where the car was furthest off the line
 )->Path:              # `path`
     "Film the worst rollout."
     worst, far = max(range(len(runs)), key=lambda i: (

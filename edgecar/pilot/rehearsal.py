@@ -18,19 +18,20 @@ from .export import convert_to_tflite
 RATE_SHARE = .25   # of its bound, that a rehearsal allows a rule that counts how often it is carried back
 
 def rehearsal_target(
-    name:str,       # of the rule
-    bound:float,    # of the gate
+    name:str,       # of the rule, in `RULES`
+    bound:float,    # of the gate, in the rule's own unit
     margin:float,   # 0..1, for all but rates
-)->float:
+)->float:           # in the rule's own unit
     "Return what the rehearsal wants of a number whose bound the gate sets."
     rule = RULES[name]
     if rule.rate:
         margin = 1 - RATE_SHARE
     return bound*(1 - margin) if rule.kind == 'most' else bound + margin*(1 - bound)
 
+# %% ../../nbs/pilot/13_rehearsal.ipynb #07dcd994
 def missed_rules(
     driving:dict,   # of `score_driving`
-    bounds:dict,    # of the gate
+    bounds:dict,    # rule -> bound, of the gate
     margin:float,   # 0..1
 )->dict:            # rule -> by how much, in the rule's own unit
     "Return the rules that a rehearsal misses: its values against the gate's bounds with a margin."
@@ -48,7 +49,7 @@ def missed_rules(
 def candidate_cost(
     driving:dict,   # of `score_driving`
     missed:dict,    # of `missed_rules`
-)->float:
+)->float:           # 0 or more, less is better
     """Return events per km, plus metres off the line at the shortest and at the worst latency,
     plus the lack of speed; 1000 more when a rule is missed."""
     worst = driving['worst_latency']
@@ -66,13 +67,13 @@ REHEARSAL_MARGIN = .1     # see `rehearsal_target`
 REHEARSAL_LATENCIES_MS = 25, 150, 125, 150   # from a frame to its command, in turn
 
 def rehearsal(
-    bounds:dict,          # of the gate
-    drivers,              # RolloutWorkers that are open
-    tracks:int=REHEARSAL_TRACKS,
-    trouble:int=REHEARSAL_TROUBLED,
-    steps:int=REHEARSAL_STEPS,
-    margin:float=REHEARSAL_MARGIN,
-):                        # whole Keras pilot -> dict of numbers: for `train(rehearse=...)`
+    bounds:dict,                      # rule -> bound, of the gate
+    drivers,                          # RolloutWorkers that are open
+    tracks:int=REHEARSAL_TRACKS,      # a rollout each
+    trouble:int=REHEARSAL_TROUBLED,   # how many of them are driven again with each trouble
+    steps:int=REHEARSAL_STEPS,        # commands of a rollout, 20 a second
+    margin:float=REHEARSAL_MARGIN,    # 0..1, see `rehearsal_target`
+):                                    # whole Keras pilot -> dict of numbers: for `train(rehearse=...)`
     """Return a function that has candidates driven as they would be shipped:
     converted, through the runtime, late."""
     drives = rollout_suite('select', tracks, latencies_ms=REHEARSAL_LATENCIES_MS, steps=steps)
@@ -91,8 +92,8 @@ def rehearsal(
 
 # %% ../../nbs/pilot/13_rehearsal.ipynb #0c609aec
 def verdict_of(
-    history:list,   # of `train`
-    best:int,       # the epoch that ships
+    history:list,   # of `train`: a dict each epoch
+    best:int,       # number of the epoch that ships, from 0
 )->str:
     "Sum up the rehearsals in a sentence."
     rehearsed = [h for h in history if 'cost' in h]

@@ -19,11 +19,11 @@ from .runtime import Pilot
 REFERENCE_COLUMNS = 'frame', 'steering', 'throttle'   # of a reference
 
 def replay_commands(
-    pilot:Pilot,
+    pilot:Pilot,             # or anything with its `size`, called with a frame
     path,                    # a tub, or a folder with tubs below it
     bar:bool=True,           # show progress
-    say=lambda line: None,   # told what is done to frames of another size than the pilot's
-)->list:                     # of (frame, steering, throttle)
+    say=lambda line: None,   # called with a line for each size of frames that is not the pilot's
+)->list:                     # of (frame, steering, throttle): from 0, and -1..1 each
     """Return what a pilot does on each frame of a recording, in order.
     Raise EdgecarError when there is no tub."""
     rec = load_recording(find_tubs_in([path]), pilot.size, bar=bar)
@@ -33,14 +33,19 @@ def replay_commands(
         progress_bar(rec.frames, 'replaying', unit='frame', disable=not bar))]
 
 # %% ../../nbs/pilot/09_replay.ipynb #ae87c63b
-def write_reference(path, rows):
+def write_reference(
+    path,   # .csv
+    rows,   # (frame, steering, throttle) of each frame
+):
     "Store commands as the reference, whole or not at all."
     with atomic_write(path, 'w') as f:
         csv.writer(f, lineterminator='\n').writerows(
             [REFERENCE_COLUMNS, *((n, f'{s:.4f}', f'{t:.4f}') for n, s, t in rows)])
 
 # %% ../../nbs/pilot/09_replay.ipynb #e217f911
-def read_reference(path)->list:   # of (frame, steering, throttle)
+def read_reference(
+    path,     # .csv
+)->list:      # of (frame, steering, throttle)
     "Return a stored reference. Raise EdgecarError when it is missing, or is not a reference."
     try:
         with open(path, newline='') as f:
@@ -58,10 +63,10 @@ def read_reference(path)->list:   # of (frame, steering, throttle)
 @dataclass(frozen=True)
 class CommandChange:
     "A command of one frame that differs from the reference."
-    frame:int
+    frame:int    # its number, from 0
     what:str     # steering, throttle
-    was:float
-    now:float
+    was:float    # -1..1, of the reference
+    now:float    # -1..1, of the replay
 
     @property
     def by(self):
@@ -71,8 +76,8 @@ class CommandChange:
 # %% ../../nbs/pilot/09_replay.ipynb #9b314a92
 def command_changes(
     refs, now,              # (frame, steering, throttle) of each frame
-    tolerance:float=.01,    # largest difference that is none
-)->list:                    # of Changes, the largest first
+    tolerance:float=.01,    # 0..2, largest difference that is not a change
+)->list:                    # of CommandChanges, the largest first
     "Return where driving has changed. Raise EdgecarError when it is not the same recording."
     if not 0 <= tolerance <= 2:
         raise EdgecarError(f'tolerance is {tolerance}', hint='give a number from 0 to 2')

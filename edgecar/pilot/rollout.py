@@ -54,7 +54,7 @@ STEPS_PER_COMMAND = v.PHYSICS_HZ//CONTROL_RATE_HZ   # the simulator's sub-steps 
 
 # %% ../../nbs/pilot/06_rollout.ipynb #5a98311a
 def spawn_car(
-    d:RolloutSpec,
+    d:RolloutSpec,   # its track, seed, randomness and latency are used
 )->SimCar:
     "Return the car of a rollout, at its start."
     g = rng(8, d.seed)
@@ -67,27 +67,30 @@ def spawn_car(
 # %% ../../nbs/pilot/06_rollout.ipynb #ff7f4e59
 class RolloutState:
     "A car under way, with what became of it."
-    def __init__(self, d:RolloutSpec):
+    def __init__(self, d:RolloutSpec):   # which rollout
         self.d, self.car, self.g = d, spawn_car(d), rng(9, d.seed)
         self.still, self.begun = 0, self.car.course.progress
         self.cte_m, self.steering, self.laps_s = [], [], []
         self.events = dict(off_track=0, hit=0, stuck=0)
 
-    def observe(self):
-        "Return what the pilot gets: (h, w, 3) uint8, or None when the frame is lost."
+    def observe(self):   # (h, w, 3) uint8 RGB; None when the frame is lost
+        "Return what the pilot gets."
         frame, d = self.car.observe(), self.d
         if d.dropped and self.g.random() < d.dropped:
             return None
         return self.noisy(frame) if d.noise else frame
 
-    def noisy(self, frame):
-        "Return a frame with the rollout's noise added: uint8, clipped to 0..255."
+    def noisy(self, frame,   # (h, w, 3) uint8
+    ):                       # (h, w, 3) uint8
+        "Return a frame with the rollout's noise added, clipped to 0..255."
         noise = self.g.standard_normal(frame.shape, np.float32)
         noise *= np.float32(self.d.noise)
         noise += frame
         return np.clip(noise, 0, 255, out=noise).astype(np.uint8)
 
-    def step(self, steering, throttle):
+    def step(self,
+        steering, throttle,   # -1..1 each; left is -1
+    ):                        # off_track, hit or stuck; None when all went well
         """Drive for one step, and return the event, if there was one.
         The command takes effect after the latency."""
         car, laps = self.car, self.car.course.lap_count
@@ -104,7 +107,7 @@ class RolloutState:
             self.carry_back()
         return event
 
-    def event(self):
+    def event(self):   # off_track, hit or stuck; None
         "Return why somebody has to carry the car back; None when nobody has to."
         if abs(self.car.cte) > self.car.track.width_m/2:
             return 'off_track'
@@ -122,8 +125,11 @@ class RolloutState:
         self.still = 0
 
 # %% ../../nbs/pilot/06_rollout.ipynb #bcb44f8c
-def reset_pilot(pilot, latency_s=None):
-    "Make a pilot forget its past, and set its latency, s. A plain function has neither."
+def reset_pilot(
+    pilot,            # a `Pilot`, or a plain function, which has neither past nor latency
+    latency_s=None,   # s, from a frame to its command; None leaves it
+):
+    "Make a pilot forget its past, and set its latency."
     if latency_s is not None and hasattr(pilot, 'latency_s'):
         pilot.latency_s = latency_s
     if hasattr(pilot, 'reset'):
@@ -131,10 +137,10 @@ def reset_pilot(pilot, latency_s=None):
 
 # %% ../../nbs/pilot/06_rollout.ipynb #4a633297
 def rollout(
-    d:RolloutSpec,
-    pilot=None,   # frame -> (steering, throttle), or the expert; a `Pilot` hears of latency and lost frames
-    each=None,    # called with the run, the frame and the command at each step
-)->dict:          # of numbers, see `rollout_metrics`
+    d:RolloutSpec,   # where, with what, for how long
+    pilot=None,      # frame -> (steering, throttle); the expert if None; a `Pilot` hears of lost frames
+    each=None,       # called with the run, the frame and the command at each step
+)->dict:             # of numbers, see `rollout_metrics`
     "Drive one rollout, and return its numbers."
     run, command = RolloutState(d), (0., 0.)
     expert = None if pilot else Expert(run.car.track, run.car.vehicle)
@@ -155,8 +161,10 @@ def rollout(
     return rollout_metrics(run)
 
 # %% ../../nbs/pilot/06_rollout.ipynb #253ba19e
-def rollout_metrics(run)->dict:
-    """Return a finished run in numbers: m, s, 1/s2.
+def rollout_metrics(
+    run,     # RolloutState that has driven all its steps
+)->dict:     # name -> number; the end of a name says its unit: m, s, ms, mps
+    """Return a finished run in numbers. `steering_jerk` is in 1/s2.
     `saturated` and `speed_mps` are means over its steps."""
     d, car = run.d, run.car
     steering, cte = np.array(run.steering), np.abs(run.cte_m)
@@ -212,7 +220,7 @@ class RolloutWorkers:
         self.running.append(subprocess.Popen([sys.executable, '-c', code], process_group=0, **pipes))
 
     def drive(self,
-        drives,        # Drives
+        drives,        # RolloutSpecs
         pilot=None,    # path of a .tflite; the expert if None
         tick=None,     # called after each
     )->list:           # what `rollout` gives, for each
@@ -255,7 +263,7 @@ def _keep_busy(process, pilot, jobs, results, tick):
 
 # %% ../../nbs/pilot/06_rollout.ipynb #022c1045
 def run_rollouts(
-    drives,            # Drives
+    drives,            # RolloutSpecs
     pilot=None,        # path of a .tflite; the expert if None
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress

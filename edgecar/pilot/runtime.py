@@ -39,8 +39,8 @@ SIDE_INPUTS = dict(   # inputs beside the frame, and what they are
     mem_in='past', imu_in='imu', xbehavior_in='behavior', past_steering='steering', latency_s='latency')
 
 def outputs_of(
-    outputs:dict,  # signature output name -> tensor details
-):                 # the details of steering, throttle and place, as far as there are; None if it is no pilot
+    outputs:dict,  # signature output name -> tensor details, as LiteRT gives them
+):                 # list of the details of steering, throttle and place, as many as it has; None: no pilot
     "Return the tensors of steering and throttle among a model's outputs."
     for names, sizes in OUTPUT_SHAPES.items():
         if set(names) == set(outputs) and all(
@@ -50,8 +50,8 @@ def outputs_of(
 
 # %% ../../nbs/pilot/03_runtime.ipynb #de9ac383
 def fits_side_input(
-    what:str,  # of `SIDE_INPUTS`
-    detail,    # of the tensor
+    what:str,  # of the values of `SIDE_INPUTS`
+    detail,    # of the tensor: a dict with shape, dtype and quantization
 )->bool:
     """Return whether a tensor can be such an input: one row of numbers, real or quantised.
     A past has pairs, a latency is one number."""
@@ -90,26 +90,33 @@ NUMBERED = re.compile(r'Identity(?:_(\d+))?|(?:Stateful)?PartitionedCall(?:_\d+)
 def layer_name(
     tensor:str,   # name of a tensor, such as model/n_outputs0/BiasAdd or serving_default_img_in:0
     layers:dict,  # DonkeyCar's layers -> their names today
-):                # the one among them that the tensor is of, None when there is none or more than one
+):                # the layer's name today; None when the tensor is of no layer or of several
     "Return the layer of DonkeyCar's that a tensor is named after."
     parts = re.split('[/;:]', tensor.removeprefix('serving_default_'))
     found = {layers[part] for part in parts if part in layers}
     return found.pop() if len(found) == 1 else None
 
-def output_number(tensor:str):
-    "Return which output of the net a tensor is, by its number, from 0; None when it has no number."
+def output_number(
+    tensor:str,   # name of a tensor
+):                # int from 0; None when the name has no number
+    "Return which output of the net a tensor is, by its number."
     match = NUMBERED.fullmatch(tensor)
     return int(match[1] or match[2] or 0) if match else None
 
 # %% ../../nbs/pilot/03_runtime.ipynb #b1509359
-def tensor_length(tensor):
+def tensor_length(
+    tensor,   # its details: a dict with its shape
+)->int:
     "Return the last dimension of a tensor; 0 when it has no dimension."
     return int(tensor['shape'][-1]) if len(tensor['shape']) else 0
 
-def describe_tensors(tensors):
+def describe_tensors(
+    tensors,   # details of each: dicts with name and shape
+)->str:
     "Return names and shapes of tensors as text, with commas between them."
     return ', '.join(f'{d["name"]} {tuple(map(int, d["shape"]))}' for d in tensors)
 
+# %% ../../nbs/pilot/03_runtime.ipynb #31f95dbc
 def names_by_length(
     outputs:list,  # tensor details, in the order of their numbers
 )->dict:           # {DonkeyCar's name: details}; empty when no kind has such outputs
@@ -125,6 +132,7 @@ def names_by_length(
             return named
     return {}
 
+# %% ../../nbs/pilot/03_runtime.ipynb #f019cc13
 def named_outputs(
     outputs:list,  # tensor details
 )->dict:           # {DonkeyCar's name: details}; ValueError when nothing tells them apart
@@ -145,8 +153,8 @@ def named_outputs(
 
 # %% ../../nbs/pilot/03_runtime.ipynb #ccd42fd5
 def named_tensors(
-    inputs:list,   # tensor details
-    outputs:list,  # tensor details
+    inputs:list,   # details of the input tensors, as LiteRT gives them
+    outputs:list,  # details of the output tensors
 )->tuple:          # ({input name: details}, {output name: details}), as a signature has them
     """Return the tensors of a file without a signature, by the names of DonkeyCar's layers.
     Raise ValueError when nothing tells them apart."""
@@ -157,12 +165,18 @@ def named_tensors(
     return named, named_outputs(outputs)
 
 # %% ../../nbs/pilot/03_runtime.ipynb #6e4eaaf6
-def dequantise(q, detail):
-    "Return the numbers that a tensor stands for: float32."
+def dequantise(
+    q,        # array: whole numbers of a quantised tensor, or real ones
+    detail,   # of the tensor: its `quantization` is (scale, zero), scale 0 for real numbers
+):            # float32, of the same shape
+    "Return the numbers that a tensor stands for."
     scale, zero = detail['quantization']
     return (q.astype(np.float32) - zero)*np.float32(scale) if scale else q
 
-def quantise(x, detail):
+def quantise(
+    x,        # real numbers
+    detail,   # of the tensor: its `quantization` and `dtype`
+):            # array of the tensor's type, of the same shape
     "Return the tensor that stands for real numbers: quantised as it wants them, the nearest it can hold."
     scale, zero = detail['quantization']
     if not scale:
@@ -172,8 +186,8 @@ def quantise(x, detail):
 
 # %% ../../nbs/pilot/03_runtime.ipynb #cc9c75bc
 def decode_command(
-    out:list,               # vectors: steering; throttle; a place. Or one of both
-    throttle_range:float,   # DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
+    out:list,               # vectors: steering; throttle; a place. Or one vector of both
+    throttle_range:float,   # 0..1, DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
 )->tuple:                   # steering and throttle in [-1, 1]
     "Return the command that a pilot's outputs mean."
     if len(out[0]) == 15:
@@ -192,7 +206,9 @@ def decode_command(
 PILOT_HINT = ('a pilot takes one frame (1, h, w, 3) and gives n_outputs0 and n_outputs1, '
               'or angle_out and throttle_out: export it again, or convert its .h5 (edgecar convert)')
 
-def read_model(path):
+def read_model(
+    path,       # .tflite
+)->bytes:       # of the whole file
     """Return the bytes of a .tflite file.
     Raise EdgecarError when it cannot be read, or lacks the mark of TFLite."""
     try:
@@ -206,7 +222,10 @@ def read_model(path):
 # %% ../../nbs/pilot/03_runtime.ipynb #1519e8cf
 NOTE_FILE = 'edgecar.json'
 
-def with_note(data:bytes, note:str)->bytes:
+def with_note(
+    data:bytes,   # of a .tflite file
+    note:str,     # at most 4096 bytes; an empty one changes nothing
+)->bytes:         # of a .tflite file
     "Append a note to the bytes of a .tflite file; the same note gives the same bytes."
     if not note:
         return data
@@ -215,8 +234,11 @@ def with_note(data:bytes, note:str)->bytes:
         z.writestr(zipfile.ZipInfo(NOTE_FILE), note)
     return whole.getvalue()
 
-def note_of(data:bytes)->str:
-    "Return the note in a .tflite file, or an empty text. Raise ValueError when it cannot be read."
+# %% ../../nbs/pilot/03_runtime.ipynb #ca9b189a
+def note_of(
+    data:bytes,   # of a .tflite file
+)->str:           # empty when the file has no note
+    "Return the note in a .tflite file. Raise ValueError when it cannot be read."
     if not zipfile.is_zipfile(io.BytesIO(data)):
         return ''
     try:
@@ -230,16 +252,42 @@ def note_of(data:bytes)->str:
         raise ValueError(f'has a note that cannot be read ({e})') from None
 
 # %% ../../nbs/pilot/03_runtime.ipynb #c54ebbc4
-def unsupported_ops(data:bytes)->list:
+def unsupported_ops(
+    data:bytes,   # of a .tflite file
+)->list:          # of names, sorted
     "Return the operations that a .tflite file needs and LiteRT lacks."
     names = [m[0] for m in re.finditer(rb'Flex[A-Z][A-Za-z0-9]{2,60}(?=\0)', data)
              if data[m.start()-4:m.start()] == len(m[0]).to_bytes(4, 'little')]
     return sorted({n.decode() for n in names})
 
 # %% ../../nbs/pilot/03_runtime.ipynb #a200676e
-class TfliteNet:
+class _TfliteFile:
+    "A .tflite file whose errors say its name: `path` and `net` are set by the class below."
+    def _signature(self):
+        "Return inputs and outputs as the signature names them; None when there is no signature."
+        if not self.net.get_signature_list():
+            return None
+        runner = self.net.get_signature_runner()   # nothing can be allocated while it looks at the model
+        return runner.get_input_details(), runner.get_output_details()
+
+    def _no(self, what):
+        return EdgecarError(what, self.path, PILOT_HINT)
+
+    @contextlib.contextmanager
+    def _runnable(self):
+        try:
+            yield
+        except (ValueError, RuntimeError) as e:
+            raise self._no('is not a TFLite model that can run here '
+                           f'({str(e).splitlines()[0][:120]})') from None
+
+# %% ../../nbs/pilot/03_runtime.ipynb #6fb6ee9c
+class TfliteNet(_TfliteFile):
     "A .tflite file that fits, its tensors by their use. EdgecarError when it does not fit."
-    def __init__(self, path, threads:int=1):
+    def __init__(self,
+        path,            # .tflite
+        threads:int=1,   # for one inference
+    ):
         self.path = Path(path)
         data = read_model(self.path)
         self.digest = hashlib.sha256(data).hexdigest()  # 64 hex digits, of the file
@@ -254,13 +302,6 @@ class TfliteNet:
         with self._runnable():   # not before it is known to be a pilot: LiteRT talks on stderr here
             self.net.allocate_tensors()
             self.net.invoke()   # some operations are missed only now
-
-    def _signature(self):
-        "Return inputs and outputs as the signature names them; None when there is no signature."
-        if not self.net.get_signature_list():
-            return None
-        runner = self.net.get_signature_runner()   # nothing can be allocated while it looks at the model
-        return runner.get_input_details(), runner.get_output_details()
 
     def _connect(self, data, signed):
         try:
@@ -288,21 +329,10 @@ class TfliteNet:
     @property
     def needs(self)->tuple:
         "Names of what must come with each frame: `imu`, or nothing."
-        return ('imu',) if 'imu' in self.beside else ()   # what must come with each frame
+        return ('imu',) if 'imu' in self.beside else ()
 
     def _length(self, what):
         return int(self.beside[what]['shape'][1]) if what in self.beside else 0
-
-    def _no(self, what):
-        return EdgecarError(what, self.path, PILOT_HINT)
-
-    @contextlib.contextmanager
-    def _runnable(self):
-        try:
-            yield
-        except (ValueError, RuntimeError) as e:
-            raise self._no('is not a TFLite model that can run here '
-                           f'({str(e).splitlines()[0][:120]})') from None
 
 # %% ../../nbs/pilot/03_runtime.ipynb #ae35c595
 DEFAULT_LATENCY_S = .075   # until somebody has measured it
@@ -310,22 +340,24 @@ DEFAULT_LATENCY_S = .075   # until somebody has measured it
 class Remembering(TfliteNet):
     "A net with its inputs beside the frame: past commands, the latency, the chosen behavior."
     behavior = 0             # DonkeyCar's behavior only: the one that is chosen
-    latency_s = DEFAULT_LATENCY_S    # from a frame to its command; whoever drives sets what was measured
+    latency_s = DEFAULT_LATENCY_S    # from a frame to its command; the caller sets what was measured
 
     def reset(self):
         "Forget past commands and frames."
         n = max(self._length('past')//2, self._length('steering'), 1)
         self.commands, self.film, self.location = [(0., 0.)]*n, [], None
 
-    def remember(self, steering, throttle):
-        """Record the command that the car was given, -1..1, where that is not what the pilot said:
+    def remember(self,
+        steering, throttle,   # -1..1 each; left is -1
+    ):
+        """Record the command that the car was given, where that is not what the pilot said:
         a lost frame, a driver's override."""
         self.commands = [*self.commands[1:], (steering, throttle)]
 
     @property
     def past_steering(self)->int:
         "Number of past steerings that the net gets."
-        return self._length('steering')   # how many of the car's last steerings it gets
+        return self._length('steering')
 
     def recall(self,
         steerings,   # -1..1, `past_steering` of them, 50 ms apart, the oldest first
@@ -363,20 +395,14 @@ class Remembering(TfliteNet):
         return {name: self._given(what) for name, what in SIDE_INPUTS.items() if what in self.beside}
 
 # %% ../../nbs/pilot/03_runtime.ipynb #5e5b2420
-class Pilot(Remembering):
-    "A pilot from a .tflite file; call it with a frame. EdgecarError when the file is no pilot."
-    def __init__(self,
-        path,                      # .tflite; ours (uint8 or float frames) or one of DonkeyCar's
-        threads:int=1,             # for one inference
-        throttle_range:float=.8,   # votes only: R, DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
-        behavior:int=0,            # DonkeyCar's behavior only: the one that is chosen
-    ):
-        super().__init__(path, threads)
-        self.R, self.behavior = throttle_range, behavior
-        self.reset()
-
-    def infer(self, frame, imu=None, remember=False):
-        "Return the raw outputs for one (h, w, 3) uint8 frame: a list of float32 vectors."
+class _Inferring(Remembering):
+    "A net that takes a frame, and all that it wants beside it."
+    def infer(self,
+        frame,            # (h, w, 3) uint8 RGB, of the size `size`
+        imu=None,         # DonkeyCar's imu only: acceleration x, y, z and rotation x, y, z
+        remember=False,   # whether the frame joins what an rnn has seen
+    )->list:              # of float32 vectors
+        "Return the raw outputs for one frame."
         if frame.shape != (*self.size, 3) or frame.dtype != np.uint8:
             raise EdgecarError(f'the frame is {frame.shape} {frame.dtype}, the pilot wants '
                                f'{(*self.size, 3)} uint8', self.path, 'set the camera to this size')
@@ -397,8 +423,24 @@ class Pilot(Remembering):
         self.net.invoke()
         return [dequantise(self.net.get_tensor(o['index'])[0], o) for o in self.outputs]
 
-    def peek(self, frame, imu=None)->tuple:
-        "Return steering and throttle for a frame, and remember nothing."
+# %% ../../nbs/pilot/03_runtime.ipynb #63353158
+class Pilot(_Inferring):
+    "A pilot from a .tflite file; call it with a frame. EdgecarError when the file is no pilot."
+    def __init__(self,
+        path,                      # .tflite; ours (uint8 or float frames) or one of DonkeyCar's
+        threads:int=1,             # for one inference
+        throttle_range:float=.8,   # votes only: R, DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
+        behavior:int=0,            # DonkeyCar's behavior only: the one that is chosen
+    ):
+        super().__init__(path, threads)
+        self.R, self.behavior = throttle_range, behavior
+        self.reset()
+
+    def peek(self,
+        frame,       # (h, w, 3) uint8 RGB
+        imu=None,    # DonkeyCar's imu only: acceleration x, y, z and rotation x, y, z
+    )->tuple:        # steering in [-1, 1], left is -1; throttle in [-1, 1]
+        "Return the command for one frame, and remember nothing."
         return decode_command(self.infer(frame, imu), self.R)
 
     def __call__(self,
@@ -430,7 +472,7 @@ class Pilot(Remembering):
 
 # %% ../../nbs/pilot/03_runtime.ipynb #d9ee7aa8
 def interface_of(
-    pilot:Remembering,
+    pilot:Remembering,   # the pilot that ships, or any other that is loaded
 )->PilotInterface:
     "Return what a pilot takes and gives."
     (height, width), categorical = map(int, pilot.size), pilot.categorical

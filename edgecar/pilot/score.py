@@ -58,7 +58,7 @@ def open_loop_report(
 # %% ../../nbs/pilot/05_score.ipynb #1ac9cc76
 def plot_open_loop(
     y, pred,       # (n, 2) steering, throttle of driver and pilot
-    title:str='',
+    title:str='',  # above the first picture
 ):                 # matplotlib Figure
     "Draw driver and pilot over time, one against the other, and the error by curvature."
     import matplotlib.pyplot as plt
@@ -87,10 +87,10 @@ class TubScore:
 
     @property
     def driver(self):
-        "Steering and throttle of the driver: (n, 2)."
+        "Steering and throttle of the driver: (n, 2) float32."
         return np.stack([self.seen.steering, self.seen.throttle], 1)
 
-    def row(self):
+    def row(self)->list:
         "Return tub, frames, MAE of steering, its ratio to a constant's, correlation and note."
         if self.seen is None:
             return [self.tub, 0, '', '', '', self.note]
@@ -115,8 +115,11 @@ def score_tub(
         notes.append(f'{len(seen.skipped)} records passed over')
     return TubScore(str(tub), seen, pilot.drive(frames), '; '.join(notes))
 
-def score_tubs(pilot, tubs,
-               **how)->tuple:   # (a TubScore each, the `open_loop_report` of all frames together)
+def score_tubs(
+    pilot,      # has `size` and `drive`, as edgecar.pilot.runtime.Pilot
+    tubs,       # their folders
+    **how,      # cache, bar: as for `load_recording`
+)->tuple:       # (a TubScore each, the `open_loop_report` of all frames together)
     "Score a pilot on several tubs. Raise EdgecarError when no tub can be used."
     scores = [score_tub(pilot, t, **how) for t in tubs]
     good = [s for s in scores if s.seen is not None]

@@ -30,15 +30,25 @@ from ..data.split import Split, session_runs
 from .model import keras, make_kind, net_and_kind, pin_threads, tf
 
 # %% ../../nbs/pilot/02_train.ipynb #c51a1875
-def round_of(epoch:int, cfg:Training)->int:
-    "Return the round that an epoch belongs to; 0 is the recording alone."
+def round_of(
+    epoch:int,      # from 0
+    cfg:Training,   # says how many epochs come before the rounds, and how many belong to each
+)->int:             # 0 is the recording alone
+    "Return the round that an epoch belongs to."
     return 0 if epoch < cfg.epochs else 1 + (epoch - cfg.epochs)//cfg.round_epochs if cfg.rounds else 0
 
-def begins_round(epoch:int, cfg:Training)->bool:
+def begins_round(
+    epoch:int,      # from 0
+    cfg:Training,   # the settings
+)->bool:
     "Return whether an epoch is the first of a round."
     return round_of(epoch, cfg) > round_of(epoch - 1, cfg)
 
-def rehearses(epoch:int, cfg:Training)->bool:
+# %% ../../nbs/pilot/02_train.ipynb #9ac10f91
+def rehearses(
+    epoch:int,      # from 0
+    cfg:Training,   # the settings
+)->bool:
     """Return whether the pilot rehearses after an epoch: after the last planned one,
     and after the last one of each further round."""
     late = epoch + 1 - cfg.planned
@@ -46,9 +56,9 @@ def rehearses(epoch:int, cfg:Training)->bool:
 
 # %% ../../nbs/pilot/02_train.ipynb #dbd3ba4e
 def learning_rate(
-    epoch:float,     # with its part, 2.5 is half way through the third
-    cfg:Training,
-)->float:
+    epoch:float,     # with its part: 2.5 is half way through the third
+    cfg:Training,    # names the peak, `lr`, and the planned epochs
+)->float:            # above 0
     "Return the learning rate at a moment of the training."
     warm = min(2., cfg.planned/2)
     if epoch < warm:
@@ -60,8 +70,8 @@ def learning_rate(
 
 # %% ../../nbs/pilot/02_train.ipynb #c49fe3e2
 def check_labels(
-    y,            # (n, 2) training labels
-    flip:float,   # the augmentation's probability of a mirror
+    y,            # (n, 2) steering and throttle of the training part
+    flip:float,   # 0..1, the augmentation's probability of a mirror
 ):
     """Raise EdgecarError when the labels cannot teach steering: not finite, constant,
     or to one side only with nothing to mirror them."""
@@ -79,7 +89,10 @@ def check_labels(
 # %% ../../nbs/pilot/02_train.ipynb #471c1eb9
 class Learner:
     "A net, its optimiser, its averaged twin, and the compiled step that moves all three."
-    def __init__(self, k, cfg:Training):
+    def __init__(self,
+        k,              # a kind of pilot, as `make_kind` gives it
+        cfg:Training,   # its `lr`, `weight_decay` and `average` are used
+    ):
         self.k, self.net = k, k.net()
         self.opt = keras.optimizers.AdamW(cfg.lr, weight_decay=cfg.weight_decay)
         self.opt.build(self.net.trainable_variables)
@@ -87,7 +100,7 @@ class Learner:
         self.twin = k.net()
         self.memory = cfg.average
 
-    def begin(self, *words):
+    def begin(self, *words):   # numbers and texts, such as the seed and the epoch
         "Reset dropout, so that an epoch's masks depend on `words` alone."
         dropouts = [layer for layer in self.net.layers if isinstance(layer, keras.layers.Dropout)]
         for i, layer in enumerate(dropouts):
@@ -95,7 +108,8 @@ class Learner:
             layer._random_generator._generator.reset_from_seed(int(rng(*words, i).integers(2**31)))
 
     @tf.function
-    def step(self, x, y):
+    def step(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
+    ):                     # a scalar tensor
         "Train on one batch, and return its loss."
         x, y = self.k.eats(x, y)
         with tf.GradientTape() as tape:
@@ -107,35 +121,37 @@ class Learner:
         return loss
 
     @tf.function
-    def see(self, x, y):
-        "Return the raw outputs of the averaged twin for a batch: a list of tensors."
+    def see(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
+    ):                    # a list of tensors
+        "Return the raw outputs of the averaged twin for a batch."
         return tf.nest.flatten(self.twin(self.k.eats(x, y)[0], training=False))
 
-    def averaged(self):
+    def averaged(self):   # a Keras model, the same one at each call
         "Return the net with the averaged weights."
         for t, m in zip(self.twin.weights, self.mean):
             t.assign(m)
         return self.twin
 
-    def predict(self, x, y):
-        """Return (n, 2) steering and throttle of the averaged weights, for prepared frames.
+    def predict(self, x, y,   # prepared frames, and labels that `hidden` gave
+    ):                        # (n, 2) float32 steering and throttle in [-1, 1]
+        """Return the commands of the averaged weights.
         The steering and throttle in `y` are not read."""
         self.averaged()
         return np.concatenate([
             self.k.decode([o.numpy() for o in self.see(as_float_frames(x[i:i+256]), y[i:i+256])])
             for i in range(0, len(x), 256)])
 
-    def start(self, weights):
+    def start(self, weights):   # a list of arrays, as `get_weights` of a net gives it
         "Begin with the weights of another net."
         self.net.set_weights(weights)
         for m, w in zip(self.mean, weights):
             m.assign(w)
 
-    def state(self):
-        "Return weights, averages and the optimiser's variables: a list of arrays."
+    def state(self)->list:   # of arrays
+        "Return weights, averages and the optimiser's variables."
         return [v.numpy() for v in (*self.net.weights, *self.mean, *self.opt.variables)]
 
-    def restore(self, state):
+    def restore(self, state):   # a list of arrays
         "Put back the arrays that `state` returned."
         for v, s in zip((*self.net.weights, *self.mean, *self.opt.variables), state):
             v.assign(s)
@@ -143,8 +159,10 @@ class Learner:
 # %% ../../nbs/pilot/02_train.ipynb #24a5c90e
 BRIGHTEST = dict(uint8=255, uint16=4*255)   # of a prepared frame, by how it is kept
 
-def as_float_frames(x):
-    "Return prepared frames as float32 in [0, 1], whatever type they are kept as."
+def as_float_frames(
+    x,   # (n, h, w, 3) prepared frames, of a type in `BRIGHTEST` or real numbers in [0, 1]
+):       # (n, h, w, 3) float32 in [0, 1]
+    "Return prepared frames as real numbers, whatever type they are kept as."
     frames = x.astype(np.float32)
     frames *= np.float32(1/BRIGHTEST.get(x.dtype.name, 1))
     return frames
@@ -152,7 +170,12 @@ def as_float_frames(x):
 # %% ../../nbs/pilot/02_train.ipynb #0fabb027
 class Checkpoint:
     "The state of one training on disk; nothing is kept when `folder` is None."
-    def __init__(self, folder, cfg:Training, data_key:str, split:Split):
+    def __init__(self,
+        folder,          # where the file goes; None keeps nothing
+        cfg:Training,    # the settings
+        data_key:str,    # digest of the recording, `Recording.key`
+        split:Split,     # which frames are trained on, and which pick the checkpoint
+    ):
         start = cfg.transfer != 'none' and sha256_file(cfg.transfer)
         words = json.dumps([asdict(cfg), data_key, tf.__version__,
                             [p.tolist() for p in (split.train, split.val)], start], sort_keys=True)
@@ -160,7 +183,11 @@ class Checkpoint:
                      Path(folder)/f'{cfg.kind}-{hashlib.sha256(words.encode()).hexdigest()[:16]}.npz')
         self.rounds = self.path and self.path.with_suffix('.rounds')   # folder of what its rounds record
 
-    def save(self, learner, history, best):
+    def save(self,
+        learner,   # Learner, whose state is kept
+        history,   # list of a dict each epoch, ready for JSON
+        best,      # the weights that ship as of now: a list of arrays
+    ):
         "Write the state, the history and the best weights, whole or not at all."
         if not self.path:
             return
@@ -170,9 +197,9 @@ class Checkpoint:
         with atomic_write(self.path) as f:
             f.write(whole.getbuffer())
 
-    def load(self, learner):
-        """Put the state of an interrupted run back into `learner`; return (history, best weights).
-        Return ([], None) when there is no state that can be read."""
+    def load(self, learner,   # Learner, which gets the state
+    )->tuple:                 # (history, best weights); ([], None) when there is no state that can be read
+        "Put the state of an interrupted run back into a learner."
         if not (self.path and self.path.exists()):
             return [], None
         try:
@@ -196,8 +223,8 @@ class Checkpoint:
 def batches(
     k,               # the kind of pilot
     x, y,            # prepared frames and (n, 2 and more) float32 labels of the training part
-    cfg:Training,
-    epoch:int,       # with cfg.seed it decides order and augmentation
+    cfg:Training,    # its `seed`, `batch`, `epoch_frames`, `augment` and `hide` are used
+    epoch:int,       # from 0; with `cfg.seed` it decides order and augmentation
 ):                   # yields (batch, h, w, 3) float32 and (batch, 2 and more) float32
     "Yield the batches of one epoch, the same ones in every run."
     g, n = rng(cfg.seed, epoch), cfg.frames_of_an_epoch(len(x))
@@ -218,7 +245,7 @@ def batches(
 # %% ../../nbs/pilot/02_train.ipynb #fca0aa53
 def past_commands(
     rec,         # Recording
-    length:int,  # commands
+    length:int,  # how many commands, 0 or more
 ):               # (n, 2*length) float32: steering and throttle, the oldest first
     """Return the commands that the car was given before each frame, in its session.
     The driver's commands stand in where nothing else is known."""
@@ -230,6 +257,7 @@ def past_commands(
             before[a+ago:b, length-ago] = commands[a:max(b-ago, a)]
     return before.reshape(len(before), 2*length)
 
+# %% ../../nbs/pilot/02_train.ipynb #312733e0
 def labels_of(
     rec,   # Recording
     k,     # the kind of pilot
@@ -242,11 +270,16 @@ def labels_of(
     return np.concatenate(labels, 1).astype(np.float32)
 
 # %% ../../nbs/pilot/02_train.ipynb #c26f2b15
-def best_epoch(history):
+def best_epoch(
+    history,   # list of a dict each epoch: `epoch`, `round`, `val_steering_mae`, and `cost` of a rehearsal
+)->int:        # from 0
     "Return the number of the epoch whose weights ship."
     return min(history, key=lambda h: (h.get('cost', np.inf), -h['round'], h['val_steering_mae']))['epoch']
 
-def has_plateaued(history, patience):
+def has_plateaued(
+    history,    # list of a dict each epoch
+    patience,   # epochs
+)->bool:
     "Return whether the best epoch lies `patience` or more epochs back."
     return bool(history) and history[-1]['epoch'] - best_epoch(history) >= patience
 
@@ -255,7 +288,7 @@ def has_plateaued(history, patience):
 MAX_REPEATS, PERSON_SHARE = 4, .5
 
 def repeat_rare(
-    y,   # labels, NaN where nobody knows what came before
+    y,   # (n, 2 and more) labels, NaN where nobody knows what came before
     k,   # the kind of pilot
 ):       # (m,) frame numbers, m >= n
     "Return every frame once, and a person's few more often beside the twin's many."
@@ -266,9 +299,14 @@ def repeat_rare(
     times = int(np.clip(PERSON_SHARE*known.sum()/len(few), 1, MAX_REPEATS))
     return np.concatenate([every, np.tile(few, times - 1)])
 
+# %% ../../nbs/pilot/02_train.ipynb #4ac921ae
 class TrainingSet:
     "Prepared frames and labels; rounds add more of them."
-    def __init__(self, k, rec, part):
+    def __init__(self,
+        k,      # the kind of pilot
+        rec,    # Recording
+        part,   # numbers of its frames that are learned
+    ):
         self.k, self.x, self.y = k, k.prepare(rec.frames[part]), labels_of(rec, k)[part]
 
     def repeat(self):
@@ -277,13 +315,19 @@ class TrainingSet:
         if len(often) > len(self.y):
             self.x, self.y = self.x[often], self.y[often]
 
-    def add(self, rec):
+    def add(self, rec):   # Recording, with frames of the same size
         "Learn from another recording too, all of it."
         self.x = np.concatenate([self.x, self.k.prepare(rec.frames)])
         self.y = np.concatenate([self.y, labels_of(rec, self.k)])
 
-def run_epoch(learner, lessons, cfg, epoch):
-    "Train one epoch, and return its mean loss. Raise EdgecarError when the loss is not finite."
+# %% ../../nbs/pilot/02_train.ipynb #4ae622e8
+def run_epoch(
+    learner,        # Learner, which is trained
+    lessons,        # TrainingSet
+    cfg:Training,   # the settings
+    epoch:int,      # from 0
+)->float:           # mean loss of its batches
+    "Train one epoch. Raise EdgecarError when the loss is not finite."
     learner.begin(cfg.seed, epoch)
     n = cfg.frames_of_an_epoch(len(lessons.x))
     losses, steps = [], max(1, n//min(cfg.batch, n))
@@ -299,14 +343,19 @@ def run_epoch(learner, lessons, cfg, epoch):
 # %% ../../nbs/pilot/02_train.ipynb #2143b6a1
 def kind_for_recording(
     rec,            # Recording
-    cfg:Training,
-):
-    "Return the kind of pilot that a recording can train, without past steering when it records none."
+    cfg:Training,   # its `kind`, `dropout` and `transform` are used
+):                  # a kind of pilot
+    """Return the kind of pilot that a recording can train.
+    It has no past steering when the recording holds none."""
     known = np.isfinite(rec.given) & np.isfinite(rec.latency_s)
     alone = dict() if known.any() else dict(past_steering=0)
     return make_kind(cfg.kind, rec.frames.shape[1:3], dropout=cfg.dropout, transform=cfg.transform, **alone)
 
-def is_over(history:list, cfg:Training)->bool:
+# %% ../../nbs/pilot/02_train.ipynb #77c35b28
+def is_over(
+    history:list,   # of a dict each epoch
+    cfg:Training,   # its epochs, rounds and patience are the budget
+)->bool:
     """Return whether a training is at its end: its budget is used up, its rehearsal is passed,
     or nothing has become better for long."""
     last, e = history[-1] if history else {}, len(history)
@@ -318,11 +367,11 @@ def is_over(history:list, cfg:Training)->bool:
 # %% ../../nbs/pilot/02_train.ipynb #885db594
 def train(
     rec,               # Recording: frames (n, h, w, 3) uint8, steering and throttle (n,) in [-1, 1]
-    split:Split,
-    cfg:Training,
-    resume=None,       # folder for the state of an interrupted run
+    split:Split,       # frames to learn from, to pick the checkpoint by, and never to see
+    cfg:Training,      # the settings
+    resume=None,       # folder for the state of an interrupted run; None keeps nothing
     on_epoch=None,     # called with each epoch's dict of numbers
-    bar:bool=True,
+    bar:bool=True,     # show progress
     correct=None,      # (whole Keras pilot, number of the round, folder or None) -> Recording of corrections
     rehearse=None,     # whole Keras pilot -> dict of numbers: `cost`, less is better, and `passed`, 0 or 1
 ):                     # (trained net of the kind, its kind, history: list of dicts)
@@ -370,8 +419,8 @@ def train(
 
 # %% ../../nbs/pilot/02_train.ipynb #8442d118
 def log_epochs(
-    live,   # dvclive.Live
-):          # for `on_epoch`
+    live,   # dvclive.Live, which gets the numbers
+):          # dict of an epoch's numbers -> None: for `train(on_epoch=...)`
     """Return a function that gives each epoch's numbers to DVCLive.
     `dvc exp` and editors show them during the training."""
     def log(numbers):
@@ -383,8 +432,8 @@ def log_epochs(
 
 # %% ../../nbs/pilot/02_train.ipynb #7bdc0632
 def save_model(
-    path,      # .h5
-    model,     # keras Model
+    path,      # .h5 to write
+    model,     # keras Model; its attribute `seen_through` goes into the file
 ):
     "Write a Keras model to HDF5, whole or not at all, the same bytes for the same weights."
     with h5py.File('pilot', 'w', driver='core', backing_store=False) as h5:
@@ -416,7 +465,9 @@ def _named(config):
             yield from _named(x)
 
 # %% ../../nbs/pilot/02_train.ipynb #e66ffc25
-def unsafe_names(config:dict)->list:
+def unsafe_names(
+    config:dict,   # a model's description, as Keras's `get_config` gives it
+)->list:           # of names, sorted; empty for a plain net
     "Return the names in a model's description that are more than numbers in, numbers out."
     def computes(f):
         return f in (
@@ -428,7 +479,9 @@ def unsafe_names(config:dict)->list:
                    if module.split('.')[0] != 'keras' or not known(name, f)})
 
 # %% ../../nbs/pilot/02_train.ipynb #8833fee0
-def external_data(h5)->list:
+def external_data(
+    h5,       # open h5py.File, or a group in one
+)->list:      # of paths inside the file; empty for a file that stands alone
     "Return the names in an open HDF5 file whose data lie in other files, or may."
     names = []
     for name in h5:
@@ -441,7 +494,9 @@ def external_data(h5)->list:
     return names
 
 # %% ../../nbs/pilot/02_train.ipynb #a585677e
-def open_model(path):
+def open_model(
+    path,   # .h5
+):          # keras Model, not compiled; `seen_through` says which steps its frames go through
     """Return a Keras model from an .h5 file.
     Raise EdgecarError when the file is not one, or the model may run programs or read files."""
     try:

@@ -42,8 +42,11 @@ ADDED_FILES = {'etc/passwd': 'root:x:0:0:root:/root:/sbin/nologin\n'
 LINUX_MACHINES = dict(amd64='x86_64', arm64='aarch64')  # Debian's and OCI's name of a processor -> Linux's
 
 # %% ../../nbs/release/02_base.ipynb #cb91315c
-def read_package_pins(file, arch:str)->dict:
-    """Return package -> (version, sha256) of a processor.
+def read_package_pins(
+    file,       # deploy/base.txt
+    arch:str,   # amd64 or arm64
+)->dict:        # package -> (version, sha256)
+    """Return the pinned packages of a processor.
     Raise EdgecarError when the file does not exist, or pins other packages than we want."""
     if arch not in LINUX_MACHINES:
         raise EdgecarError(f'no base for {arch!r}', hint=f"one of: {', '.join(LINUX_MACHINES)}")
@@ -75,8 +78,13 @@ def apt_sources_file()->Path:
                        'or build on a base from a registry (--base)')
 
 # %% ../../nbs/release/02_base.ipynb #577bdea7
-def run_apt(state, arch, *words, **kw):
-    """Run apt-get or apt-cache for a processor, with its state in a folder of its own; return its output.
+def run_apt(
+    state,       # folder of the lists and the downloads of this run
+    arch:str,    # amd64 or arm64
+    *words,      # apt-get or apt-cache, and its arguments
+    **kw,        # further arguments of subprocess.run
+)->str:          # what it wrote to stdout
+    """Run apt-get or apt-cache for a processor, with its state in a folder of its own.
     Raise EdgecarError when it is missing or fails."""
     state = Path(state)
     for folder in ('lists/partial', 'cache/archives/partial'):
@@ -101,7 +109,10 @@ def run_apt(state, arch, *words, **kw):
     return done.stdout
 
 # %% ../../nbs/release/02_base.ipynb #efac3c48
-def pin_newest_packages(file, say=print):
+def pin_newest_packages(
+    file,        # deploy/base.txt, which is replaced
+    say=print,   # called with a line for each processor
+):
     "Pin the newest version of each package, for each processor."
     rows = []
     for arch in LINUX_MACHINES:
@@ -121,11 +132,13 @@ def pin_newest_packages(file, say=print):
 # %% ../../nbs/release/02_base.ipynb #08c1c1c1
 def cache_folder()->Path:
     "Return the folder with what was downloaded or built, shared by all clones."
-    # what was downloaded or built, for all clones
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'edgecar'
 
 # %% ../../nbs/release/02_base.ipynb #02ee51ae
-def fetch_packages(pinned:dict, arch:str)->list:
+def fetch_packages(
+    pinned:dict,   # package -> (version, sha256)
+    arch:str,      # amd64 or arm64
+)->list:           # paths of the .deb files
     """Return the files of the packages, from the cache or else from the mirror.
     Raise EdgecarError when a file is not the one that was pinned."""
     debs = {name: cache_folder()/'debs'/f'{name}_{arch}_{digest[:16]}.deb'
@@ -148,15 +161,19 @@ def fetch_packages(pinned:dict, arch:str)->list:
     return list(debs.values())
 
 # %% ../../nbs/release/02_base.ipynb #5b35cb59
-def usr_merged_path(path:str)->str:
+def usr_merged_path(
+    path:str,   # in a package, ./ or / before it or not
+)->str:         # relative to the root
     "Return where a file of a package lies, now that /bin, /lib and /sbin are in /usr."
     path = posixpath.normpath(path).lstrip('/')
     return f'usr/{path}' if path.split('/')[0] in ('bin', 'lib', 'lib64', 'sbin') else path
 
 # %% ../../nbs/release/02_base.ipynb #0b61c354
-def unpack_deb(deb)->dict:
-    """Return path -> (TarInfo, content) of the wanted files of a package.
-    The entry that marks it as installed is among them."""
+def unpack_deb(
+    deb,      # path of a .deb file
+)->dict:      # path -> (TarInfo, content as bytes)
+    """Return the wanted files of a package, with the entry that marks it as installed.
+    Raise EdgecarError when the file is no package, or dpkg-deb is missing."""
     entries = {}
     try:
         files = subprocess.run(['dpkg-deb', '--fsys-tarfile', deb], capture_output=True, check=True).stdout
@@ -173,8 +190,13 @@ def unpack_deb(deb)->dict:
     return entries | tar_entry(f'var/lib/dpkg/status.d/{name}', control)
 
 # %% ../../nbs/release/02_base.ipynb #e866cb2f
-def tar_entry(path, data=b'', mode=0o644, kind=tarfile.REGTYPE, link='')->dict:
-    "Return one file, folder or link of an archive, as path -> (TarInfo, content)."
+def tar_entry(
+    path:str,               # in the archive, relative to its root
+    data:bytes=b'',         # content of a file
+    mode:int=0o644,         # rights
+    kind=tarfile.REGTYPE, link:str='',   # the type of the entry, and the target of a link
+)->dict:                    # path -> (TarInfo, content)
+    "Return one file, folder or link of an archive."
     m = tarfile.TarInfo(path)
     m.mode, m.type, m.linkname = mode, kind, link
     return {path: (m, data)}
@@ -189,7 +211,11 @@ invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
     except py_compile.PyCompileError: pass   # templates, and code for other Pythons
 '''
 
-def compile_modules(folder, place:str):
+# %% ../../nbs/release/02_base.ipynb #4c8ea35f
+def compile_modules(
+    folder,      # with the modules, at any depth
+    place:str,   # the folder that their code names, in the image
+):
     """Compile the modules below a folder as if they lay in `place`.
     The bytes are the same each time, whenever and wherever."""
     names = [str(p.relative_to(folder)) for p in Path(folder).rglob('*.py')]
@@ -197,7 +223,9 @@ def compile_modules(folder, place:str):
                    text=True, check=True, env={'PYTHONHASHSEED': '0', 'PATH': os.defpath})
 
 # %% ../../nbs/release/02_base.ipynb #96df556a
-def compiled_stdlib(files:dict)->dict:
+def compiled_stdlib(
+    files:dict,   # path -> (TarInfo, content), see `tar_entry`
+)->dict:          # of the .pyc files alone, likewise
     "Return the entries of the compiled standard library."
     at, entries = 'usr/lib/python3.11', {}
     with tempfile.TemporaryDirectory() as d:
@@ -211,7 +239,9 @@ def compiled_stdlib(files:dict)->dict:
     return entries
 
 # %% ../../nbs/release/02_base.ipynb #b37658f2
-def layer_tar(files:dict)->bytes:
+def layer_tar(
+    files:dict,   # path -> (TarInfo, content), see `tar_entry`; missing folders are added to it
+)->bytes:         # a tar, not compressed
     "Return the tar of a layer: sorted, owned by root, all entries of one time."
     for path in list(files):
         for folder in map(str, Path(path).parents):
@@ -228,7 +258,11 @@ def layer_tar(files:dict)->bytes:
     return out.getvalue()
 
 # %% ../../nbs/release/02_base.ipynb #f6c88c4e
-def put_blob(folder, data, kind:str)->dict:
+def put_blob(
+    folder,     # the layout; has blobs/sha256
+    data,       # bytes, or what JSON can represent
+    kind:str,   # end of the media type, e.g. config.v1+json
+)->dict:        # descriptor: media type, digest, size in bytes
     "Write a blob to a layout, and return its descriptor."
     data = data if isinstance(data, bytes) else json.dumps(data, sort_keys=True).encode()
     digest = hashlib.sha256(data).hexdigest()
@@ -238,9 +272,9 @@ def put_blob(folder, data, kind:str)->dict:
 # %% ../../nbs/release/02_base.ipynb #fb5c564c
 def write_layout(
     to,            # the folder to make
-    arch:str,
-    layer:bytes,   # tar
-    tag:str,
+    arch:str,      # amd64 or arm64
+    layer:bytes,   # tar, not compressed
+    tag:str,       # name of the image in the layout
 )->str:            # digest of the manifest
     "Write an image of one layer as an OCI layout, whole or not at all."
     to = Path(to)

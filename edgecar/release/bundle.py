@@ -29,8 +29,8 @@ SIMULATOR_PACKAGES = 'numba llvmlite gymnasium farama-notifications cloudpickle'
 
 # %% ../../nbs/release/01_bundle.ipynb #4eb54a6e
 def read_lock(
-    pipfile,       # a Pipfile with its lock beside it
-)->dict:           # the lock
+    pipfile,   # path of a Pipfile with its lock beside it
+)->dict:       # content of the lock
     "Read a package lock; raise EdgecarError when it is missing, or its Pipfile has changed since."
     pipfile, lock = Path(pipfile), read_json(f'{pipfile}.lock')
     try:
@@ -64,13 +64,17 @@ def image_packages(
             for n, p in sorted(chosen.items())}
 
 # %% ../../nbs/release/01_bundle.ipynb #09f6b9ea
-def requirements_text(packages:dict)->str:
+def requirements_text(
+    packages:dict,   # of `image_packages`
+)->str:              # a line for each package
     "Return the packages as requirements that pip reads, with `--require-hashes`."
     return ''.join(f'{n}=={p["version"]} ' + ' '.join(f'--hash={h}' for h in p['hashes']) + '\n'
                    for n, p in packages.items())
 
 # %% ../../nbs/release/01_bundle.ipynb #1395d2ba
-def package_licence(name:str)->str:
+def package_licence(
+    name:str,   # of a package
+)->str:
     "Return what an installed package says of its licence."
     try:
         m = metadata(name)
@@ -81,14 +85,20 @@ def package_licence(name:str)->str:
     return (m.get('License-Expression') or ', '.join(classes)
             or (m.get('License') or 'see its metadata in the image').strip().splitlines()[0])
 
-def licences_text(repo, packages:dict)->str:
+# %% ../../nbs/release/01_bundle.ipynb #2338cb55
+def licences_text(
+    repo,            # folder of the repository
+    packages:dict,   # of `image_packages`
+)->str:
     "Return the text of this project's licence, and the name of each package's licence."
     return (f'{(Path(repo)/"LICENSE").read_text()}\n\n'
             'Packages in this image; the text of each licence lies beside the package:\n\n'
             + ''.join(f'{n} {p["version"]}: {package_licence(n)}\n' for n, p in packages.items()))
 
 # %% ../../nbs/release/01_bundle.ipynb #0ad4ce24
-def locked_stages(repo)->dict:
+def locked_stages(
+    repo,    # folder of the repository
+)->dict:     # name of the stage -> its deps, params and outs
     """Return the stages in `dvc.lock`.
     Raise EdgecarError when a file or a parameter has changed since, or no gate was passed."""
     repo = Path(repo)
@@ -114,7 +124,11 @@ def locked_stages(repo)->dict:
     return stages
 
 # %% ../../nbs/release/01_bundle.ipynb #337f7103
-def recording_digests(repo, tubs:str, stages:dict)->dict:
+def recording_digests(
+    repo,           # folder of the repository
+    tubs:str,       # paths of the recordings, with commas between them
+    stages:dict,    # of `locked_stages`
+)->dict:            # path -> md5
     """Return the md5 of each recording, as DVC pins it.
     Raise EdgecarError when DVC does not pin one, or it has changed since the pilot was trained."""
     digests, learned = {}, {d['path']: d['md5'] for d in stages['prepare']['deps']}
@@ -128,7 +142,9 @@ def recording_digests(repo, tubs:str, stages:dict)->dict:
     return digests
 
 # %% ../../nbs/release/01_bundle.ipynb #30da3a75
-def read_gate_result(repo)->GateResult:
+def read_gate_result(
+    repo,    # folder of the repository, after `dvc repro gate`
+)->GateResult:
     """Return the gate's result.
     Raise EdgecarError unless every rule was kept, with today's bounds, by the pilot that is built."""
     repo = Path(repo)
@@ -154,7 +170,10 @@ def read_gate_result(repo)->GateResult:
     return result
 
 # %% ../../nbs/release/01_bundle.ipynb #36b5d417
-def build_manifest(repo, target:str)->ReleaseManifest:
+def build_manifest(
+    repo,         # folder of the repository, after `dvc repro gate`
+    target:str,   # twin or car
+)->ReleaseManifest:
     """Return all facts about the pilot of a release that do not depend on when it is made.
     Raise EdgecarError when it may not be released."""
     repo = Path(repo)
@@ -174,7 +193,7 @@ def write_bundle(
     repo,          # folder of the repository
     target:str,    # twin or car
     to=None,       # the folder to make; build/bundle/TARGET if None
-)->Path:
+)->Path:           # the folder
     "Write the bundle of a target, whole or not at all; raise EdgecarError if it may not be released."
     repo = Path(repo)
     to = Path(to or repo/'build/bundle'/target)
@@ -189,7 +208,10 @@ def write_bundle(
     shutil.rmtree(to, ignore_errors=True)
     return new.rename(to)
 
-def check_bundle(folder)->ReleaseManifest:
+# %% ../../nbs/release/01_bundle.ipynb #8b393b24
+def check_bundle(
+    folder,   # of a bundle
+)->ReleaseManifest:
     """Return the manifest of a bundle.
     Raise EdgecarError when a file is missing, or the pilot is not the one that the manifest names."""
     folder = Path(folder)

@@ -13,8 +13,8 @@ from .verify import attested_predicates
 
 # %% ../../nbs/release/10_diff.ipynb #38adeecb
 def flatten_values(
-    x,             # nested dicts, lists
-    name:str='',
+    x,             # nested dicts; anything else is a value
+    name:str='',   # dotted, of `x` itself
 )->dict:           # dotted name -> value
     "Return the values at the ends of nested dicts."
     if not isinstance(x, dict):
@@ -22,14 +22,19 @@ def flatten_values(
     return {k: v for key, inner in x.items() for k,
             v in flatten_values(inner, f'{name}.{key}'.lstrip('.')).items()}
 
-def changed_values(a:dict, b:dict)->list:
-    "Return (name, value in a, value in b) of each difference; - stands for a missing value."
+# %% ../../nbs/release/10_diff.ipynb #adc1b4f5
+def changed_values(
+    a:dict, b:dict,   # name -> value, see `flatten_values`
+)->list:              # of (name, value in a, value in b), sorted by name
+    "Return the differences of two dicts; - stands for a missing value."
     return [(k, a.get(k, '-'), b.get(k, '-')) for k in sorted(a.keys() | b.keys())
             if a.get(k, '-') != b.get(k, '-')]
 
 # %% ../../nbs/release/10_diff.ipynb #9f777813
-def installed_versions(image)->dict:
-    "Return the packages of an image: kind and name -> version."
+def installed_versions(
+    image,   # see `read_image`
+)->dict:     # KIND/NAME -> version; the kind is deb or pypi
+    "Return the packages of an image."
     for bill in attested_predicates(image, 'https://spdx.dev/Document'):
         urls = [r.get('referenceLocator', '') for p in bill.get('packages', []) if isinstance(p, dict)
                 for r in p.get('externalRefs', []) if isinstance(r, dict)]
@@ -41,9 +46,9 @@ def installed_versions(image)->dict:
 
 # %% ../../nbs/release/10_diff.ipynb #84aa7ac5
 def bytes_to_fetch(
-    a,          # an Image that is here
-    b,          # the one to have
-)->tuple:       # bytes, layers; bytes of all of b
+    a,          # the Image that the device has
+    b,          # the Image that it is to have
+)->tuple:       # bytes and number of layers to fetch; bytes of all of b
     "Return what an update from a to b fetches; layers that are here are not fetched again."
     here = {layer['digest'] for layer in a.layers} | {a.manifest['config']['digest']}
     blobs = {x['digest']: x['size'] for x in [*b.layers, b.manifest['config']]}
@@ -53,10 +58,10 @@ def bytes_to_fetch(
 
 # %% ../../nbs/release/10_diff.ipynb #362109d7
 def diff_releases(
-    a:str, b:str,        # names of images
-    auth=None, ca=None,
+    a:str, b:str,        # names of images, see `parse_ref`
+    auth=None, ca=None,  # file with credentials, PEM file; for both
 )->tuple:                # {part: rows of `changed_values`}, and what `bytes_to_fetch` says
-    "Compare two releases; raise EdgecarError when one does not exist or is no release."
+    "Compare two releases; raise EdgecarError when one does not exist, or is not a release."
     images = []
     for text in (a, b):
         ref = parse_ref(text)

@@ -28,8 +28,8 @@ PILOT_LABEL = 'dev.edgecar.pilot.sha256'
 
 # %% ../../nbs/release/06_evidence.ipynb #a9ee571a
 def read_pilot_layer(
-    image,          # an Image
-)->tuple:           # the manifest as a dict, sha256 of the pilot, its bytes
+    image,          # see `read_image`
+)->tuple:           # the manifest as a dict; sha256 of the pilot; its size in bytes
     """Read the pilot and its manifest from the last layer.
     Raise EdgecarError unless the layer holds one pilot and its manifest, and nothing outside their folder."""
     where, files = f'{image.source.where}: the last layer', {}
@@ -54,7 +54,7 @@ def read_pilot_layer(
 
 # %% ../../nbs/release/06_evidence.ipynb #04b17a5a
 def verified_manifest(
-    image,       # an Image
+    image,       # see `read_image`
 )->ReleaseManifest:
     """Return the manifest of the pilot.
     Raise EdgecarError unless pilot, manifest and label name one digest and the gate was passed."""
@@ -73,15 +73,16 @@ def verified_manifest(
     return manifest
 
 # %% ../../nbs/release/06_evidence.ipynb #58dcd25f
+_TOY_PACKAGE = 'usr/lib/python3/dist-packages/toy-1.0.dist-info/METADATA'
+
 def toy_release(
-    folder,              # in OCI layout
-    pilot:bytes=b'pilot',
-    manifest:dict={},    # what it says otherwise
-    labels:dict={},
-    # layers
-    below:list=[{'usr/lib/python3/dist-packages/toy-1.0.dist-info/METADATA': b'Name: toy\nVersion: 1.0\n'}],
+    folder,              # in OCI layout; made, or added to
+    pilot:bytes=b'pilot',   # content of pilot.tflite
+    manifest:dict={},    # what the manifest says otherwise
+    labels:dict={},      # beside the label of the pilot, or instead of it
+    below:list=[{_TOY_PACKAGE: b'Name: toy\nVersion: 1.0\n'}],   # the layers under the last: name -> bytes
     last:dict={},        # further files of the last layer
-    tag:str='edgecar',
+    tag:str='edgecar',   # in the layout
 )->str:                  # digest of the manifest
     "Write a small image with a pilot in its last layer."
     digest = hashlib.sha256(pilot).hexdigest()
@@ -113,7 +114,7 @@ def _whiteout_target(path):
 
 # %% ../../nbs/release/06_evidence.ipynb #0c7f9a57
 def package_files(
-    image,       # an Image
+    image,       # see `read_image`
 )->dict:         # name -> text, as a container would see them
     "Return the files of an image that say which packages are installed."
     texts = {}
@@ -129,7 +130,7 @@ def package_files(
 # %% ../../nbs/release/06_evidence.ipynb #42efbda3
 def installed_packages(
     files:dict,   # of `package_files`
-    where='the image',
+    where='the image',   # for the error
 )->list:          # (kind, name, version, licence or ''), sorted; kind is deb or pypi
     """Return the installed packages.
     Raise EdgecarError when the image has packages of a manager that is not supported."""
@@ -151,9 +152,9 @@ def installed_packages(
 
 # %% ../../nbs/release/06_evidence.ipynb #f1862a90
 def sbom_document(
-    image,       # an Image
+    image,       # see `read_image`
     name:str,    # of the image
-)->dict:
+)->dict:         # as JSON can represent it
     "Return an SPDX document of an image: its packages, and the pilot."
     files, pilot, digest = package_files(image), verified_manifest(image).sha256, image.digest[7:]
     os_release = dict(re.findall(r'^(\w+)="?([^"\n]*)',
@@ -206,10 +207,10 @@ def _git(repo, *args):
 def provenance_predicate(
     repo,          # folder of the repository
     manifest:ReleaseManifest, # of the image's pilot
-    version:str,
-    target:str,    # twin, car
+    version:str,   # v1.2.3
+    target:str,    # twin or car
     builder:str,   # URI of who built
-)->dict:
+)->dict:           # as JSON can represent it
     "Return the predicate of a provenance; raise EdgecarError outside a clone."
     repo, commit = Path(repo), _git(repo, 'rev-parse', 'HEAD')
     pins = [dict(uri=f'file:{name}', digest=dict(sha256=sha256_file(repo/name)))
@@ -232,7 +233,9 @@ def provenance_predicate(
 EVALUATION_TYPE = 'https://edgecar.github.io/evaluation/v1'
 
 # %% ../../nbs/release/06_evidence.ipynb #f420b94f
-def json_digest(x)->str:
+def json_digest(
+    x,    # what JSON can represent, without NaN and infinity
+)->str:   # 64 hex digits
     "Return the sha256 of plain data, written as JSON without blanks and with sorted keys."
     text = json.dumps(x, sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -241,9 +244,9 @@ def json_digest(x)->str:
 def evaluation_predicate(
     repo,          # folder of the repository, after `make repro`
     manifest:ReleaseManifest, # of the image's pilot
-    version:str,
-    target:str,    # twin, car
-)->dict:
+    version:str,   # v1.2.3
+    target:str,    # twin or car
+)->dict:           # as JSON can represent it
     """Return the predicate of an evaluation.
     Raise EdgecarError when the pilot in the image is not the one that passed."""
     repo = Path(repo)

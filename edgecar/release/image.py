@@ -28,7 +28,10 @@ from .wheels import atomic_folder, build_app, build_runtime
 IMAGE_TAG = 'edgecar'
 DISK_FULL = re.compile(r'no space left on device|disk quota exceeded', re.I)
 
-def tool_output(*words, **kw)->str:
+def tool_output(
+    *words,   # the program and its arguments
+    **kw,     # further arguments of subprocess.run
+)->str:       # what it wrote to stdout
     "Run a program and return its output; raise EdgecarError when it is missing or fails."
     try:
         done = subprocess.run([*map(str, words)], capture_output=True, text=True, **kw)
@@ -47,7 +50,9 @@ def tool_output(*words, **kw)->str:
 
 # %% ../../nbs/release/04_image.ipynb #52b8ac29
 @contextlib.contextmanager
-def container_storage(beside):
+def container_storage(
+    beside,   # folder on the disk that has room; made if it is missing
+):            # yields run(program, *arguments)->str, where the program is skopeo or a command of buildah
     """Yield a function that runs buildah, or skopeo.
     Images and temporary files are in a folder of its own, below the folder `beside`."""
     Path(beside).mkdir(parents=True, exist_ok=True)
@@ -67,12 +72,17 @@ def container_storage(beside):
         yield run
 
 # %% ../../nbs/release/04_image.ipynb #21f9ebf4
-def is_local_registry(reference:str)->bool:
+def is_local_registry(
+    reference:str,   # HOST[:PORT]/NAME..., without docker://
+)->bool:
     "Return whether a reference names a registry on this machine, which may use plain HTTP."
     return reference.split('/')[0].rsplit(':', 1)[0] in ('127.0.0.1', 'localhost', '[::1]')
 
-def parse_pinned_reference(reference:str)->tuple:
-    """Return the name, without the host of a local registry, and the digest.
+# %% ../../nbs/release/04_image.ipynb #eb8ae984
+def parse_pinned_reference(
+    reference:str,   # NAME@sha256:..., docker:// before it or not
+)->tuple:            # name, without the host of a local registry; digest
+    """Split the reference of a base into its name and its digest.
     Raise EdgecarError when the reference is not pinned."""
     name, _, digest = reference.removeprefix('docker://').partition('@')
     if not re.fullmatch('sha256:[0-9a-f]{64}', digest):
@@ -81,8 +91,13 @@ def parse_pinned_reference(reference:str)->tuple:
     return name.split('/', 1)[1] if is_local_registry(name) else name, digest
 
 # %% ../../nbs/release/04_image.ipynb #991f350b
-def load_base(run, target:str, reference=None, repo=None)->tuple:
-    """Load a base into the storage; return the image's name there, and name and digest to record.
+def load_base(
+    run,              # of `container_storage`
+    target:str,       # twin or car
+    reference=None,   # of a base in a registry, pinned by digest; ours if None
+    repo=None,        # folder of the repository
+)->tuple:             # name of the image in the storage; name and digest to record
+    """Load a base into the storage.
     Raise EdgecarError when the base is for another processor."""
     arch = TARGETS[target]
     if reference:
@@ -105,7 +120,9 @@ def load_base(run, target:str, reference=None, repo=None)->tuple:
     return kept, name, digest
 
 # %% ../../nbs/release/04_image.ipynb #6af1c7f2
-def link_or_copy(source, to):
+def link_or_copy(
+    source, to,   # paths of a file, and of the link or the copy
+):
     "Link a file, or copy it to another disk."
     try:
         os.link(source, to)
@@ -114,7 +131,12 @@ def link_or_copy(source, to):
         shutil.copymode(source, to)
 
 # %% ../../nbs/release/04_image.ipynb #56f74100
-def write_context(target:str, to, bundle, repo=None)->ReleaseManifest:
+def write_context(
+    target:str,   # twin or car
+    to,           # an existing folder, for runtime/, app/ and pilot/
+    bundle,       # folder of the bundle
+    repo=None,    # folder of the repository
+)->ReleaseManifest:
     """Lay out what the image of a target copies, and return the manifest of its pilot.
     Raise EdgecarError when the bundle does not exist, or may not be released."""
     repo, to = Path(repo or repo_root()), Path(to)
@@ -131,9 +153,13 @@ def write_context(target:str, to, bundle, repo=None)->ReleaseManifest:
 # %% ../../nbs/release/04_image.ipynb #e78b779c
 DOCKERFILES = dict(twin='Dockerfile.donkey', car='Dockerfile.donkey.arm64')
 
-def image_labels(target:str, manifest:ReleaseManifest, name:str, digest:str, repo=None)->dict:
-    """Return the labels of an image: its Dockerfile's labels,
-    its base (`name`, `digest`) and the sha256 of its pilot, from the manifest."""
+def image_labels(
+    target:str,                 # twin or car
+    manifest:ReleaseManifest,   # of the bundle
+    name:str, digest:str,       # of the base
+    repo=None,                  # folder of the repository
+)->dict:                        # name of the label -> text
+    "Return the labels of an image: its Dockerfile's labels, its base, and the sha256 of its pilot."
     labels = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="(.*?)"',
                              (Path(repo or repo_root())/DOCKERFILES[target]).read_text()))
     return labels | {'org.opencontainers.image.base.name': name,
@@ -143,7 +169,7 @@ def image_labels(target:str, manifest:ReleaseManifest, name:str, digest:str, rep
 # %% ../../nbs/release/04_image.ipynb #f58f7b1e
 def build_image(
     target:str,    # twin or car
-    repo=None,     # folder of the repository
+    repo=None,     # folder of the repository; the one around this folder if None
     to=None,       # the folder to make; build/images/TARGET if None
     reference=None,  # of a base in a registry, pinned by digest; ours if None
     bundle=None,   # folder of the bundle; build/bundle/TARGET if None
@@ -171,21 +197,30 @@ def build_image(
     return to
 
 # %% ../../nbs/release/04_image.ipynb #8c77e91c
-def read_json_blob(folder, digest:str)->dict:
+def read_json_blob(
+    folder,       # an OCI layout
+    digest:str,   # sha256:...
+)->dict:
     "Read a JSON blob of a layout by its digest."
     return read_json(Path(folder)/'blobs/sha256'/digest.removeprefix('sha256:'))
 
-def digest_and_size(folder)->tuple:
-    "Return the digest of an image in a layout, and the bytes that a device without any of it fetches."
+# %% ../../nbs/release/04_image.ipynb #263e0955
+def digest_and_size(
+    folder,   # an OCI layout with one image
+)->tuple:     # digest of the manifest; bytes that a device without any of the image fetches
+    "Return the digest and the size of the image in a layout."
     descriptor = read_json(Path(folder)/'index.json')['manifests'][0]
     manifest = read_json_blob(folder, descriptor['digest'])
     layers = sum(x['size'] for x in manifest['layers'])
     return descriptor['digest'], descriptor['size'] + manifest['config']['size'] + layers
 
 # %% ../../nbs/release/04_image.ipynb #9f1286fd
-def check_image(folder, target:str)->ReleaseManifest:
+def check_image(
+    folder,       # an OCI layout with one image
+    target:str,   # twin or car
+)->ReleaseManifest:
     """Return the manifest in the last layer of a layout.
-    Raise EdgecarError when image, manifest and pilot disagree, or it is for another processor."""
+    Raise EdgecarError when image, manifest and pilot disagree, or the image is for another processor."""
     folder = Path(folder)
     image_manifest = read_json_blob(folder, digest_and_size(folder)[0])
     config = read_json_blob(folder, image_manifest['config']['digest'])

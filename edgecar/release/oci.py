@@ -31,6 +31,8 @@ from ..core import EdgecarError
 # %% ../../nbs/release/05_oci.ipynb #34aa971a
 DIGEST_PATTERN = re.compile(r'sha256:[0-9a-f]{64}')
 TAG_PATTERN = re.compile(r'[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}')
+
+# %% ../../nbs/release/05_oci.ipynb #b171a09b
 _NAME_PART = r'[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*'
 _REF_PATTERN = re.compile(
     r'(?P<host>localhost|\[[0-9a-f:]+\]|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:\d))'
@@ -44,8 +46,8 @@ class ImageRef:
     "The name of an image; `repo` is HOST/NAME or oci:FOLDER, `key` the digest, else the tag."
     host:str=''         # of a registry, with its port
     name:str=''         # of the repository there
-    tag:str=None
-    digest:str=None
+    tag:str=None        # v1.2.0, say
+    digest:str=None     # sha256:...
     folder:str=None     # in OCI layout, instead of a registry
 
     @property
@@ -73,11 +75,11 @@ def layout_ref(
 _REF_HINT = 'write HOST/NAME:TAG, HOST/NAME@sha256:..., or oci:FOLDER:TAG'
 
 def check_ref(
-    ref:ImageRef,
-    text:str,    # it was read from
-    bare:bool,   # it must be a repository, with no tag and no digest
+    ref:ImageRef,   # to check
+    text:str,       # it was read from
+    bare:bool,      # it must be a repository, with no tag and no digest
 ):
-    "Raise EdgecarError when a tag or a digest is none, or is there where it may not be."
+    "Raise EdgecarError when a tag or a digest is malformed, or is there where it may not be."
     if (ref.tag and not TAG_PATTERN.fullmatch(ref.tag)
             or ref.digest and not DIGEST_PATTERN.fullmatch(ref.digest)):
         raise EdgecarError(f'{text!r} has a tag or a digest that is none', hint=_REF_HINT)
@@ -121,13 +123,24 @@ def _checked_copy(chunks, digest, most, where):
     f.seek(0)
     return f
 
+# %% ../../nbs/release/05_oci.ipynb #d5905009
+def _read_bounded(path, most):
+    "Return the bytes of a file; raise EdgecarError when it has more than `most`."
+    with open(path, 'rb') as f:
+        text = f.read(most + 1)
+    if len(text) > most:
+        raise EdgecarError(f'is larger than {most} bytes', path)
+    return text
+
 # %% ../../nbs/release/05_oci.ipynb #7a887f36
 class OciLayout:
     "The images of a folder in OCI layout."
-    def __init__(self, folder):
+    def __init__(self,
+        folder,       # path, with index.json and blobs/
+    ):
         self.folder, self.where = Path(folder), f'oci:{folder}'
         try:
-            text = self._read(self.folder/'index.json', 4 * MB)
+            text = _read_bounded(self.folder/'index.json', 4 * MB)
         except OSError:
             raise EdgecarError('is no image in OCI layout', folder,
                                'edgecar release build, or skopeo copy docker://... oci:FOLDER:TAG') from None
@@ -137,15 +150,10 @@ class OciLayout:
                                           what=self.where)
                         if isinstance(m, dict)]
 
-    def _read(self, path, most):
-        with open(path, 'rb') as f:
-            text = f.read(most + 1)
-        if len(text) > most:
-            raise EdgecarError(f'is larger than {most} bytes', path)
-        return text
-
-    def find(self, key):
-        "Return the digest of a tag, of `sha256-....sig` or `.att`, or of the only image (None)."
+    def find(self,
+        key:str,      # tag, digest, `sha256-....sig` or `.att`; None for the only image
+    )->str|None:      # sha256:...; None when there is no such image
+        "Return the digest of an image; raise EdgecarError when `key` is None and there are several."
         kinds = {'sigs': '.sig', 'atts': '.att'}
         named = {d: (a.get('org.opencontainers.image.ref.name')
                      or kinds.get(str(a.get('kind')).rpartition('/')[2], ''))
@@ -162,13 +170,17 @@ class OciLayout:
                        and len(images) == 1 and key.startswith(min(images).replace(':', '-'))])
         return digests[-1] if digests else None
 
-    def manifest(self, key):
-        "Return the bytes of a manifest, by tag or digest; None when there is no such manifest."
+    def manifest(self,
+        key:str,      # tag or digest; None for the only image
+    )->bytes|None:    # None when there is no such manifest
+        "Return the bytes of a manifest."
         digest = self.find(key)
         return self.blob(digest, 4 * MB).read() if digest else None
 
-    def blob(self, digest, most):
-        "Return a file with the blob of a digest, of at most `most` bytes."
+    def blob(self,
+        digest:str, most:int,   # sha256:..., and the bytes that it may have at most
+    ):                # a readable file, at its start
+        "Return a file with the blob of a digest; raise EdgecarError when it is another, or too large."
         if not DIGEST_PATTERN.fullmatch(digest):
             raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
         try:
@@ -189,7 +201,7 @@ def credential_files()->list:
 # %% ../../nbs/release/05_oci.ipynb #8576d56b
 def registry_credentials(
     host:str,          # of the registry
-    name:str,          # of the repository
+    name:str,          # of the repository there
     auth=None,         # a file; where podman and docker keep theirs if None
 )->tuple|None:         # user and password
     """Return the credentials for a registry; None when no file has any.
@@ -294,8 +306,10 @@ def _answer_pieces(answer, timeout_s, where):
 # %% ../../nbs/release/05_oci.ipynb #a62309fe
 class Registry(_RegistryClient):
     "A repository of a registry, to read from."
-    def manifest(self, key):
-        "Return the bytes of a manifest, by tag or digest; None when there is no such manifest."
+    def manifest(self,
+        key:str,      # tag or digest
+    )->bytes|None:    # None when there is no such manifest
+        "Return the bytes of a manifest."
         if key is None:
             raise EdgecarError('neither tag nor digest was named', self.where, 'write HOST/NAME:TAG')
         answer = self._ask(f'manifests/{key}', ', '.join([*IMAGE_TYPES, INDEX_TYPE]))
@@ -309,8 +323,10 @@ class Registry(_RegistryClient):
             raise EdgecarError(f'the registry answers {key[:19]} with something else', self.where)
         return text
 
-    def blob(self, digest, most):
-        "Return a file with the blob of a digest, of at most `most` bytes."
+    def blob(self,
+        digest:str, most:int,   # sha256:..., and the bytes that it may have at most
+    ):                # a readable file, at its start
+        "Return a file with the blob of a digest; raise EdgecarError when it is another, or too large."
         if not DIGEST_PATTERN.fullmatch(digest):
             raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
         answer = self._ask(f'blobs/{digest}')
@@ -320,11 +336,11 @@ class Registry(_RegistryClient):
 
 # %% ../../nbs/release/05_oci.ipynb #fb1750b9
 def open_image_source(
-    ref,             # an ImageRef
-    auth=None,       # credentials, see `registry_credentials`
-    ca=None,         # certificates of the authority that vouches for the registry, a PEM file
-    timeout_s:float=300.,
-):
+    ref:ImageRef,    # of a folder or of a registry
+    auth=None,       # file with credentials, see `registry_credentials`
+    ca=None,         # PEM file with the certificates of the registry's authority
+    timeout_s:float=300.,   # for one answer of a registry
+)->OciLayout|Registry:
     "Open what a name points to: an OciLayout or a Registry."
     return OciLayout(ref.folder) if ref.folder else Registry(ref.host, ref.name, auth, ca, timeout_s)
 
@@ -350,8 +366,8 @@ def toy_layer(
 def toy_image(
     folder,              # in OCI layout; made, or added to
     layers:list,         # dicts of name -> bytes, or ready-made layers
-    labels:dict={},
-    tag:str='edgecar',
+    labels:dict={},      # of the config
+    tag:str='edgecar',   # in the layout; an image with this tag is replaced
     notes:list=[],       # annotations of the layers
 )->str:                  # digest of the manifest
     "Write a small image in OCI layout."
@@ -388,7 +404,7 @@ class Image:
     "A manifest, and where its blobs are."
     source:object    # OciLayout or Registry
     digest:str       # of the manifest
-    manifest:dict
+    manifest:dict    # checked, see `check_image_manifest`
     bytes:int        # of the manifest
 
     @property
@@ -396,11 +412,14 @@ class Image:
         "Descriptors of the layers, the lowest first."
         return self.manifest['layers']
 
-    def blob(self, descriptor, most):
-        "Return a file with the blob of a descriptor, of at most `most` bytes."
+    def blob(self,
+        descriptor:dict,   # with the digest, and the size in bytes
+        most:int,          # bytes
+    ):                     # a readable file, at its start
+        "Return a file with the blob of a descriptor; raise EdgecarError when it is another, or too large."
         return self.source.blob(descriptor['digest'], min(most, descriptor['size']))
 
-    def config(self):
+    def config(self)->dict:
         "Return the config as a dict."
         return parse_untrusted_json(self.blob(self.manifest['config'], 4 * MB).read(),
                                     f'{self.source.where}: config')
@@ -408,9 +427,9 @@ class Image:
 # %% ../../nbs/release/05_oci.ipynb #204b6b81
 def check_image_manifest(
     manifest:dict,   # of a registry or a layout
-    where,           # it comes from
+    where,           # it comes from, for the error
 ):
-    "Raise EdgecarError unless this is one image, whose blobs can be."
+    "Raise EdgecarError unless this is one image, with blobs that are possible."
     if 'manifests' in manifest:
         raise EdgecarError('is an index of several images', where,
                            'name the one of your architecture by its digest')
@@ -428,7 +447,7 @@ def check_image_manifest(
 # %% ../../nbs/release/05_oci.ipynb #7ff48846
 def read_image(
     source,      # OciLayout or Registry
-    key,         # tag or digest
+    key:str,     # tag or digest; None for the only image of a layout
 )->Image|None:
     """Return the image of that tag or digest; None when it does not exist.
     Raise EdgecarError when it is not one image."""
@@ -485,9 +504,8 @@ def layer_files(
     image,            # an Image
     n:int,            # of the layer; -1 is the last
     want,             # name -> bool; names have neither / nor ./ before them
-    most:int=8 * MB,  # bytes of one such file
-    packed:int=2**31, # bytes of the layer at most
-    unpacked:int=2**33,
+    most:int=8 * MB,  # bytes of one such file at most
+    packed:int=2**31, unpacked:int=2**33,   # bytes of the layer at most
 ):                    # yields (TarInfo, bytes or None if it is no plain file)
     """Yield the files of a layer under the names wanted, in its order.
     Raise EdgecarError when it is not the layer that manifest and config name."""

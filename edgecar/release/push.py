@@ -27,7 +27,7 @@ from .oci import ImageRef, open_image_source, parse_ref, read_image
 TOOL_CACHE = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'edgecar/bin'
 
 def find_tool(
-    name:str,
+    name:str,   # of the program
 )->str:         # its path
     "Return the path of a program on PATH or in our cache; raise EdgecarError when it is missing."
     if path := shutil.which(name) or shutil.which(name, path=TOOL_CACHE):
@@ -37,12 +37,17 @@ def find_tool(
 # %% ../../nbs/release/07_push.ipynb #d19312a4
 class ToolError(EdgecarError):
     "The failure of a program, with its output."
-    def __init__(self, what, where=None, hint=None, output=''):
+    def __init__(self,
+        what:str, where=None, hint:str=None,   # see `EdgecarError`
+        output:str='',                         # what the program wrote to stderr
+    ):
         super().__init__(what, where, hint)
         self.output = output
 
 # %% ../../nbs/release/07_push.ipynb #9401ce96
-def error_summary(output:str)->str:
+def error_summary(
+    output:str,   # what a program wrote to stderr
+)->str:           # one line, 400 characters at most
     "Return the line of a program's error messages that states the cause."
     before = (r'^time="[^"]*" level=\w+ msg=|^\S*(?:Error|error): (?:error during command execution: )?'
               r'|^main\.go:\d+: ')
@@ -56,10 +61,10 @@ def error_summary(output:str)->str:
 # %% ../../nbs/release/07_push.ipynb #46dfb63f
 def run_tool(
     name:str,             # of the program
-    *args,
-    timeout_s:float=120.,
-    env:dict={},          # beside ours
-    text:bytes=None,      # its input
+    *args,                # its arguments
+    timeout_s:float=120.,   # after which it is killed, with its children
+    env:dict={},          # variables of its environment, beside ours
+    text:bytes=None,      # its input; nothing to read if None
 )->str:                   # what it wrote to stdout
     "Run a program; raise ToolError when it fails or takes too long."
     process = subprocess.Popen([find_tool(name), *map(str, args)],
@@ -86,8 +91,8 @@ VERSION_PATTERN = re.compile(r'v(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0
                              r'(?:-rc\.(0|[1-9]\d{0,5}))?')
 
 def version_key(
-    version:str,
-)->tuple:        # which sorts
+    version:str,   # v1.2.3 or v1.2.3-rc.1
+)->tuple:          # of four numbers; a release comes after its candidates
     "Return a key by which older versions sort first; raise EdgecarError when the word is no version."
     if not (m := VERSION_PATTERN.fullmatch(str(version))):
         raise EdgecarError(f'{str(version)[:40]!r} is no version', hint='write v1.2.3 or v1.2.3-rc.1')
@@ -96,11 +101,11 @@ def version_key(
 # %% ../../nbs/release/07_push.ipynb #92eccca2
 def skopeo_args(
     ref:ImageRef,     # of a registry
-    side:str='dest',  # src, dest
+    side:str='dest',  # src or dest
     auth=None,        # file with credentials
-    ca=None,          # PEM file
-    folder=None,      # where the certificate may be put
-)->list:
+    ca=None,          # PEM file with the certificates of the registry's authority
+    folder=None,      # where the certificate may be put; needed with `ca`
+)->list:              # of strings
     "Return the options of `skopeo copy` for one side."
     args = [f'--{side}-authfile={auth}'] if auth else []
     if ca:
@@ -115,11 +120,11 @@ RETRY_WAITS_S = (1, 2, 4)
 
 # %% ../../nbs/release/07_push.ipynb #1b6f08b9
 def retry(
-    act,                 # a function of no arguments
-    end:float,           # of all attempts, of time.monotonic()
-    say=lambda line: None,
-    waits=None,
-):
+    act,            # a function of no arguments
+    end:float,      # of all attempts, in s of time.monotonic()
+    say=lambda line: None,   # called with a line before each wait
+    waits=None,     # between the attempts, s; RETRY_WAITS_S if None
+):                  # what `act` returns
     "Call until it succeeds; raise the last ToolError when it does not."
     for wait in (*(RETRY_WAITS_S if waits is None else waits), None):
         try:
@@ -134,14 +139,19 @@ def retry(
 RELEASE_TARGETS = ('twin', 'car')
 
 # %% ../../nbs/release/07_push.ipynb #0812a467
-def parse_targets(word:str)->tuple:
+def parse_targets(
+    word:str,   # twin, car or both
+)->tuple:       # of twin, car
     "Return twin, car or both as a tuple; raise EdgecarError for another word."
     if word not in (*RELEASE_TARGETS, 'both'):
         raise EdgecarError(f'no image is called {word!r}', hint='twin, car or both')
     return RELEASE_TARGETS if word == 'both' else (word,)
 
 # %% ../../nbs/release/07_push.ipynb #fc97a390
-def target_repository(to:str, target:str)->ImageRef:
+def target_repository(
+    to:str,       # HOST/NAME
+    target:str,   # twin or car
+)->ImageRef:      # of HOST/NAME-TARGET
     "Return the repository of a target; raise EdgecarError when `to` is not HOST/NAME."
     ref = parse_ref(to, bare=True)
     if ref.folder:
@@ -151,9 +161,9 @@ def target_repository(to:str, target:str)->ImageRef:
 # %% ../../nbs/release/07_push.ipynb #d5f4d1d3
 def published_digest(
     ref:ImageRef,   # of a repository
-    version:str,
-    digest:str,     # that it should have, or None: whichever
-    **web,          # auth, ca
+    version:str,    # v1.2.3
+    digest:str,     # that the version should have; None accepts any
+    **web,          # auth, ca, timeout_s: see `open_image_source`
 )->str|None:        # digest of the version, None when it is free
     """Return the digest of a version in a registry.
     Raise EdgecarError when it differs from `digest`."""
@@ -164,7 +174,10 @@ def published_digest(
     return image.digest if image else None
 
 # %% ../../nbs/release/07_push.ipynb #9b4da100
-def failure_hint(e, host)->str:
+def failure_hint(
+    e:EdgecarError,   # a ToolError has the output of the program
+    host:str,         # of the registry, with its port
+)->str:
     "Return what to do about a program that failed at a registry."
     output = getattr(e, 'output', '')
     if re.search('unauthorized|denied|authentication', output):
@@ -175,14 +188,14 @@ def failure_hint(e, host)->str:
 
 # %% ../../nbs/release/07_push.ipynb #bf272f14
 def push_images(
-    which:str,         # twin, car, both
+    which:str,         # twin, car or both
     to:str,            # HOST/NAME
-    version:str,
+    version:str,       # v1.2.3
     images='build/images',   # a folder with an OCI layout for each target
     auth=None,         # file with credentials
-    ca=None,           # PEM file
-    timeout_s:float=900.,
-    say=print,
+    ca=None,           # PEM file with the certificates of the registry's authority
+    timeout_s:float=900.,   # for all of it
+    say=print,         # called with a line for each step
 )->dict:               # target -> HOST/NAME-TARGET@DIGEST
     """Push images to a registry as a version.
     Raise EdgecarError, and set no tag, when one cannot be pushed whole."""

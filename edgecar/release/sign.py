@@ -25,15 +25,17 @@ from .push import ToolError, parse_targets, retry, run_tool, target_repository, 
 from .verify import PublicKey, attested_predicates, signed_as
 
 # %% ../../nbs/release/09_sign.ipynb #6a5f40c8
-def is_key_file(key:str)->bool:
+def is_key_file(
+    key:str,   # a path, the address of a key service, or keyless
+)->bool:
     "Return whether a key is in a file, not in a key service and not keyless."
     return key != 'keyless' and '://' not in key and not key.startswith('pkcs11:')
 
 # %% ../../nbs/release/09_sign.ipynb #f0d00cb0
 def cosign_password(
-    key:str,
-    variable:str='COSIGN_PASSWORD',
-)->dict:         # for the environment of cosign
+    key:str,       # see `is_key_file`
+    variable:str='COSIGN_PASSWORD',   # of the environment, asked before COSIGN_PASSWORD
+)->dict:           # for the environment of cosign; empty when the key is not a file
     """Return the password of a key file, from the environment or from the terminal.
     Raise EdgecarError when the key does not exist, or there is no terminal to ask at."""
     if not is_key_file(key):
@@ -51,9 +53,9 @@ def cosign_password(
 
 # %% ../../nbs/release/09_sign.ipynb #a76aa5f8
 def cosign_args(
-    key:str,
-    ca=None,       # PEM file
-)->list:
+    key:str,       # see `is_key_file`
+    ca=None,       # PEM file with the certificates of the registry's authority
+)->list:           # of strings
     "Return the options that give cosign the key and the format; with a key, no log is used."
     how = (['--use-signing-config=false'] if key == 'keyless'
            else ['--key', key, '--use-signing-config=false', '--tlog-upload=false'])
@@ -62,9 +64,16 @@ def cosign_args(
 # %% ../../nbs/release/09_sign.ipynb #dc2f7fc4
 class Cosign:
     "cosign with a key, for a registry."
-    def __init__(self, key, variable, folder, auth=None, ca=None, end=None):
+    def __init__(self,
+        key:str,         # see `is_key_file`
+        variable:str,    # of the environment, with the password of a key file
+        folder,          # an existing one, for the credentials and cosign's own files
+        auth=None,       # file with credentials, see `registry_credentials`
+        ca=None,         # PEM file; `cosign_args` hands it on
+        end:float=None,  # of all runs, in s of time.monotonic(); 300 s from now if None
+    ):
         self.key, self.variable, self.end = key, variable, end or time.monotonic() + 300
-        # an empty one: nothing is kept of a run, and nothing fetched
+        # an empty TUF folder: cosign keeps nothing of a run, and fetches nothing
         self.env = cosign_password(key, variable) | {'TUF_ROOT': f'{folder}/tuf'}
         if auth:
             shutil.copy(auth, f'{folder}/config.json')
@@ -87,8 +96,10 @@ class Cosign:
 
         return retry(once, self.end, say)
 
-    def public(self, folder):
-        "Return the public key as a PublicKey; None when keyless."
+    def public(self,
+        folder,          # an existing one, for the file of the key
+    )->PublicKey|None:   # None when keyless
+        "Return the public key."
         if self.key == 'keyless':
             return None
         file = Path(folder)/f'{abs(hash(self.key))}.pub'
@@ -98,12 +109,14 @@ class Cosign:
 # %% ../../nbs/release/09_sign.ipynb #3a5827d3
 def attestation_statements(
     repo,              # folder of the repository
-    image,             # an Image
-    version:str, target:str,
+    image:Image,       # see `read_image`
+    version:str,       # v1.2.3
+    target:str,        # twin or car
     builder:str,       # URI of who built
-    sbom_file=None,    # SPDX JSON of a scanner, instead of ours
+    sbom_file=None,    # SPDX JSON of a scanner; ours if None
 )->list:               # of (name of the type for cosign, type, predicate)
-    "Return all that is attested of an image, in the order of attesting."
+    """Return all that is attested of an image, in the order of attesting.
+    Raise EdgecarError when the image is not what the repository's gate let through."""
     manifest = verified_manifest(image)
     return [('spdxjson', 'https://spdx.dev/Document',
              read_json(sbom_file) if sbom_file else sbom_document(image, f'edgecar-{target}')),
@@ -125,8 +138,8 @@ def _is_signed(image, pub, name):
 class _PushedImage:
     "An image that was pushed, and all that is to be attested of it."
     target:str         # twin or car
-    ref:ImageRef
-    image:Image
+    ref:ImageRef       # of its repository
+    image:Image        # as the registry has it
     statements:list    # see `attestation_statements`
 
     @property
@@ -134,6 +147,7 @@ class _PushedImage:
         "HOST/NAME-TARGET@DIGEST."
         return f'{self.ref.repo}@{self.image.digest}'
 
+# %% ../../nbs/release/09_sign.ipynb #ff74301a
 def _with_key(pub):
     "Return whose key it was, for a line on the terminal; empty when keyless."
     return f' with {pub.id[:12]}' if pub else ''
@@ -144,6 +158,7 @@ def _sign(pushed:_PushedImage, signer:Cosign, pub, ca, say):
         signer('sign', *cosign_args(signer.key, ca), pushed.name, say=say)
     say(f'{pushed.target}: signed {pushed.name}{_with_key(pub)}')
 
+# %% ../../nbs/release/09_sign.ipynb #476c360f
 def _attest(pushed:_PushedImage, attester:Cosign, pub, folder, ca, say):
     """Attest what has not been attested of an image, by a file in `folder`.
     Raise EdgecarError when the registry does not have it afterwards."""
@@ -160,16 +175,17 @@ def _attest(pushed:_PushedImage, attester:Cosign, pub, folder, ca, say):
 
 # %% ../../nbs/release/09_sign.ipynb #06a3a74e
 def sign_images(   # noqa: PLR0913 - the options of `edgecar release sign`
-    which:str,          # twin, car, both
+    which:str,          # twin, car or both
     to:str,             # HOST/NAME
-    version:str,
-    key:str,            # signs images; None: somebody else does, Chains in a cluster
+    version:str,        # v1.2.3
+    key:str,            # signs images; None when another does, as Chains in a cluster
     gate_key:str,       # signs attestations
     repo='.',           # folder of the repository, after `make repro`
-    builder:str='https://edgecar.github.io/laptop/v1',
-    sbom_file=None,
-    auth=None, ca=None, timeout_s:float=600.,
-    say=print,
+    builder:str='https://edgecar.github.io/laptop/v1',   # URI of who built
+    sbom_file=None,     # SPDX JSON of a scanner; ours if None
+    auth=None, ca=None, # file with credentials, PEM file
+    timeout_s:float=600.,   # for all of it
+    say=print,          # called with a line for each step
 )->dict:                # target -> HOST/NAME-TARGET@DIGEST
     """Sign and attest a version that was pushed.
     Raise EdgecarError, before anything is signed, when a part is missing or is not what passed."""

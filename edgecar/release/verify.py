@@ -25,7 +25,9 @@ from .push import VERSION_PATTERN, version_key
 # %% ../../nbs/release/08_verify.ipynb #ec2210ce
 class PublicKey:
     "A public key; raises EdgecarError when the file does not contain one."
-    def __init__(self, path):
+    def __init__(self,
+        path,   # PEM file
+    ):
         try:
             from cryptography.hazmat.primitives.serialization import (
                 Encoding, PublicFormat, load_pem_public_key
@@ -55,9 +57,9 @@ class PublicKey:
 
 # %% ../../nbs/release/08_verify.ipynb #a252abe6
 def signature_is_valid(
-    key,              # a PublicKey
+    key:PublicKey,    # of the one who should have signed
     signature:str,    # base64
-    text:bytes,
+    text:bytes,       # that was signed
 )->bool:
     "Return whether this key signed this text; raise EdgecarError for an unknown kind of key."
     from cryptography.exceptions import InvalidSignature
@@ -80,9 +82,9 @@ def signature_is_valid(
 def attached_layers(
     image_source,   # OciLayout or Registry
     digest:str,     # of the image
-    end:str,        # .sig, .att
-    most:int,       # bytes of one
-    kind:str='',    # of predicate; others are not fetched
+    end:str,        # .sig or .att
+    most:int,       # bytes of one attached layer
+    kind:str='',    # of predicate, and others are not fetched; all if empty
 ):                  # yields (annotations, text)
     "Yield what was attached to an image under `sha256-....sig` or `.att`."
     image = read_image(image_source, digest.replace(':', '-') + end)
@@ -97,10 +99,10 @@ def attached_layers(
 
 # %% ../../nbs/release/08_verify.ipynb #f90745a4
 def signed_as(
-    image,        # an Image
-    key,          # a PublicKey
-)->set:           # the repositories that it was signed as
-    "Return the names that an image was signed as with a key; raise EdgecarError when there are none."
+    image,           # see `read_image`
+    key:PublicKey,   # of the one who should have signed
+)->set:              # HOST/NAME of the repositories
+    "Return the names that an image was signed as with a key; raise EdgecarError without any."
     names, others, n, where = set(), set(), 0, f'{image.source.where}@{image.digest[:19]}'
     for notes, text in attached_layers(image.source, image.digest, '.sig', 2**16):
         n += 1
@@ -124,7 +126,9 @@ def signed_as(
     raise EdgecarError('is not signed', where, 'do not run it; edgecar release sign')
 
 # %% ../../nbs/release/08_verify.ipynb #d25ae3f6
-def dsse_pae(kind:bytes, payload:bytes)->bytes:
+def dsse_pae(
+    kind:bytes, payload:bytes,   # the media type of the payload, and the payload
+)->bytes:
     "Return the bytes that a DSSE signature signs."
     return b'DSSEv1 %d %s %d %s' % (len(kind), kind, len(payload), payload)
 
@@ -148,10 +152,10 @@ def _open_envelope(text, key, where):
 
 # %% ../../nbs/release/08_verify.ipynb #d086dcc5
 def attested_predicates(
-    image,          # an Image
-    kind:str,       # of predicate
-    key=None,       # a PublicKey; None takes what nobody signed
-)->list:            # of predicates
+    image,                # see `read_image`
+    kind:str,             # URI of the kind of predicate
+    key:PublicKey=None,   # of the one who should have signed; None takes what anybody attested
+)->list:                  # of predicates, dicts
     "Return what was attested of an image; raise EdgecarError if a key is given and attested nothing."
     predicates, others, n, where = [], set(), 0, f'{image.source.where}@{image.digest[:19]}'
     for notes, text in attached_layers(image.source, image.digest, '.att', 32 * MB, kind):
@@ -176,8 +180,8 @@ def attested_predicates(
 
 # %% ../../nbs/release/08_verify.ipynb #7e24bcca
 def running_release(
-    word,            # a version, or a file that `write_running_release` wrote (or will write)
-)->dict:             # version, digest (both or one or none)
+    word,    # a version, or a file that `write_running_release` wrote (or will write)
+)->dict:     # version and digest; the version alone; or empty
     "Return the release that runs now; raise EdgecarError when the file is broken."
     if not Path(word).exists() and re.match(r'v?\d', str(word)):
         return dict(version=word) if version_key(word) else {}
@@ -191,14 +195,17 @@ def running_release(
     return release
 
 # %% ../../nbs/release/08_verify.ipynb #555fb9c1
-def write_running_release(path, version:str, digest:str):
+def write_running_release(
+    path,                      # the file to write
+    version:str, digest:str,   # of the image: v1.2.3, sha256:...
+):
     "Write the version and the digest that are about to run."
     write_json(path, dict(version=version, digest=digest))
 
 # %% ../../nbs/release/08_verify.ipynb #4c8fc898
 def kept_rules(
-    predicate:dict,  # an evaluation
-    where,
+    predicate:dict,  # an evaluation, see `evaluation_predicate`
+    where,           # it comes from, for the error
 )->GateResult:
     "Return the rules that a pilot kept; raise EdgecarError when it broke one, or there are no rules."
     rules = value_at(predicate, 'gate', 'rules', kind=list, what=where)
@@ -215,17 +222,17 @@ def kept_rules(
 @dataclass(frozen=True)
 class VerifiedImage:
     "What was proved of an image."
-    start:str        # its name by digest
-    digest:str
-    version:str
-    evaluation:dict = field(repr=False)
+    start:str        # its name by digest: HOST/NAME@sha256:...
+    digest:str       # sha256:...
+    version:str      # v1.2.3
+    evaluation:dict = field(repr=False)   # the predicate, see `evaluation_predicate`
 
 # %% ../../nbs/release/08_verify.ipynb #0db42663
 def choose_evaluation(
     evaluations:list,   # of one image: the same bytes may be released twice
-    tag,                # version wanted, or None: the newest
-    where,
-)->dict:
+    tag:str,            # the wanted version; None for the newest
+    where,              # they come from, for the error
+)->dict:                # one of the evaluations
     "Return the evaluation of a version; raise EdgecarError when there is no such evaluation."
     by = {value_at(e, 'version', what=where): e for e in evaluations}
     newest = max(by, key=version_key)
@@ -236,13 +243,13 @@ def choose_evaluation(
 
 # %% ../../nbs/release/08_verify.ipynb #cf6de904
 def verify_image(
-    text:str,        # the name of an image
-    key,             # file with the public key of who signs images
-    gate_key,        # file with the public key of who attests that gates were passed
+    text:str,        # the name of an image, see `parse_ref`
+    key,             # file with the public key of the signer of images
+    gate_key,        # file with the public key of the one who attests that gates were passed
     running_now=None,  # a version, or a file, see `running_release`
     identity:str=None, # repository that it was signed as; the one it is read from if None
-    auth=None, ca=None,
-    say=print,
+    auth=None, ca=None,   # file with credentials, PEM file
+    say=print,       # called with a line for each check that was passed
 )->VerifiedImage:
     "Verify that an image may start; raise EdgecarError at the first check that fails."
     ref, key, gate_key = parse_ref(text), PublicKey(key), PublicKey(gate_key)

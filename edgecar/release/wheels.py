@@ -30,7 +30,10 @@ BULKY_FOLDERS = ['donkeycar/parts', 'donkeycar/templates', 'donkeycar/gym', 'don
                  'gymnasium/envs/toy_text/img', 'numba/cuda', 'cv2/data']
 INSTALL_PREFIX = '/opt/edgecar'
 
-def prune_packages(folder):
+# %% ../../nbs/release/03_wheels.ipynb #84fee811
+def prune_packages(
+    folder,   # with installed packages; changed in place
+):
     "Delete what no image needs, and set the modes of the rest: 755 for folders, 644 for files."
     for path in sorted(Path(folder).rglob('*'), reverse=True):
         if path.is_dir() and not path.is_symlink():
@@ -51,7 +54,9 @@ MANYLINUX_TAGS = ['_2_34', '_2_31', '_2_28', '_2_27', '_2_24', '_2_17', '2014', 
 
 # %% ../../nbs/release/03_wheels.ipynb #01df69d8
 @contextlib.contextmanager
-def atomic_folder(to:Path):
+def atomic_folder(
+    to:Path,   # the folder to make, or to replace
+):             # yields the new folder, beside `to`
     """Yield a new folder, which replaces `to` if the block succeeds.
     Raise EdgecarError when the disk is full."""
     new = to.parent/f'.{to.name}.new'
@@ -69,7 +74,9 @@ def atomic_folder(to:Path):
         shutil.rmtree(new, ignore_errors=True)
 
 # %% ../../nbs/release/03_wheels.ipynb #1f810ee6
-def run_pip(*words):
+def run_pip(
+    *words,   # arguments of pip
+):
     "Run pip; raise EdgecarError with its error message when it fails."
     done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words],
                           capture_output=True, text=True)
@@ -80,11 +87,15 @@ def run_pip(*words):
                            hint='check the network, the disk, and PIP_INDEX_URL; what was fetched is kept')
 
 # %% ../../nbs/release/03_wheels.ipynb #96e2e530
-def build_runtime(target:str, repo=None)->Path:
+def build_runtime(
+    target:str,   # twin or car
+    repo=None,    # folder of the repository
+)->Path:
     """Return the folder with the packages of a target, from the cache if it was made before.
     Raise EdgecarError when a package cannot be fetched."""
     wanted, arch = requirements_text(image_packages(repo or repo_root(), target)), TARGETS[target]
-    recipe = f'{wanted}{UNUSED_FILES}{BULKY_FOLDERS}{INSTALL_PREFIX}{sys.version}{arch}'.encode()
+    unused = {what: sorted(names) for what, names in UNUSED_FILES.items()}
+    recipe = f'{wanted}{unused}{BULKY_FOLDERS}{INSTALL_PREFIX}{sys.version}{arch}'.encode()
     to = cache_folder()/'runtime'/f'{target}-{hashlib.sha256(recipe).hexdigest()[:16]}'
     if to.is_dir():
         return to
@@ -102,7 +113,12 @@ def build_runtime(target:str, repo=None)->Path:
 # %% ../../nbs/release/03_wheels.ipynb #6a9ca505
 COMMAND_SCRIPT = '#!/usr/bin/python3.11\nfrom edgecar.cli import app\napp()\n'
 
-def build_app(target:str, laid, repo=None):
+# %% ../../nbs/release/03_wheels.ipynb #963381e1
+def build_app(
+    target:str,   # twin or car
+    laid,         # folder of what an image copies; for the twin it has runtime/
+    repo=None,    # folder of the repository
+):
     """Install this library in `laid`/app, compiled.
     For the twin, its kernels are added too, with the packages in `laid`/runtime."""
     repo, to = Path(repo or repo_root()), Path(laid)/'app'
@@ -132,7 +148,9 @@ compile_kernels()
 '''
 
 # %% ../../nbs/release/03_wheels.ipynb #f193d0a1
-def compile_kernels_for_image(laid):
+def compile_kernels_for_image(
+    laid,   # folder with app/ and runtime/
+):
     """Compile the twin's kernels in `laid`/app with the packages in `laid`/runtime.
     Raise EdgecarError when that fails."""
     env = dict(PATH=os.defpath, HOME=str(laid), PYTHONPATH='/proc/self/cwd/app:/proc/self/cwd/runtime',
@@ -143,9 +161,13 @@ def compile_kernels_for_image(laid):
         raise EdgecarError(f'the kernels could not be compiled: {done.stderr[-300:]}')
 
 # %% ../../nbs/release/03_wheels.ipynb #caa2f1c4
-def install_kernels(laid, recipe=''):
+def install_kernels(
+    laid,            # folder with app/ and runtime/
+    recipe:str='',   # the packages of the image, as requirements; a part of the name in the cache
+):
     """Put the twin's kernels, for any amd64 processor, beside their modules in `laid`/app.
-    They come from the cache if they were compiled before from the same sources and packages (`recipe`)."""
+    They come from the cache if they were compiled before from the same sources and packages.
+    Raise EdgecarError on another processor."""
     if platform.machine() != LINUX_MACHINES['amd64']:
         raise EdgecarError(f'the twin is compiled on amd64, and this is {platform.machine()}',
                            hint='build the twin on an amd64 machine; the car can be built on either')

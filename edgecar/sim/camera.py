@@ -44,13 +44,17 @@ class Lens:
 
     @property
     def focal(self):
-        "f above, px."
+        "Return f above, px."
         half = self.fov_deg*PI/360
         return self.width/2/(half*(1 + self.bend*half*half))
 
     @classmethod
-    def random(cls, seed:int, amount:float=1., around=None):
-        "Return a variation of `around` (or of the default camera), as another person would mount it."
+    def random(cls,
+        seed:int,          # another number, another camera
+        amount:float=1.,   # of each setting's spread, 0 or more
+        around=None,       # the Lens that is varied; the default one if None
+    ):                     # Lens
+        "Return a camera as another person would mount it."
         g, base, new = rng(6, seed), around or cls(), {}
         for f in described_fields(cls):
             if spread := f.metadata.get('spread'):
@@ -69,8 +73,10 @@ def _check_lens(lens):
                            hint='take a smaller field of view or more bend')
 
 # %% ../../nbs/sim/06_camera.ipynb #a75e67e7
-def rotation_terms(lens):
-    "Return cosine and sine of a lens's pitch, roll and yaw, which turn the axes of its camera."
+def rotation_terms(
+    lens,     # a Lens
+)->list:      # of six floats: cosine and sine of pitch, of roll and of yaw
+    "Return what turns the axes of a lens's camera."
     return [f(d*PI/180) for d in (-lens.pitch_deg, -lens.roll_deg, -lens.yaw_deg) for f in (cos, sin)]
 
 def _rays(lens, du, dv):
@@ -194,8 +200,8 @@ def _pack_row(typing, row, bytes):
 # %% ../../nbs/sim/06_camera.ipynb #f36a60b8
 @inlined_njit
 def _apply_sensor(row, colours, bytes, across, down, speck):
-    """Light, `across - down` of 64 (for the colours are halved), and noise on `colours`, four bytes a pixel;
-    then a row of three bytes a pixel."""
+    """Apply light and noise to `colours`, four bytes a pixel; write three bytes a pixel to `row`.
+    The light is `across - down` of 64, for the colours are halved."""
     for i in range(len(bytes)):
         lit = np.uint16(np.uint16(colours[i])*np.uint16(np.uint16(across[i]) - down)) >> np.uint16(6)
         bytes[i] = np.uint8(
@@ -362,8 +368,8 @@ class SimCamera:
     "A lens in a hall."
     def __init__(self,
         ground:Ground,             # the floor
-        lens:Lens=Lens(),
-        look:looks.Appearance=looks.Appearance(),
+        lens:Lens=Lens(),          # size of the picture, and where the camera sits
+        look:looks.Appearance=looks.Appearance(),   # the hall, its light, and the sensor
         cones=(),                  # (n, 2) m: where cones stand
     ):
         self.ground, self.lens, self.look = ground, lens, look
@@ -384,8 +390,8 @@ class SimCamera:
         seed:int=0,               # of noise and shaking
         out=None,                 # (height, width, 3) uint8 to fill
         others=(),                # (m, 6): other cars' x, y, yaw in m and rad, and their colours, 0..255
-    ):
-        "Take a picture: (height, width, 3) uint8 RGB."
+    )->np.ndarray:                # (height, width, 3) uint8 RGB
+        "Take a picture."
         if out is None:
             out = np.empty((self.lens.height, self.lens.width, 3), np.uint8)
         shake = _take_picture(out, *self._tables, x, y, yaw, vx, vy, rate, seed)
@@ -401,7 +407,7 @@ _cone_colour = lru_cache(64)(lambda look: looks.sensor_response(look, look.cone)
 
 @lru_cache(64)
 def _light(lens, look):
-    "Of 128, `across - down`: (4w,) uint8, four bytes a pixel, and (h,) uint16."
+    "Return light, of 128, as `across - down`: (4w,) uint8, four bytes a pixel, and (h,) uint16."
     x, y = (((np.arange(n) + .5)/n*2 - 1)**2 for n in (lens.width, lens.height + 2*CAMERA_MARGIN))
     return np.repeat((128 - 64*look.vignette*x).astype(np.uint8), 4), (64*look.vignette*y).astype(np.uint16)
 

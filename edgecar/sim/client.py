@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 # %% ../../nbs/sim/14_client.ipynb #2419330c
 class SimConnection:
     "A connection to a simulator; raises EdgecarError when it cannot be made, or is cut."
-    def __init__(self, host, port, timeout_s):
+    def __init__(self,
+        host, port,   # str and int: where the simulator listens
+        timeout_s,    # s, for the connection to come about
+    ):
         self.where, self.framer, self.inbox = f'{host}:{port}', MessageFramer(1 << 24), []
         self.loaded, self.crossed, self.laps, self.lap_s = False, None, 0, 0.
         try:
@@ -31,14 +34,19 @@ class SimConnection:
                                'start one: edgecar sim serve') from None
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send(self, kind, **fields):
+    def send(self,
+        kind,        # str: the message's `msg_type`
+        **fields,    # of the message, as `pack_message` takes them
+    ):
         "Send a message of the type `kind`; raise EdgecarError when the connection is cut."
         try:
             self.socket.sendall(pack_message(kind, **fields).strip())
         except OSError as e:
             raise EdgecarError(f'the line is cut ({e})', self.where) from None
 
-    def read(self, seconds):
+    def read(self,
+        seconds,     # s to wait; 0 or less does not wait
+    )->bool:         # whether something arrived
         "Put what arrives within `seconds` into the inbox; return False when nothing arrives."
         self.socket.settimeout(max(seconds, 1e-6))
         try:
@@ -53,7 +61,11 @@ class SimConnection:
         return True
 
 # %% ../../nbs/sim/14_client.ipynb #3b7d5577
-def wait_for_message(line:SimConnection, kind, seconds)->dict:
+def wait_for_message(
+    line:SimConnection,   # the line to read
+    kind,                 # str: the message's `msg_type`
+    seconds,              # s to wait at most
+)->dict:                  # the message
     "Return the newest message of the type `kind`, or wait for one; raise EdgecarError after `seconds`."
     until, found = time.monotonic() + seconds, None
     while not found or line.read(0):
@@ -70,7 +82,10 @@ def wait_for_message(line:SimConnection, kind, seconds)->dict:
     return found
 
 # %% ../../nbs/sim/14_client.ipynb #650c1dad
-def count_lap(line:SimConnection, message):
+def count_lap(
+    line:SimConnection,   # counts in its `laps`, and `lap_s` is the last one's time
+    message,              # dict with `timeStamp`, s of simulated time
+):
     "Record a crossing of the line."
     now = float(message['timeStamp'])
     if line.crossed is not None:
@@ -78,7 +93,10 @@ def count_lap(line:SimConnection, message):
     line.crossed = now
 
 # %% ../../nbs/sim/14_client.ipynb #d1f0d030
-def parse_telemetry(told:dict, line)->dict:
+def parse_telemetry(
+    told:dict,   # the message
+    line,        # `SimConnection`, which has counted the laps
+)->dict:         # metres, seconds, radians and degrees, as in `TwinEnv`; and lidar and time
     "Return the `info` of a telemetry message; raise EdgecarError when it cannot be read."
     try:
         def three(key):
@@ -93,11 +111,15 @@ def parse_telemetry(told:dict, line)->dict:
         raise EdgecarError(f'a telemetry message cannot be read ({e})') from None
 
 # %% ../../nbs/sim/14_client.ipynb #83dbf598
-def drain_messages(line, seconds):
+def drain_messages(
+    line,      # `SimConnection`
+    seconds,   # s to wait at most
+):
     "Read all messages that have arrived."
     line.send('get_protocol_version')
     wait_for_message(line, 'protocol_version', seconds)
 
+# %% ../../nbs/sim/14_client.ipynb #08559f0b
 _BLANK = dict(
     cam_config=dict.fromkeys(['fov', 'fish_eye_x', 'fish_eye_y', 'img_w', 'img_h', 'img_d', 'img_enc',
                               'offset_x', 'offset_y', 'offset_z', 'rot_x', 'rot_y', 'rot_z'], 0),
@@ -105,7 +127,9 @@ _BLANK = dict(
                     body_b=255, car_name='edgecar', font_size=50))   # the simulator wants all of them
 
 # %% ../../nbs/sim/14_client.ipynb #97cf753e
-def connect_car(sim):
+def connect_car(
+    sim,   # `Simulator`; its `line` becomes the new one
+):
     "Connect to the simulator and get a car; raise EdgecarError when it does not give one."
     line = SimConnection(sim.host, sim.port, sim.timeout_s)
     if sim.token:
@@ -123,8 +147,12 @@ def connect_car(sim):
     sim.line = line
 
 # %% ../../nbs/sim/14_client.ipynb #48ba39f4
-def request_frame(sim, kind, **fields):
-    "Send a message, and return the frame that follows: (frame, info)."
+def request_frame(
+    sim,         # `Simulator`
+    kind,        # str: 'control' or 'reset_car'
+    **fields,    # of the message
+)->tuple:        # frame (h, w, 3) uint8, and `info`, a dict
+    "Send a message, and return the frame that follows."
     until = time.monotonic() + sim.patience_s
     while True:
         try:
@@ -143,7 +171,9 @@ def request_frame(sim, kind, **fields):
                 raise
 
 # %% ../../nbs/sim/14_client.ipynb #06d86204
-def send_brake(sim):
+def send_brake(
+    sim,   # `Simulator`, with a line or without
+):
     "Stop the car, if there is one."
     sim.commanded = None
     try:
@@ -151,7 +181,10 @@ def send_brake(sim):
     except EdgecarError:
         pass   # the car has gone with the line
 
-def run_watchdog(sim):
+# %% ../../nbs/sim/14_client.ipynb #7fab9154
+def run_watchdog(
+    sim,   # `Simulator`; its `over` ends the watch
+):
     "Brake when no command has come for a while."
     while not sim.over.wait(sim.watchdog_s/4):
         if (sim.commanded
@@ -163,14 +196,14 @@ def run_watchdog(sim):
 class Simulator:
     "A car in a Donkey simulator: `with Simulator() as car: frame, info = car.step(steering, throttle)`."
     def __init__(self,   # noqa: PLR0913 - options, each with its meaning
-        host:str='127.0.0.1', port:int=9091,
-        scene:str='generated_track',
+        host:str='127.0.0.1', port:int=9091,   # where the simulator listens
+        scene:str='generated_track',   # what is loaded if the simulator lets clients choose
         camera:dict=None,          # fields of cam_config, such as img_w and fov
         car:dict=None,             # fields of car_config: body_style, body_r, body_g, body_b, car_name
-        token:str=None,
-        timeout_s:float=5.,        # for an answer
-        patience_s:float=30.,      # for a simulator that went away
-        watchdog_s:float=.5,
+        token:str=None,            # what the simulator wants to be shown, if anything
+        timeout_s:float=5.,        # s, for an answer
+        patience_s:float=30.,      # s, for a simulator that went away
+        watchdog_s:float=.5,       # s without a command, then the car is braked; None: never
     ):
         self.host, self.port, self.scene, self.token = host, port, scene, token
         self.timeout_s, self.patience_s, self.watchdog_s = timeout_s, patience_s, watchdog_s
@@ -191,13 +224,16 @@ class Simulator:
                 self.line.socket.close()
             self.line = None
 
-    def step(self, steering:float, throttle:float, brake:float=0.):
-        "Drive; return (frame, info), (h, w, 3) uint8 and a dict. Raise EdgecarError when it is gone."
+    def step(self,
+        steering:float, throttle:float,   # -1..1 each; left is -1
+        brake:float=0.,                   # 0..1
+    )->tuple:                             # frame (h, w, 3) uint8, and `info`, a dict
+        "Drive until the next frame; raise EdgecarError when the simulator is gone."
         with self.lock:
             return request_frame(self, 'control', steering=str(steering), throttle=str(throttle),
                                  brake=str(brake))
 
-    def reset(self):
-        "Put the car back at the start, standing; return (frame, info)."
+    def reset(self)->tuple:   # frame (h, w, 3) uint8, and `info`, a dict
+        "Put the car back at the start, standing."
         with self.lock:
             return request_frame(self, 'reset_car')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRACK_GENERATORS', 'LapCounter', 'find_track', 'find_ground', 'DelayedCommands', 'draw_map', 'SimCar', 'car_info',
-           'parse_action', 'TwinEnv', 'step_outcome']
+           'parse_action', 'step_outcome', 'TwinEnv']
 
 # %% ../../nbs/sim/07_env.ipynb #ba5ee61a
 from functools import cached_property, lru_cache
@@ -26,12 +26,19 @@ from .track import (Track, generate_track, generate_long_track, generate_cone_tr
 # %% ../../nbs/sim/07_env.ipynb #e29e435d
 class LapCounter:
     "Progress and laps of one car on a closed line of `length_m`, which begins at `s` m."
-    def __init__(self, length_m, s, on_the_line=False):
+    def __init__(self,
+        length_m,            # m, of the closed line
+        s,                   # m from the start line, 0..length_m, where the car begins
+        on_the_line=False,   # the car begins at the line, so its first lap begins at once
+    ):
         # progress: m from the start line, unwound
         self.length, self.s, self.progress, self.furthest, self.time = length_m, s, s, s, 0.
         self.lap_count, self.last_lap_time, self.crossed = 0, 0., 0. if on_the_line else None
 
-    def update(self, s, dt):
+    def update(self,
+        s,    # m from the start line, 0..length_m
+        dt,   # s since the last call
+    ):
         "Record that the car is at `s` m, `dt` s later."
         moved = s - self.s
         moved -= self.length*((moved/self.length + .5)//1)   # the short way round
@@ -51,7 +58,10 @@ class LapCounter:
 TRACK_GENERATORS = dict(seed=generate_track, cones=generate_cone_track, long=generate_long_track)
 
 @lru_cache(64)
-def find_track(name, backwards:bool=False)->Track:
+def find_track(
+    name,                  # a built-in name, a .toml file, 'seed:N', 'cones:N', 'long:N', or a Track
+    backwards:bool=False,  # the same road, driven the other way
+)->Track:
     """Return a built-in track, a file's, or a generated one: 'seed:N' (12..30 m),
     'cones:N' (more cones, a start line anywhere),
     'long:N' (25 m and more). Raise EdgecarError when there is no such track."""
@@ -68,7 +78,9 @@ def find_track(name, backwards:bool=False)->Track:
 
 # %% ../../nbs/sim/07_env.ipynb #a7d8225c
 @lru_cache(32)
-def find_ground(track:Track)->Ground:
+def find_ground(
+    track:Track,   # the road to paint
+)->Ground:         # the same object for the same track
     "Return the painted floor of a track; the last 32 are kept."
     return Ground(track)
 
@@ -92,8 +104,10 @@ class DelayedCommands:
         self.queue = []      # (sub-step of arrival, steering, throttle), in the order of arrival
         self.in_force = 0., 0.
 
-    def send(self, steering, throttle):
-        "Send a command, -1..1 each."
+    def send(self,
+        steering, throttle,   # -1..1 each; left is -1
+    ):
+        "Send a command."
         late_s = self.latency_s
         if self.jitter_s:
             late_s += self.jitter_s*6**.5*(self.random.random() + self.random.random() - 1)
@@ -101,9 +115,10 @@ class DelayedCommands:
         self.queue = [command for command in self.queue if command[0] < arrival]
         self.queue.append((arrival, steering, throttle))
 
-    def ahead(self, steps):
-        """Return the commands in force in the next sub-steps, as far as they are sent:
-        a list of (steering, throttle, sub-steps)."""
+    def ahead(self,
+        steps,     # sub-steps of 1 / PHYSICS_HZ s to look ahead
+    )->list:       # of (steering, throttle, sub-steps)
+        "Return the commands in force in the next sub-steps, as far as they are sent."
         start, end, in_force, parts = self.now, self.now + steps, self.in_force, []
         for arrival, *command in self.queue:
             if arrival >= end:
@@ -115,7 +130,9 @@ class DelayedCommands:
             parts.append((*in_force, end - start))
         return parts
 
-    def advance(self, steps):
+    def advance(self,
+        steps,     # sub-steps of 1 / PHYSICS_HZ s
+    )->list:       # of (steering, throttle, sub-steps)
         "Let the next sub-steps pass; return the commands in force in them, as `ahead` does."
         parts = self.ahead(steps)
         self.now += steps
@@ -146,7 +163,7 @@ def _chart(track):
     return picture, place
 
 def draw_map(
-    track:Track,
+    track:Track,      # the road
     paths,            # of each car: (n, 2) m, the last place last
 )->np.ndarray:        # (360, 480, 3) uint8
     "Draw where cars are and have been."
@@ -179,11 +196,10 @@ def _drive(row, param, steering, throttle, steps, xy, step_m, cones):
 class SimCar:
     "A car with its camera, put down on a track; the caller drives it."
     def __init__(self,   # noqa: PLR0913 - options, each with its meaning
-        track:Track,
-        lens:Lens=Lens(),
-        look:Appearance=Appearance(),
-        vehicle:v.Vehicle=v.Vehicle(),
-        seed:int=0,             # of the camera's noise
+        track:Track,            # the road
+        lens:Lens=Lens(), look:Appearance=Appearance(),   # the camera's lens, and the hall it sees
+        vehicle:v.Vehicle=v.Vehicle(),   # mass, motor, tyres
+        seed:int=0,             # of the camera's noise, and of the jitter
         station:float=0.,       # where, 0..1 of the lap
         right_m:float=0.,       # of the middle line
         turned_rad:float=0.,    # to the left of the road's direction
@@ -204,26 +220,34 @@ class SimCar:
 
     @cached_property
     def camera(self):
-        "Its camera, made at its first use, since the expert drives without one."
+        "Return the car's camera, made at its first use, since the expert drives without one."
         return SimCamera(find_ground(self.track), self.lens, self.look, self.track.cones)
 
-    def observe(self, out=None, others=()):
-        "Return the camera's frame: (height, width, 3) uint8; `others` as `SimCamera.render` takes them."
+    def observe(self,
+        out=None,     # (height, width, 3) uint8 to draw into; a new array if None
+        others=(),    # (n, 6): other cars' x, y in m, yaw in rad, and colour, 0..255
+    )->np.ndarray:    # (height, width, 3) uint8
+        "Return the camera's frame."
         self.noise += 1
         return self.camera.render(*self.state[:6], self.noise, out, others)
 
-    def drive(self, steering, throttle, steps, driven=0):
-        """Drive `steps` of 1 / PHYSICS_HZ s with these commands, each -1..1,
-        after the `driven` steps that other code has driven it."""
+    def drive(self,
+        steering, throttle,   # -1..1 each; left is -1
+        steps,                # sub-steps of 1 / PHYSICS_HZ s to drive
+        driven=0,             # sub-steps that other code has driven the car before
+    ):
+        "Drive with these commands, and note where the car is and what it hits."
         s, self.cte, self.station, cone = _drive(self.row, self._param, steering, throttle, steps,
                                                  self.track.xy, self.track.step_m, self.track.cones)
         self.state, self.hit = self.row[:_SHOWN].tolist(), 'none' if cone < 0 else f'cone {cone}'
         self.course.update(s, (steps + driven)/v.PHYSICS_HZ)
         self.path.append((self.state[v.X], self.state[v.Y]))
 
-    def act(self, steering, throttle, steps):
-        """Send a command, which comes into force late,
-        and drive `steps` of 1 / PHYSICS_HZ s with what has arrived."""
+    def act(self,
+        steering, throttle,   # -1..1 each; left is -1
+        steps,                # sub-steps of 1 / PHYSICS_HZ s to drive
+    )->None:
+        "Send a command, which comes into force late, and drive with what has arrived."
         if self.commands.instant:
             return self.drive(steering, throttle, steps)
         self.commands.send(steering, throttle)
@@ -233,7 +257,9 @@ class SimCar:
 _SHOWN = v.AY + 1   # numbers of the state that concern others
 
 # %% ../../nbs/sim/07_env.ipynb #2e57896a
-def car_info(car)->dict:
+def car_info(
+    car,      # SimCar
+)->dict:      # in gym-donkeycar's axes: x right, y up, z ahead; SI units
     "Return the `info` of `TwinEnv` for a car."
     x, y, yaw, vx, vy, rate, _, _, ax, ay = car.state
     course = car.course
@@ -243,7 +269,9 @@ def car_info(car)->dict:
                 lap_count=course.lap_count, progress=course.progress)
 
 # %% ../../nbs/sim/07_env.ipynb #2cfe9f31
-def parse_action(action):
+def parse_action(
+    action,   # two numbers in [-1, 1]: an array, a list or a tuple
+)->tuple:     # floats
     "Return (steering, throttle) of an action; raise EdgecarError unless it is two numbers in [-1, 1]."
     try:
         steering, throttle = action.tolist() if isinstance(action, np.ndarray) else action
@@ -287,76 +315,10 @@ def _sample_car(env, g, options):
     return SimCar(find_track(options.get('track', pick), direction < 0),
                   **{**new, **{k: x for k, x in options.items() if k not in ('track', 'direction')}})
 
-# %% ../../nbs/sim/07_env.ipynb #9b0c88dd
-class TwinEnv(gym.Env):
-    """A car with a camera on a track; `gymnasium.make('edgecar/Twin-v0')`.
-    Raises EdgecarError on an invalid setting or action.
-
-    Action: Box (2,) float32 in [-1, 1]: steering, left is -1, and throttle, below 0 brakes and then reverses.
-    Observation: Box (height, width, 3) uint8, the camera's RGB frame at the end of the step.
-    Reward: -1 when the car leaves the road, -2 when it hits a cone, else its forward speed in m/s
-    times 1 - |cte|/max_cte_m, and backwards the plain (negative) speed.
-    `terminated`: off the road, or a cone hit. `truncated`: `laps` driven, or Gymnasium's `max_episode_steps`.
-    `info` has gym-donkeycar's keys in its axes (x right, y up, z ahead; the floor is x and z), in SI units:
-    pos m, cte m (right is positive), speed and forward_vel m/s, hit ('none' or the cone), gyro rad/s,
-    accel and vel in the car's axes, car (roll, pitch, yaw; degrees, clockwise), last_lap_time s, lap_count;
-    and progress, m since the start line.
-    A step moves the car by 1 / rate_hz s of simulated time, and never sleeps."""
-    metadata = {'render_modes': ['rgb_array', 'camera', 'map'], 'render_fps': 20}
-
-    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
-        track='donkey',               # name, .toml file, 'seed:N', Track, or a list of these to draw from
-        direction:int=1,              # -1: against it, 0: either, drawn at each reset
-        random:float=0.,              # domain randomisation at each reset: of look, lens and vehicle, 0..1
-        lens:Lens=Lens(), look:Appearance=Appearance(), vehicle:v.Vehicle=v.Vehicle(),
-        rate_hz:int=20,               # steps a second; must divide 400
-        max_cte_m:float=None,         # off the road beyond this; the white lines if None
-        variety:int=64,               # looks, and lenses, to draw from; above 64 a reset costs 10 ms more
-        laps:int=None,                # truncated after so many
-        render_mode:str=None,         # 'camera' and 'map', or 'rgb_array' for both side by side
-    ):
-        _check_settings(rate_hz, random, direction, render_mode, self.metadata['render_modes'])
-        self.tracks = list(track) if isinstance(track, (list, tuple)) else [track]
-        self.direction, self.random, self.variety = direction, random, variety
-        self.base, self.car, self.next = (lens, look, vehicle), None, None
-        self.rate_hz, self.max_cte_m, self.laps, self.render_mode = rate_hz, max_cte_m, laps, render_mode
-        for t in self.tracks:
-            find_track(t)
-        self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-        self.observation_space = gym.spaces.Box(0, 255, (lens.height, lens.width, 3), np.uint8)
-
-    def reset(self, *, seed=None, options=None, out=None):
-        """Begin an episode with a new car: (observation, info). `options`: track, direction, lens, look,
-        vehicle; station 0..1 of the lap, right_m off the middle, turned_rad to the left; latency_s and
-        jitter_s of the commands."""
-        super().reset(seed=seed)
-        if seed is not None or options or not self.next:
-            self._ready(options or {})
-        self.car, self.next = self.next, None
-        self.limit, self.frame = self.max_cte_m or self.car.track.width_m/2, self.car.observe(out)
-        return self.frame, car_info(self.car)
-
-    def _ready(self, options):
-        "Draw the next episode's car, at the latest in `reset`."
-        self.next = _sample_car(self, rng(int(self.np_random.integers(2**31))), options)
-
-    def step(self, action, out=None):
-        "Drive for 1 / rate_hz s: (observation, reward, terminated, truncated, info)."
-        if self.car is None:
-            raise EdgecarError('there is no car yet', hint='call reset first')
-        self.car.act(*parse_action(action), v.PHYSICS_HZ//self.rate_hz)
-        self.frame = self.car.observe(out)
-        return self.frame, *step_outcome(self), car_info(self.car)
-
-    def render(self):
-        "Return the picture that `render_mode` names; None without one."
-        return _render(self)
-
-    row, track, vehicle = (property(lambda self, name=name: getattr(self.car, name))
-                           for name in ('row', 'track', 'vehicle'))   # of the car
-
 # %% ../../nbs/sim/07_env.ipynb #3057af70
-def step_outcome(env):
+def step_outcome(
+    env,      # a `TwinEnv` after a step
+)->tuple:     # float, bool, bool
     "Return (reward, terminated, truncated) of an environment's car."
     car, laps = env.car, env.laps
     forward, inside = car.state[v.VX], 1 - abs(car.cte)/env.limit
@@ -374,6 +336,86 @@ def _render(env):
     if env.render_mode == 'rgb_array':
         return np.hstack([np.asarray(Image.fromarray(frame).resize((480, 360), 0)), chart()])
     return frame if env.render_mode == 'camera' else chart() if env.render_mode == 'map' else None
+
+# %% ../../nbs/sim/07_env.ipynb #21ec2074
+class _Episodes(gym.Env):
+    "The episodes of a `TwinEnv`: begin one, drive a step, show it."
+    def reset(self, *,
+        seed=None,     # int, of all that follows; goes on with the random numbers there are if None
+        options=None,  # dict: what is not drawn, see below
+        out=None,      # (height, width, 3) uint8 to draw into; a new array if None
+    )->tuple:          # observation, info
+        """Begin an episode with a new car. `options`: track, direction, lens, look, vehicle;
+        station 0..1 of the lap, right_m off the middle, turned_rad to the left; latency_s and
+        jitter_s of the commands."""
+        super().reset(seed=seed)
+        if seed is not None or options or not self.next:
+            self._ready(options or {})
+        self.car, self.next = self.next, None
+        self.limit, self.frame = self.max_cte_m or self.car.track.width_m/2, self.car.observe(out)
+        return self.frame, car_info(self.car)
+
+    def _ready(self, options):
+        "Draw the next episode's car, at the latest in `reset`."
+        self.next = _sample_car(self, rng(int(self.np_random.integers(2**31))), options)
+
+    def step(self,
+        action,    # (2,): steering, left is -1, and throttle, -1..1 each
+        out=None,  # (height, width, 3) uint8 to draw into; a new array if None
+    )->tuple:      # observation, reward, terminated, truncated, info
+        "Drive for 1 / rate_hz s."
+        if self.car is None:
+            raise EdgecarError('there is no car yet', hint='call reset first')
+        self.car.act(*parse_action(action), v.PHYSICS_HZ//self.rate_hz)
+        self.frame = self.car.observe(out)
+        return self.frame, *step_outcome(self), car_info(self.car)
+
+    def render(self):   # (h, w, 3) uint8
+        "Return the picture that `render_mode` names; None without one."
+        return _render(self)
+
+    row, track, vehicle = (property(lambda self, name=name: getattr(self.car, name))
+                           for name in ('row', 'track', 'vehicle'))   # of the car
+
+# %% ../../nbs/sim/07_env.ipynb #9b0c88dd
+class TwinEnv(_Episodes):
+    """A car with a camera on a track; `gymnasium.make('edgecar/Twin-v0')`.
+    Raises EdgecarError on an invalid setting or action.
+
+    Action: Box (2,) float32 in [-1, 1]: steering, left is -1, and throttle, below 0 brakes and then reverses.
+    Observation: Box (height, width, 3) uint8, the camera's RGB frame at the end of the step.
+    Reward: -1 when the car leaves the road, -2 when it hits a cone. Else the forward speed in m/s
+    times 1 - |cte|/max_cte_m, and backwards the plain (negative) speed.
+    `terminated`: off the road, or a cone hit. `truncated`: `laps` driven, or Gymnasium's `max_episode_steps`.
+    A step moves the car by 1 / rate_hz s of simulated time, and never sleeps.
+
+    `info` has gym-donkeycar's keys, in SI units and in its axes: x right, y up, z ahead.
+    pos: m. cte: m, right is positive. speed, forward_vel: m/s. hit: 'none' or the cone. gyro: rad/s.
+    accel, vel: in the car's axes. car: roll, pitch and yaw in degrees, clockwise.
+    last_lap_time: s. lap_count: whole laps. progress: m since the start line."""
+    metadata = {'render_modes': ['rgb_array', 'camera', 'map'], 'render_fps': 20}
+
+    def __init__(self,   # noqa: PLR0913 - options, each with its meaning
+        track='donkey',               # name, .toml file, 'seed:N', Track, or a list of these to draw from
+        direction:int=1,              # -1: against it, 0: either, drawn at each reset
+        random:float=0.,              # domain randomisation at each reset: of look, lens and vehicle, 0..1
+        lens:Lens=Lens(), look:Appearance=Appearance(),   # camera and hall, around which `random` varies them
+        vehicle:v.Vehicle=v.Vehicle(),   # the car, likewise
+        rate_hz:int=20,               # steps a second; must divide 400
+        max_cte_m:float=None,         # off the road beyond this; the white lines if None
+        variety:int=64,               # looks, and lenses, to draw from; above 64 a reset costs 10 ms more
+        laps:int=None,                # truncated after so many
+        render_mode:str=None,         # 'camera' and 'map', or 'rgb_array' for both side by side
+    ):
+        _check_settings(rate_hz, random, direction, render_mode, self.metadata['render_modes'])
+        self.tracks = list(track) if isinstance(track, (list, tuple)) else [track]
+        self.direction, self.random, self.variety = direction, random, variety
+        self.base, self.car, self.next = (lens, look, vehicle), None, None
+        self.rate_hz, self.max_cte_m, self.laps, self.render_mode = rate_hz, max_cte_m, laps, render_mode
+        for t in self.tracks:
+            find_track(t)
+        self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.observation_space = gym.spaces.Box(0, 255, (lens.height, lens.width, 3), np.uint8)
 
 # %% ../../nbs/sim/07_env.ipynb #cb3f4307
 gym.register('edgecar/Twin-v0', entry_point='edgecar.sim.env:TwinEnv',

@@ -26,7 +26,9 @@ from numba.misc.appdirs import AppDirs
 
 # %% ../../nbs/sim/01_exact.ipynb #56d8bc49
 @cache
-def sources_digest(folder):
+def sources_digest(
+    folder,   # str or Path, with `.py` files
+)->str:       # 16 hexadecimal digits
     "Return a digest of the modules in a folder."
     return hashlib.sha256(
         b''.join(p.read_bytes() for p in sorted(Path(folder).glob('*.py')) if p.is_file())).hexdigest()[:16]
@@ -145,9 +147,11 @@ PI = 3.141592653589793
 _HALF_PI, _HALF_PI_REST = 1.5707963267341256, 6.077100506506192e-11   # 33 bits of it, and what follows
 
 @cached_njit
-def sincos(x):
-    """Return sine and cosine of `x` in radians;
-    |error| < 1e-15 for |x| < 1e5, and a negative `x` changes the sign of the sine and no bit else."""
+def sincos(
+    x,   # float64 radians
+):       # sine and cosine
+    """Return sine and cosine of `x`; |error| < 1e-15 for |x| < 1e5.
+    A negative `x` changes the sign of the sine and no other bit."""
     a = abs(x)
     k = np.floor(a * (2 / PI) + .5)
     r = (a - k * _HALF_PI) - k * _HALF_PI_REST
@@ -162,13 +166,17 @@ def sincos(x):
 
 # %% ../../nbs/sim/01_exact.ipynb #7f67ed6f
 @cached_njit
-def sin(x):
-    "Return the sine of `x` in radians, as `sincos` computes it."
+def sin(
+    x,   # float64 radians
+):       # float64, -1..1
+    "Return the sine of `x`, as `sincos` computes it."
     return sincos(x)[0]
 
 @cached_njit
-def cos(x):
-    "Return the cosine of `x` in radians, as `sincos` computes it."
+def cos(
+    x,   # float64 radians
+):       # float64, -1..1
+    "Return the cosine of `x`, as `sincos` computes it."
     return sincos(x)[1]
 
 # %% ../../nbs/sim/01_exact.ipynb #cf6dd6db
@@ -176,8 +184,10 @@ sincos_array = sincos.py_func   # of a float64 array
 
 # %% ../../nbs/sim/01_exact.ipynb #ba7e9bdd
 @cached_njit
-def atan2(y, x):
-    "Return the angle of the direction (x, y), in [-pi, pi] radians; |error| < 1e-15, 0 for (0, 0)."
+def atan2(
+    y, x,   # float64: the direction, of any length
+):          # float64 radians in [-pi, pi]; 0 for (0, 0)
+    "Return the angle of the direction (x, y); |error| < 1e-15."
     a, b = abs(x), abs(y)
     long = max(a, b)
     if long == 0:
@@ -215,8 +225,10 @@ def atan2_array(
 _LN2, _LN2_REST = .6931471804855391, 7.440617110012397e-11   # 33 bits of it, and what follows
 
 @cached_njit
-def exp(x):
-    "Return e to the power `x`; relative error < 1e-15, infinite above 709.8 and 0 below -745."
+def exp(
+    x,   # float64
+):       # float64; infinite for x above 709.8, and 0 below -745
+    "Return e to the power `x`; relative error < 1e-15."
     k = np.floor(x / (_LN2 + _LN2_REST) + .5)
     r = (x - k * _LN2) - k * _LN2_REST
     term = y = 1.
@@ -230,14 +242,18 @@ def exp(x):
 
 # %% ../../nbs/sim/01_exact.ipynb #5920fe77
 @cached_njit
-def splitmix64(state):
-    "Return 64 random bits, uint64, that are a function of the 64 bits of `state`."
+def splitmix64(
+    state,   # uint64, or another whole number of 64 bits
+):           # uint64
+    "Return 64 random bits that are a function of the 64 bits of `state`."
     z = np.uint64(state) + np.uint64(0x9e3779b97f4a7c15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xbf58476d1ce4e5b9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94d049bb133111eb)
     return z ^ (z >> np.uint64(31))
 
 @cached_njit
-def bits_to_unit(bits):
-    "Return random bits, uint64, as a number in [0, 1)."
+def bits_to_unit(
+    bits,   # uint64, random
+):          # float64 in [0, 1)
+    "Return random bits as a number."
     return np.float64(np.uint64(bits) >> np.uint64(11)) * 2.**-53

@@ -17,10 +17,10 @@ from .track import Track, locate_on_line
 
 # %% ../../nbs/sim/08_expert.ipynb #79a6a3fa
 def speed_profile(
-    track:Track,
-    top_mps:float=1.8,          # on straights
-    sideways_mps2:float=2.,     # in bends
-    braking_mps2:float=1.5,
+    track:Track,                # the road, in its direction of driving
+    top_mps:float=1.8,          # m/s, on straights
+    sideways_mps2:float=2.,     # m/s2, in bends
+    braking_mps2:float=1.5,     # m/s2, before bends
 )->np.ndarray:                  # (n,) m/s, at each station
     "Return the speed to drive at."
     most = np.minimum(top_mps, np.sqrt(sideways_mps2/np.maximum(np.abs(track.curvature), 1e-6)))
@@ -31,14 +31,19 @@ def speed_profile(
     return np.sqrt(np.array(square))
 
 # %% ../../nbs/sim/08_expert.ipynb #5c301b21
-def clip_command(x):
-    "Return `x` as a float, clipped to [-1, 1]."
+def clip_command(
+    x,        # a number
+)->float:     # -1..1
+    "Return `x` clipped to the range of a command."
     return min(max(float(x), -1.), 1.)
 
 # %% ../../nbs/sim/08_expert.ipynb #8d9115bc
-def pure_pursuit_angle(x, y, yaw, at, wheelbase_m):
-    """Return the angle of the front wheels, rad, left is positive,
-    with which a car's rear axle at (x, y) m drives an arc to the point `at`."""
+def pure_pursuit_angle(
+    x, y, yaw,     # m, m, and rad to the left of the x axis: the rear axle
+    at,            # (2,) m: the point to reach
+    wheelbase_m,   # m, from axle to axle
+)->float:          # rad, left is positive
+    "Return the angle of the front wheels with which a car drives an arc to a point."
     dx, dy = at[0] - x, at[1] - y
     c, s = cos(yaw), sin(yaw)
     far = math.sqrt(dx*dx + dy*dy)
@@ -48,7 +53,7 @@ def pure_pursuit_angle(x, y, yaw, at, wheelbase_m):
 def predict_state(
     row,       # (N_STATE,) float64, of `edgecar.sim.vehicle`
     param,     # (16,) float64, `Vehicle.array`
-    commands,  # DelayedCommands that are under way
+    commands,  # DelayedCommands, with those that are under way
 ):             # (N_STATE,) float64
     "Return the car's state after the latency, as the commands under way drive it there."
     row = row.copy()
@@ -60,8 +65,8 @@ def predict_state(
 class Expert:
     "Drives a car along the centre line of a track; call it with the car's state."
     def __init__(self,
-        track:Track,
-        car:v.Vehicle=v.Vehicle(),
+        track:Track,         # the road, in its direction of driving
+        car:v.Vehicle=v.Vehicle(),   # the car that it believes to drive
         pace:float=1.,       # times the speeds that suit the track, .2..2
     ):
         if not .2 <= pace <= 2:

@@ -49,7 +49,7 @@ def _edge_coverage(distance, scale):
 
 # %% ../../nbs/sim/04_ground.ipynb #6e9bee34
 def _strokes(track, scale, reach):
-    "Points on the road closer than texels: m along (s, 1), m to the right (1, d), and where (s, d, 2)."
+    "Return points on the road, closer than texels: m along (s, 1), m to the right (1, d), where (s, d, 2)."
     part, n = int(np.ceil(track.step_m*scale*1.4)), np.ceil(reach*scale*1.4)
     d, a = np.arange(-n, n + 1)/(scale*1.4), (np.arange(part)/part)[:, None]
     xy, t = ((x[:, None] + (np.roll(x, -1, 0) - x)[:, None]*a).reshape(-1, 2)
@@ -60,7 +60,7 @@ def _strokes(track, scale, reach):
 
 # %% ../../nbs/sim/04_ground.ipynb #47f30e44
 def _paint(codes, track, origin, scale, line, dash, seed):
-    "Dashes in the middle, a start line at station 0, lines at the edges."
+    "Paint dashes in the middle, a start line at station 0, and lines at the edges."
     half = track.width_m/2
     s, d, where = _strokes(track, scale, half + line)
     cell = np.floor((where - origin)*scale).astype(np.int64) & (GROUND_TEXELS - 1)
@@ -108,7 +108,9 @@ class Ground:
         # (GROUND_SIZE,) codes, level after level
         self.raster = np.concatenate([level.astype(np.uint8).ravel() for level in levels])
 
-    def level(self, i:int):
-        "Return a (side, side) uint8 view of level `i`; row 0 is the lowest y."
+    def level(self,
+        i:int,        # 0..MIP_LEVELS - 1; 0 is the finest
+    )->np.ndarray:    # (side, side) uint8, a view; row 0 is the lowest y
+        "Return the codes of a level."
         start, side = MIP_OFFSETS[i], GROUND_TEXELS >> i
         return self.raster[start:start + side**2].reshape(side, -1)

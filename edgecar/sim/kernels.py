@@ -27,7 +27,7 @@ def compile_kernels():
         telemetry_message(slot)
 
 # %% ../../nbs/sim/15_kernels.ipynb #3fd96a23
-def kernel_counts()->dict:
+def kernel_counts()->dict:   # read and compiled: numbers of kernels
     """Count the kernels that this process has read from the disk, and those that it has compiled
     because they were not there."""
     kernels = {k for name, m in [*sys.modules.items()] if name.startswith('edgecar.')

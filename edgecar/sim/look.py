@@ -19,11 +19,16 @@ from ..core import rng
 from .exact import PI, splitmix64, sin
 
 # %% ../../nbs/sim/05_look.ipynb #650d6a5c
-def paint(red, green, blue, help, lighter, colourful):
-    """Return a field for a colour, 0..255 each; `lighter` is the share by which it becomes lighter or darker,
-    `colourful` by how much each of its parts may change."""
+def paint(
+    red, green, blue,   # 0..255 each: the default
+    help,               # str: what has this colour
+    lighter,            # share by which `random` makes it lighter or darker, 0..1
+    colourful,          # how far `random` moves each of its parts, in 8-bit counts
+):                      # a field of a dataclass
+    "Return a field for a colour."
     return setting((red, green, blue), help, '', 0, 255, lighter=lighter, colourful=colourful)
 
+# %% ../../nbs/sim/05_look.ipynb #bf90298f
 @dataclass(frozen=True)
 class Appearance:
     """Colours are (red, green, blue), 0..255, as a sensor would give them at exposure 1;
@@ -57,7 +62,7 @@ class Appearance:
 
     @classmethod
     def random(cls,
-        seed:int,
+        seed:int,          # another number, another hall
         amount:float=1.,   # 0 changes nothing but the clutter, 1 nearly everything
         around=None,       # the Appearance that is varied; the default one if None
     ):
@@ -65,13 +70,20 @@ class Appearance:
         return varied_appearance(around or cls(), rng(4, seed), amount)
 
 # %% ../../nbs/sim/05_look.ipynb #19f3d86e
-def varied_colour(rgb, g, amount, lighter, colourful):
+def varied_colour(
+    rgb,         # 0..255 each
+    g,           # numpy Generator
+    amount,      # of the change, 0..1
+    lighter,     # share by which the whole colour may change
+    colourful,   # how far each of its parts may move, in 8-bit counts
+)->tuple:        # 0..255 each
     "Return a colour that is lighter or darker as a whole, and different in each of its parts."
     times = 1 + lighter*amount*(2*g.random() - 1)
     return tuple(round(clamp(x*times + colourful*amount*(2*g.random() - 1), 0, 255), 3) for x in rgb)
 
+# %% ../../nbs/sim/05_look.ipynb #1b280df0
 def varied_appearance(
-    base:Appearance,
+    base:Appearance,   # what is varied
     g,              # numpy Generator
     amount:float,   # 0 changes nothing but the clutter, 1 nearly everything
 )->Appearance:
@@ -93,7 +105,7 @@ def varied_appearance(
 
 # %% ../../nbs/sim/05_look.ipynb #cfc48be0
 def sensor_response(
-    look,        # an Appearance
+    look,        # an Appearance: exposure, white balance and contrast
     rgb,         # (..., 3) light, 255 is white
     curve=True,  # with the S
 )->np.ndarray:   # (..., 3) 0..255
@@ -110,7 +122,9 @@ def pack_rgb(
     return rgb[..., 0] | rgb[..., 1] << np.uint32(8) | rgb[..., 2] << np.uint32(16)
 
 # %% ../../nbs/sim/05_look.ipynb #320044f0
-def ground_palette(look)->np.ndarray:   # (256,) uint32
+def ground_palette(
+    look,        # an Appearance: its floor, paints and wear
+)->np.ndarray:   # (256,) uint32
     "Return the colour of each code of a `Ground`."
     k = np.arange(64)[:, None]/63
     cover = np.minimum(k*(3 - 2*look.wear), 1)
@@ -129,7 +143,7 @@ def _paint_box(pan, column, width, row, height, rgb):
     pan[max(row, 0):row + height, np.arange(column, column + width) & (PANORAMA_COLUMNS - 1)] = rgb
 
 def _paint_clutter(pan, look, g):
-    "White walls and dark doors, then people, chairs, posters, pillars."
+    "Paint white walls and dark doors, then people, chairs, posters, pillars."
     for i in range(look.clutter):
         light, size = g.random(), g.random()
         wide, high, foot = ((16 + 50*size, 10 + 14*g.random(), 1) if i < look.clutter//14
@@ -140,15 +154,17 @@ def _paint_clutter(pan, look, g):
 
 # %% ../../nbs/sim/05_look.ipynb #16301993
 def _paint_lamps(pan, look, g):
-    "Bright cells above eye height, in a halo."
+    "Paint bright cells above eye height, each in a halo."
     for _ in range(look.lamps):
         row, column, width = int(9 + 52*g.random()), int(g.integers(PANORAMA_COLUMNS)), int(3 + 9*g.random())
         high, light = 1 + (row > 14) + (row > 26) + (row > 40), 255*look.lamp*(.35 + .65*g.random())
         _paint_box(pan, column - 1, width + 2, row - 1, high + 2, light/3)
         _paint_box(pan, column, width, row, high, light)
 
-def panorama(look)->np.ndarray:   # (rows, columns, 3) light, 255 is white; row 0 is the horizon
-    "Everything around that is not the floor."
+def panorama(
+    look,        # an Appearance: walls, clutter and lamps
+)->np.ndarray:   # (rows, columns, 3) light, 255 is white; row 0 is the horizon
+    "Draw everything around that is not the floor."
     g = rng(5, look.seed)
     up = np.minimum(np.arange(PANORAMA_ROWS)/24, 1)[:, None, None]
     pan = (np.array(look.wall, float)
@@ -163,23 +179,31 @@ def panorama(look)->np.ndarray:   # (rows, columns, 3) light, 255 is white; row 
     return np.minimum(np.maximum(np.floor(pan), 0), 510)
 
 # %% ../../nbs/sim/05_look.ipynb #20ff1e50
-def floor_reflection(look, pan)->np.ndarray:   # (PANORAMA_ROWS, PANORAMA_COLUMNS, 3) light
-    "Return the light of the panorama `pan` that the floor reflects, row by row."
+def floor_reflection(
+    look,        # an Appearance: its gloss
+    pan,         # of `panorama`
+)->np.ndarray:   # (PANORAMA_ROWS, PANORAMA_COLUMNS, 3) light
+    "Return the light of a panorama that the floor reflects, row by row."
     sums = np.concatenate([np.zeros_like(pan[:1]), np.cumsum(pan, 0)])   # whole numbers: exact in any order
     low, high = np.arange(PANORAMA_ROWS)*3//5, np.minimum(np.arange(PANORAMA_ROWS)*8//5 + 5, PANORAMA_ROWS)
     flat = np.array([1 - sin((r + .5)*PANORAMA_RISE*PI/180) for r in range(PANORAMA_ROWS)])
     share = look.gloss*(.34 + .6*flat*flat*flat)/(high - low)
     return (sums[high] - sums[low])*share[:, None, None]
 
-def backdrop(look)->np.ndarray:   # (2 * PANORAMA_ROWS * PANORAMA_COLUMNS,) uint32
+def backdrop(
+    look,        # an Appearance
+)->np.ndarray:   # (2 * PANORAMA_ROWS * PANORAMA_COLUMNS,) uint32
     "Return the colours of the panorama, then of its reflection in the floor."
     pan = panorama(look)
     return pack_rgb(np.concatenate([sensor_response(look, pan),
                                     sensor_response(look, floor_reflection(look, pan), False)])).ravel()
 
 # %% ../../nbs/sim/05_look.ipynb #eb355186
-def sensor_noise(look, width:int)->np.ndarray:   # (4 * (2048 + width),) int8, counts
-    "Sensor noise for rows of `width` pixels."
+def sensor_noise(
+    look,        # an Appearance: its noise and its seed
+    width:int,   # px of a row
+)->np.ndarray:   # (4 * (2048 + width),) int8, counts
+    "Return the sensor's noise for rows of `width` pixels."
     n = 4*(2048 + width)
     bits = splitmix64.py_func(np.arange(n, dtype=np.uint64)
                               + np.uint64(look.seed*7919)).view(np.uint16).reshape(n, 4).astype(np.int64)
@@ -188,6 +212,9 @@ def sensor_noise(look, width:int)->np.ndarray:   # (4 * (2048 + width),) int8, c
 
 # %% ../../nbs/sim/05_look.ipynb #3c84a1a0
 @lru_cache(64)
-def render_tables(look:Appearance, width:int):
-    "Return a look's tables for a camera of this width: palette, backdrop, noise. The last 64 are kept."
+def render_tables(
+    look:Appearance,  # the hall
+    width:int,        # px, of the camera's picture
+)->tuple:             # of arrays: palette (256,), backdrop (65536,) uint32, noise (4 * (2048 + width),) int8
+    "Return a look's tables for a camera of this width; the last 64 are kept."
     return ground_palette(look), backdrop(look), sensor_noise(look, width)

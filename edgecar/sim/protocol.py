@@ -30,10 +30,14 @@ _MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|["{}]', re.S)   # a whole string, the be
 
 class MessageFramer:
     "Cuts a stream of bytes into messages of at most `most` bytes."
-    def __init__(self, most=16384):
+    def __init__(self,
+        most=16384,   # bytes of a message
+    ):
         self.most, self.rest, self.at, self.depth = most, b'', 0, 0
 
-    def feed(self, data)->list:
+    def feed(self,
+        data,     # bytes, as they arrive: parts of messages
+    )->list:      # of bytes, one message each
         """Return the messages that these bytes complete;
         raise EdgecarError when one is longer than `most` bytes, or the rest of the stream cannot be read."""
         rest, found, start = self.rest + data, [], 0
@@ -57,8 +61,10 @@ class MessageFramer:
         return found
 
 # %% ../../nbs/sim/11_protocol.ipynb #58e5521b
-def parse_sim_message(raw:bytes)->dict:
-    "Return a message, a dict with at least a `msg_type`; raise EdgecarError when `raw` does not hold one."
+def parse_sim_message(
+    raw:bytes,   # JSON, as `MessageFramer` cuts it
+)->dict:         # with at least a `msg_type`
+    "Return a message; raise EdgecarError when `raw` does not hold one."
     try:
         message = json_object(raw)
     except ValueError as e:
@@ -67,16 +73,19 @@ def parse_sim_message(raw:bytes)->dict:
         raise EdgecarError('a message has no msg_type')
     return message
 
-def pack_message(msg_type:str, pictures:dict=None, **fields)->bytes:
-    """Return a message as the simulator sends it;
-    `pictures` are fields in base64, bytes, in which there is nothing to escape."""
+def pack_message(
+    msg_type:str,         # what the message is
+    pictures:dict=None,   # {field: bytes in base64}, in which there is nothing to escape
+    **fields,             # all others, of any type that JSON has
+)->bytes:                 # with a newline at its end
+    "Return a message as the simulator sends it."
     text = (json.dumps({'msg_type': msg_type, **fields})[:-1]
             + ''.join(f', "{key}": "' + file.decode() + '"' for key, file in (pictures or {}).items()))
     return (text + '}\n').encode()
 
 # %% ../../nbs/sim/11_protocol.ipynb #0d6ec2aa
 def message_number(
-    message:dict, key:str,
+    message:dict, key:str,   # a message, and the name of its field
     low:float, high:float,   # what is beyond is clamped
     default=None,            # when the message does not have it; it must if None
 )->float:
@@ -96,7 +105,9 @@ SCENE_TRACKS = dict(generated_road='seed:1', warehouse='seed:2', sparkfun_avc='s
                     waveshare='oval', mini_monaco='seed:6', warren='seed:7', thunderhill='seed:8',
                     circuit_launch='club', oval='oval', donkey='donkey', club='club')
 
-def track_name(scene)->str:
+def track_name(
+    scene,   # str: the name of a scene, or 'seed:N'
+)->str:      # as `find_track` takes it
     "Return the track that a scene's name stands for; raise EdgecarError when no scene has the name."
     if isinstance(scene, str) and (scene in SCENE_TRACKS or re.fullmatch(r'seed:\d{1,6}', scene)):
         return SCENE_TRACKS.get(scene, scene)
@@ -106,13 +117,17 @@ def track_name(scene)->str:
 # %% ../../nbs/sim/11_protocol.ipynb #ef1c87ab
 UNITS_PER_M = 8.   # the simulator's units in a metre
 
-def yaw_to_quaternion(yaw:float)->tuple:
-    "Return the quaternion (x, y, z, w) of a car that heads `yaw` rad to the left of our x axis."
+def yaw_to_quaternion(
+    yaw:float,   # rad, to the left of our x axis
+)->tuple:        # (x, y, z, w), as the simulator has them
+    "Return the quaternion of a car that heads to `yaw`."
     s, c = sincos((PI/2 - yaw)/2)
     return 0., s, 0., c
 
-def quaternion_to_yaw(x, y, z, w)->float:
-    "Return our yaw, rad, from the simulator's quaternion; raise EdgecarError when it has no direction."
+def quaternion_to_yaw(
+    x, y, z, w,   # of the simulator's quaternion
+)->float:         # rad, to the left of our x axis
+    "Return our yaw; raise EdgecarError when the quaternion has no direction."
     if (right := 2*(x*z + w*y))**2 + (ahead := w*w + z*z - x*x - y*y)**2 < 1e-6:
         raise EdgecarError('the quaternion shows nowhere')
     return atan2(ahead, right)
@@ -126,8 +141,10 @@ class ControlMessage:
     brake:float=0.      # 0..1
 
     @classmethod
-    def from_message(cls, m):
-        "Return the controls in the message `m`; raise EdgecarError when one is not a number."
+    def from_message(cls,
+        m,   # dict with steering and throttle, and brake if there is one
+    ):       # ControlMessage
+        "Return the controls in a message; raise EdgecarError when one is not a number."
         return cls(message_number(m, 'steering', -1, 1), message_number(m, 'throttle', -1, 1),
                    message_number(m, 'brake', 0, 1, 0))
 
@@ -137,13 +154,15 @@ HALT = ControlMessage(brake=1.)
 @dataclass(frozen=True)
 class BodyConfig:
     "How a car looks to others."
-    style:str='donkey'
-    rgb:tuple=(255, 255, 255)
-    name:str='car'
+    style:str='donkey'          # at most 16 characters; drawn like any other
+    rgb:tuple=(255, 255, 255)   # 0..255 each
+    name:str='car'              # at most 64 characters, printable
 
     @classmethod
-    def from_message(cls, m):
-        "Return the body in the message `m`; raise EdgecarError when a value has the wrong type."
+    def from_message(cls,
+        m,   # dict with body_style, body_r, body_g, body_b and car_name, as far as they are given
+    ):       # BodyConfig
+        "Return the body in a message; raise EdgecarError when a value has the wrong type."
         style, name = (m.get(k, d) for k, d in (('body_style', 'donkey'), ('car_name', 'car')))
         if not isinstance(style, str) or not isinstance(name, str):
             raise EdgecarError('body_style and car_name must be strings')
@@ -154,14 +173,17 @@ class BodyConfig:
 @dataclass(frozen=True)
 class CameraConfig:
     "A camera and how its pictures are sent."
-    lens:Lens=Lens()
+    lens:Lens=Lens()     # where it sits, and how it bends the picture
     width:int=160        # px; the lens sees a multiple of 4, of which the rest is cut off
-    grey:bool=False
+    grey:bool=False      # three equal channels
     encoding:str='JPG'   # or PNG, TGA
 
     @classmethod
-    def from_message(cls, m, base:Lens=Lens()):
-        "Return the camera in the message `m`, with the rest from `base`; raise EdgecarError on a bad value."
+    def from_message(cls,
+        m,                  # dict with fov, img_w, offset_x and so on, as far as they are given
+        base:Lens=Lens(),   # what holds for the rest
+    ):                      # CameraConfig
+        "Return the camera in a message; raise EdgecarError on a bad value."
         n = {k: message_number(m, k, low, high, 0) for k, (low, high) in _EYE.items()}
         encoding = m.get('img_enc', 'JPG')
         if encoding in (0, '0', ''):
@@ -194,8 +216,12 @@ def _bent(n, aspect, fov_deg):
 # %% ../../nbs/sim/11_protocol.ipynb #b1d8abd1
 cv2.setNumThreads(1)   # a frame is too small to share
 
-def encode_sim_image(frame, encoding:str='JPG', grey:bool=False)->bytes:
-    "Return a picture's file: `frame` is (h, w, 3) uint8 RGB."
+def encode_sim_image(
+    frame,                # (h, w, 3) uint8 RGB
+    encoding:str='JPG',   # or PNG, TGA
+    grey:bool=False,      # make its three channels equal
+)->bytes:                 # the file
+    "Return a picture's file."
     if grey:
         frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if encoding == 'TGA':
@@ -205,8 +231,10 @@ def encode_sim_image(frame, encoding:str='JPG', grey:bool=False)->bytes:
            else ('.png', (cv2.IMWRITE_PNG_COMPRESSION, 1)))
     return cv2.imencode(how[0], cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), how[1])[1].tobytes()
 
-def decode_sim_image(file:bytes)->np.ndarray:
-    "Return a picture file's pixels, (h, w, 3) uint8 RGB; raise EdgecarError when it cannot be read."
+def decode_sim_image(
+    file:bytes,      # JPEG, PNG, TGA or any other that Pillow reads
+)->np.ndarray:       # (h, w, 3) uint8 RGB
+    "Return a picture file's pixels; raise EdgecarError when it cannot be read."
     picture = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
                if file[:2] in (b'\xff\xd8', b'\x89P') else None)
     if picture is not None:
@@ -223,14 +251,16 @@ class LidarConfig:
     step_deg:float=2.    # between rays
     down_deg:float=0.    # of the first level
     delta_deg:float=-1.  # from level to level
-    levels:int=1
+    levels:int=1         # sweeps, 1..64
     reach:float=50.      # units
     above_m:float=.0625  # of the floor
     ahead_m:float=.0625  # of the car's centre of mass
 
     @classmethod
-    def from_message(cls, m):
-        "Return the lidar in the message `m`; raise EdgecarError on a bad value or over 4096 rays."
+    def from_message(cls,
+        m,   # dict with degPerSweepInc, numSweepsLevels, maxRange and so on, as far as they are given
+    ):       # LidarConfig
+        "Return the lidar in a message; raise EdgecarError on a bad value or over 4096 rays."
         d = cls()
         names = dict(degPerSweepInc=(.5, 90, d.step_deg), degAngDown=(-90, 90, d.down_deg),
                      degAngDelta=(-90, 90, d.delta_deg), numSweepsLevels=(1, 64, d.levels),

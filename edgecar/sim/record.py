@@ -50,18 +50,26 @@ def _check_track(name):
                            hint=f'take a number below {FIRST_HELD_OUT_SEED}')
 
 # %% ../../nbs/sim/09_record.ipynb #f472962a
-def uniform_symmetric(g, most):
-    "Draw a random number between -most and most from the generator `g`."
+def uniform_symmetric(
+    g,      # numpy Generator
+    most,   # 0 or more
+)->float:   # -most..most
+    "Draw a random number between -most and most."
     return most*(2*g.random() - 1)
 
 # %% ../../nbs/sim/09_record.ipynb #133be2c2
 class SteeringDisturbance:
     "A hand that disturbs the steering now and then."
-    def __init__(self, g, recipe):
+    def __init__(self,
+        g,        # numpy Generator
+        recipe,   # `RecordingRecipe`, with `pushes` a frame, each up to `push`
+    ):
         self.g, self.recipe, self.left, self.push = g, recipe, 0, 0.
 
-    def __call__(self, steering):
-        "Return the disturbed steering, -1..1."
+    def __call__(self,
+        steering,  # -1..1, left is -1
+    )->float:      # -1..1
+        "Return the disturbed steering."
         g, r = self.g, self.recipe
         if self.left == 0 and g.random() < r.pushes:
             self.left, self.push = int(g.integers(5, 16)), uniform_symmetric(g, r.push)
@@ -80,13 +88,24 @@ RECORDED_FIELDS = {
     'twin/speed': 'float',        # m/s
 }
 
-def twin_record(frame, steering, throttle, given, latency_s, info):
-    "Return a record's {field: value}; `given` is the steering that the car was given."
+# %% ../../nbs/sim/09_record.ipynb #32b1e971
+def twin_record(
+    frame,                # (h, w, 3) uint8
+    steering, throttle,   # -1..1 each, what the expert would do; left is -1
+    given,                # -1..1, the steering that the car was given
+    latency_s,            # s from a frame to its command
+    info,                 # dict, of `TwinEnv`
+)->dict:                  # {field: value}
+    "Return a record."
     values = frame, steering, throttle, 'user', given, 1000*latency_s, info['cte'], info['forward_vel']
     return dict(zip(RECORDED_FIELDS, values))
 
 # %% ../../nbs/sim/09_record.ipynb #ec543d6a
-def episode_options(recipe, track, g):
+def episode_options(
+    recipe,   # `RecordingRecipe`
+    track,    # str: name of the track
+    g,        # numpy Generator
+)->dict:      # station, right_m, turned_rad, latency_s, jitter_s
     "Return options of `TwinEnv.reset` for an episode: the car's start, and its commands' latency."
     off = min(recipe.right_m, find_track(track).width_m/2 - .05)
     place = dict(station=g.random(), right_m=uniform_symmetric(g, off),
@@ -94,11 +113,14 @@ def episode_options(recipe, track, g):
     latency_s = recipe.latency_low_s + (recipe.latency_high_s - recipe.latency_low_s)*g.random()
     return place | dict(latency_s=latency_s, jitter_s=recipe.latency_jitter_s)
 
+# %% ../../nbs/sim/09_record.ipynb #a5cee7fc
 def generate_records(
-    recipe, track, g,
+    recipe,       # `RecordingRecipe`
+    track,        # str: name of the track
+    g,            # numpy Generator
     pilot=None,   # frame -> (steering, throttle), in place of the expert; one with `reset` and `latency_s`
-):
-    "One record after another, for ever: the number of the episode, and {field: value}."
+):                # (number of the episode, {field: value}), one after another
+    "Generate records for ever, episode after episode."
     env, episode = TwinEnv(track, direction=0, random=recipe.random), 0
     while True:
         frame, info = env.reset(seed=int(g.integers(2**31)), options=episode_options(recipe, track, g))
@@ -119,7 +141,7 @@ def generate_records(
 # %% ../../nbs/sim/09_record.ipynb #a41501a5
 def record_tub(
     path,              # folder to make
-    recipe:RecordingRecipe,
+    recipe:RecordingRecipe,   # tracks, frames, disturbances
     number:int=0,      # which of the recipe's tracks
     tick=None,         # called after each frame
     pilot=None,        # drives instead of the expert, who still says what it would do
@@ -139,8 +161,8 @@ def record_tub(
 
 # %% ../../nbs/sim/09_record.ipynb #fc7e8abe
 def record_share(
-    folder,
-    recipe:RecordingRecipe,
+    folder,        # to which a folder for each tub is added
+    recipe:RecordingRecipe,   # tracks, frames, disturbances
     numbers,       # which of the recipe's tracks
     tick=None,     # called after each frame
     pilot=None,    # drives instead of the expert
@@ -151,7 +173,9 @@ def record_share(
         record_tub(Path(folder)/f'{i:02}_{name}', recipe, i, tick, pilot)
 
 # %% ../../nbs/sim/09_record.ipynb #7bea9725
-def run_recording_worker(record):
+def run_recording_worker(
+    record,   # function of `tick`, which it calls after each frame
+):
     "Call `record(tick)`; write a dot for each frame, or what went wrong."
     say = sys.stdout.buffer
     def tick():
@@ -203,7 +227,7 @@ def record_in_processes(
 @contextlib.contextmanager
 def temporary_recording(
     to,                # where it is meant to go
-    recipe:RecordingRecipe,
+    recipe:RecordingRecipe,   # tracks, frames, disturbances
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 ):                     # the recording, beside `to`
@@ -237,7 +261,7 @@ def temporary_recording(
 # %% ../../nbs/sim/09_record.ipynb #18abe989
 def record_tubs(
     to,                # folder to make: a tub for each track, 00_oval, 01_donkey, ...
-    recipe:RecordingRecipe,
+    recipe:RecordingRecipe,   # tracks, frames, disturbances
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->Path:               # `to`
@@ -250,7 +274,9 @@ def record_tubs(
     return to
 
 # %% ../../nbs/sim/09_record.ipynb #b86fd455
-def starter_recipe(repo=None)->RecordingRecipe:
+def starter_recipe(
+    repo=None,         # folder with `params.yaml`; the repository's if None
+)->RecordingRecipe:    # of the starter recording
     "Return the section `data` of the repository's `params.yaml`; raise EdgecarError without one."
     file = Path(repo or repo_root())/'params.yaml'
     try:
@@ -261,7 +287,7 @@ def starter_recipe(repo=None)->RecordingRecipe:
 
 # %% ../../nbs/sim/09_record.ipynb #439ff1a0
 def _from_dvc(to, want):
-    "Whether DVC brought the folder out of its cache, or else out of its remote; half of it does not stay."
+    "Return whether DVC brought the folder, from its cache or its remote; half of it does not stay."
     pin, at = f'{to.name}.dvc', dict(folder=to.parent)
     if run_dvc('checkout', pin, **at).returncode and run_dvc('remote', 'list', **at).stdout.strip():
         run_dvc('pull', pin, quiet=False, **at)
@@ -273,8 +299,8 @@ def _from_dvc(to, want):
 # %% ../../nbs/sim/09_record.ipynb #9cd43eb4
 def recipe_differences(
     folder,         # with tubs
-    recipe:RecordingRecipe,
-)->str:             # empty when nothing is, or when the twin did not record it
+    recipe:RecordingRecipe,   # what the recording should be
+)->str:             # empty when nothing differs, or when the twin did not record it
     "Return the differences between the notes of a recording and the recipe."
     notes = Tub(tubs[0]).metadata if (tubs := find_tubs(folder)) else {}
     return ', '.join(f'{k} {notes["twin/" + k]} instead of {x}'
@@ -295,8 +321,8 @@ def ensure_starter(
     recipe:RecordingRecipe=None,   # the section `data` of `params.yaml` if None
     bar:bool=True,        # show progress
 )->str:                   # which way it was had: 'already there', 'from DVC', 'recorded'
-    """Have the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it;
-    raise EdgecarError when what is there, or what was made, is something else."""
+    """Bring the starter recording as `data.dvc` pins it, or as the recipe makes it when nothing pins it.
+    Raise EdgecarError when what is there, or what was made, is something else."""
     to = Path(to or repo_root()/'data').absolute()
     want, recipe = pinned_md5(to), recipe or starter_recipe(to.parent)
     if is_occupied(to):

@@ -24,7 +24,7 @@ DISC_SPACING_M, DISC_RADIUS_M = .10, .10   # m: from disc to disc, and their siz
 
 @cached_njit
 def _deepest(a, b, n):
-    "How deep, m, two cars overlap; `n` becomes the direction from `a` to `b` there."
+    "Return how deep, m, two cars overlap; `n` becomes the direction from `a` to `b` there."
     sa, ca = sincos(a[v.YAW])
     sb, cb = sincos(b[v.YAW])
     deep = 0.
@@ -52,7 +52,7 @@ def _push(row, nx, ny, metres, speed):
 # %% ../../nbs/sim/12_scene.ipynb #06d8ada1
 @cached_njit
 def _separate(a, b, n):
-    "Keep two cars from going through each other; whether they touch."
+    "Keep two cars from going through each other; return whether they touch."
     dx, dy = b[v.X] - a[v.X], b[v.Y] - a[v.Y]
     if dx*dx + dy*dy > .2:
         return False
@@ -92,8 +92,11 @@ def advance_together(
         rows[i, v.AX], rows[i, v.AY] = felt[i, 0]/steps, felt[i, 1]/steps
 
 # %% ../../nbs/sim/12_scene.ipynb #6197124d
-def control_to_command(control, forward_mps:float)->tuple:
-    "Return (steering, throttle) of a `ControlMessage`."
+def control_to_command(
+    control,             # `ControlMessage`
+    forward_mps:float,   # m/s, how fast the car is; below 0 backwards
+)->tuple:                # steering and throttle, -1..1 each; left is -1
+    "Return the command of our one pedal that stands for a throttle and a brake."
     if not control.brake:
         return control.steering, control.throttle
     if forward_mps > .05:
@@ -102,7 +105,7 @@ def control_to_command(control, forward_mps:float)->tuple:
 
 # %% ../../nbs/sim/12_scene.ipynb #7a7a44de
 def cast_lidar(
-    lidar,
+    lidar,                         # `LidarConfig`
     x:float, y:float, yaw:float,   # of the car, m and rad
     discs,                         # (m, 4): x, y, radius, height, m
 )->list:
@@ -128,16 +131,22 @@ def cast_lidar(
 
 # %% ../../nbs/sim/12_scene.ipynb #8ec45bdd
 class CarSlot:
-    "A car in a scene, number `number` of the start."
-    def __init__(self, scene, number):
+    "A car in a scene."
+    def __init__(self,
+        scene,    # `Scene` with its track
+        number,   # 0 and up: its place at the start, the first in front
+    ):
         self.scene, self.number, self.body = scene, number, BodyConfig(name=f'car {number + 1}')
         self.lidar, self.eyes, self.cameras = None, {}, {}
         self.car, self.frame, self.file, self.frames, self.events = None, None, b'', 0, []
         self.reset()
         self.look('image', CameraConfig())
 
-    def look(self, key, eye):
-        "Change a camera, `image` or `image_b`."
+    def look(self,
+        key,   # 'image' or 'image_b'
+        eye,   # `CameraConfig`
+    ):
+        "Change a camera."
         self.eyes[key] = eye
         self.cameras[key] = SimCamera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
 
@@ -150,8 +159,10 @@ class CarSlot:
         # crossed: when it last did, s of its course
         self.control, self.hit, self.out, self.passed, self.crossed = HALT, 'none', False, set(), -1.
 
-    def place(self, x, y, yaw):
-        "Put the car at a place, standing: m and rad."
+    def place(self,
+        x, y, yaw,   # m, m, and rad to the left of the x axis
+    ):
+        "Put the car at a place, standing."
         self.car.row[:] = 0
         self.car.row[:3] = x, y, yaw
         self.car.drive(0., 0., 0)
@@ -174,7 +185,10 @@ def _drive(slots, steps):
     return [c.hit if t < 0 else slots[t].body.name for c, t in zip(cars, touched)]
 
 # %% ../../nbs/sim/12_scene.ipynb #b8c4126c
-def render_camera(slot, key)->np.ndarray:   # (h, w, 3) uint8
+def render_camera(
+    slot,          # `CarSlot` with the camera
+    key,           # 'image' or 'image_b'
+)->np.ndarray:     # (h, w, 3) uint8
     "Return the picture of a car's camera, with the other cars in it."
     others = np.array([[*s.car.state[:3], *s.body.rgb] for s in slot.scene.slots if s is not slot])
     slot.car.noise += 1
@@ -215,19 +229,24 @@ def _note_events(slot):
 
 # %% ../../nbs/sim/12_scene.ipynb #cc1409f4
 class Scene:
-    "The road called `name`; a race over `laps` if given. `paced`: it waits for its clients' commands."
-    def __init__(self, name:str, rate_hz:float=20., laps:int=None, paced=False):
+    "A road with the cars of its clients."
+    def __init__(self,
+        name:str,           # of a scene, or 'seed:N'
+        rate_hz:float=20.,  # steps a second
+        laps:int=None,      # of a race; no race if None
+        paced=False,        # it waits for its clients' commands
+    ):
         self.name, self.track = name, find_track(track_name(name))
         self.rate_hz, self.laps, self.paced = rate_hz, laps, paced
         self.slots, self.steps, self.due = [], 0, 0.   # due: sub-steps, and the part of one that is left over
 
     @property
     def time(self):
-        "Simulated time since the scene began, s."
+        "Return the simulated time since the scene began, s."
         return self.steps/v.PHYSICS_HZ   # s
 
-    def join(self):
-        "Add a car; return its `CarSlot`."
+    def join(self)->CarSlot:   # at the first place that is free
+        "Add a car."
         taken = {s.number for s in self.slots}
         slot = CarSlot(self, next(n for n in range(len(taken) + 1) if n not in taken))
         self.slots.append(slot)
@@ -235,8 +254,10 @@ class Scene:
             slot.events.append(('race_start', {}))
         return slot
 
-    def leave(self, slot):
-        "Remove the car in `slot`."
+    def leave(self,
+        slot,   # `CarSlot` of this scene
+    ):
+        "Remove a car."
         self.slots.remove(slot)
 
     def step(self):
@@ -253,7 +274,9 @@ class Scene:
             _note_events(slot)
 
 # %% ../../nbs/sim/12_scene.ipynb #422f8162
-def telemetry_message(slot)->dict:
+def telemetry_message(
+    slot,     # `CarSlot`
+)->dict:      # arguments of `pack_message`
     "Take the pictures; return a client's message after a step, as `pack_message` takes it."
     car, told, track = slot.car, car_info(slot.car), slot.scene.track
     message = dict(steering_angle=slot.control.steering, throttle=slot.control.throttle, speed=told['speed'],
@@ -284,7 +307,10 @@ def _discs(slot):
     return cars + [(x, y, .07, .23) for x, y in slot.scene.track.cones]
 
 # %% ../../nbs/sim/12_scene.ipynb #42d2f0b8
-def road_node(scene, index:int)->dict:
+def road_node(
+    scene,       # `Scene`
+    index:int,   # number of the station, 0 and up
+)->dict:         # index, pos_x, pos_y, pos_z in units, Qx, Qy, Qz, Qw
     "Return where a node of the road is; raise EdgecarError when there is no such node."
     xy, tangent = scene.track.xy, scene.track.tangent
     if not 0 <= index < len(xy):
@@ -294,7 +320,10 @@ def road_node(scene, index:int)->dict:
                 **dict(zip(('Qx', 'Qy', 'Qz', 'Qw'), q)))
 
 # %% ../../nbs/sim/12_scene.ipynb #fa50052b
-def place_car(slot, message):
+def place_car(
+    slot,      # `CarSlot`
+    message,   # dict with pos_x and pos_z in units, and Qx, Qy, Qz, Qw or none of them
+)->None:
     """Put a car where a message says, along the road if it gives no direction;
     raise EdgecarError when the message cannot be read."""
     x, y = (message_number(message, k, -800, 800)/UNITS_PER_M for k in ('pos_x', 'pos_z'))

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class ServerLimits:
     "The limits of what a server accepts from its clients."
-    clients:int=64
-    message_bytes:int=16384
+    clients:int=64            # connections at a time
+    message_bytes:int=16384   # length of a message
     rate_hz:int=4000          # messages a second of one client; a new camera or scene counts as 400
     wrong:int=50              # messages that make no sense, then it is told goodbye
     partial_s:float=10.       # an unfinished message, an unread answer, a missing password
@@ -41,12 +41,19 @@ class ServerLimits:
     unread_bytes:int=1 << 18  # then frames are left out, or its commands wait
 
 # %% ../../nbs/sim/13_server.ipynb #8f194e09
-def send_message(client, kind, **fields):
+def send_message(
+    client,     # `ClientConnection` that is sent to
+    kind,       # str: the message's `msg_type`
+    **fields,   # of the message, as `pack_message` takes them
+):
     "Send a message of the type `kind` to a client, unless its connection is closing."
     if not client.transport.is_closing():
         client.transport.write(pack_message(kind, **fields))
 
-def send_telemetry(client):
+# %% ../../nbs/sim/13_server.ipynb #6058dd8f
+def send_telemetry(
+    client,     # `ClientConnection` with a car
+)->None:
     "Send the events and the car's telemetry; send nothing more to a client that does not read."
     if client.stuck:
         return client.slot.events.clear()
@@ -60,11 +67,17 @@ def send_telemetry(client):
         disconnect(client, 'no picture could be taken')
 
 # %% ../../nbs/sim/13_server.ipynb #ccb90d41
-def clients_in(server, scene):
+def clients_in(
+    server,   # `SimServer`
+    scene,    # one of its `Scene`s
+)->list:      # of `ClientConnection`s
     "Return the clients that have a car in `scene`."
     return [c for c in server.clients if c.slot and c.slot.scene is scene]
 
-def step_paced(server, scene):
+def step_paced(
+    server,   # `SimServer`
+    scene,    # one of its `Scene`s, paced or not
+):
     "Move a paced scene when it waits for no client."
     clients = clients_in(server, scene)
     if (not scene.paced or not clients
@@ -77,7 +90,9 @@ def step_paced(server, scene):
             send_telemetry(client)
 
 # %% ../../nbs/sim/13_server.ipynb #44401aa8
-def release_car(client):
+def release_car(
+    client,   # `ClientConnection`, with a car or without
+):
     "Release the car; clients that waited for it wait no longer."
     if not client.slot:
         return
@@ -89,7 +104,11 @@ def release_car(client):
     else:
         step_paced(client.server, scene)
 
-def disconnect(client, why):
+# %% ../../nbs/sim/13_server.ipynb #fac35abe
+def disconnect(
+    client,   # `ClientConnection`
+    why,      # str or error, for the log
+):
     "End the connection, and remove the car at once."
     log.info('client: goodbye, %s', why)
     client.waiting.clear()
@@ -97,7 +116,10 @@ def disconnect(client, why):
     client.transport.abort()
 
 # %% ../../nbs/sim/13_server.ipynb #4d125a86
-def load_scene(client, name):
+def load_scene(
+    client,   # `ClientConnection`; it gives up the car it has
+    name,     # str: the name of a scene, or 'seed:N'
+):
     "Get a car in a scene; raise EdgecarError when there is no such scene."
     scene = client.server.find(name)
     release_car(client)
@@ -108,7 +130,10 @@ def load_scene(client, name):
     if scene.paced:
         send_telemetry(client)
 
-def welcome(client):
+# %% ../../nbs/sim/13_server.ipynb #34cd9778
+def welcome(
+    client,   # `ClientConnection` without a car
+)->None:
     "Load the server's scene for a new client, or ask the client to choose one."
     if not client.server.scene:
         return send_message(client, 'scene_selection_ready', loaded='1')
@@ -117,7 +142,10 @@ def welcome(client):
     load_scene(client, client.server.scene)
 
 # %% ../../nbs/sim/13_server.ipynb #e7915a5d
-def apply_control(client, message):
+def apply_control(
+    client,   # `ClientConnection`
+    message,  # dict with steering and throttle, and brake if there is one
+):
     "Apply a client's command. A scene that its clients pace moves once all have sent theirs."
     if not client.slot:
         return
@@ -125,7 +153,9 @@ def apply_control(client, message):
     client.fresh, client.parked = True, False
     step_paced(client.server, client.slot.scene)
 
-def refresh_paced(client):
+def refresh_paced(
+    client,   # `ClientConnection` with a car
+):
     "Send a frame out of turn to a paced client whose car was moved."
     client.commanded = client.loop.time()
     if client.slot.scene.paced:
@@ -133,6 +163,7 @@ def refresh_paced(client):
 
 # %% ../../nbs/sim/13_server.ipynb #af11ba2b
 def _verify(client, m):
+    "Check the token in a message; welcome a client that shows it for the first time."
     if not same_secret(str(m.get('private_key')), client.server.guard.token):
         raise EdgecarError('the token is another')
     first, client.verified = not client.verified, True
@@ -141,6 +172,7 @@ def _verify(client, m):
         welcome(client)
 
 def _exit(client, m):
+    "Leave the scene, and choose anew."
     release_car(client)
     welcome(client)
 
@@ -153,17 +185,21 @@ def _quit(client, m):
 
 # %% ../../nbs/sim/13_server.ipynb #d379b2c0
 def _reset(client, m):
+    "Put the car back at the start."
     client.slot.reset()
     refresh_paced(client)
 
 def _place(client, m):
+    "Put the car where a message says."
     place_car(client.slot, m)
     refresh_paced(client)
 
 def _body(client, m):
+    "Change how the car looks to others."
     client.slot.body = BodyConfig.from_message(m)
 
 def _lidar(client, m):
+    "Give the car a lidar."
     client.slot.lidar = LidarConfig.from_message(m)
 
 # %% ../../nbs/sim/13_server.ipynb #92ae1f80
@@ -178,6 +214,7 @@ def _mode(client, m):
 
 # %% ../../nbs/sim/13_server.ipynb #9d49d77f
 def _seated(does):
+    "Return a handler that does nothing for a client without a car."
     return lambda client, m: does(client, m) if client.slot else None
 
 HANDLERS = dict(
@@ -197,7 +234,10 @@ HANDLERS = dict(
 # %% ../../nbs/sim/13_server.ipynb #c41820bb
 MESSAGE_COSTS = {'cam_config': 400, 'cam_config_b': 400, 'load_scene': 400}
 
-def handle_client_message(client, raw):
+def handle_client_message(
+    client,   # `ClientConnection`
+    raw,      # bytes: one message, as `MessageFramer` cuts it
+):
     "Do what a message asks for."
     client.heard = client.loop.time()
     try:
@@ -217,34 +257,9 @@ def handle_client_message(client, raw):
         log.exception('client: a message was too much: %.200r', raw)
         disconnect(client, 'its message was too much')
 
-# %% ../../nbs/sim/13_server.ipynb #35e9e69f
-class ClientConnection(asyncio.Protocol):
-    "A connection, with the `CarSlot` it drives."
-    def __init__(self, server):
-        self.server, self.limits, self.slot = server, server.limits, None
-        self.framer, self.waiting = MessageFramer(server.limits.message_bytes), deque()
-        self.fresh, self.parked, self.wrong, self.stuck = False, False, 0, None
-        self.verified = not server.guard.token
-        self.later = None   # the rest of the work
-
-    def connection_made(self, transport):
-        "Register a new client, or disconnect it when there is no room."
-        self.transport, self.loop = transport, self.server.loop
-        self.began = self.heard = self.commanded = self.filled = self.loop.time()
-        self.allowance = self.limits.rate_hz/2
-        transport.set_write_buffer_limits(self.limits.unread_bytes)
-        if len(self.server.clients) >= self.limits.clients:
-            return disconnect(self, 'there is no room')
-        self.server.clients[self] = None
-        if self.verified:
-            welcome(self)
-
-    def connection_lost(self, error):
-        "Release the car of a client that has gone, and forget the client."
-        self.waiting.clear()
-        release_car(self)
-        self.server.clients.pop(self, None)
-
+# %% ../../nbs/sim/13_server.ipynb #c3101496
+class _MessageQueue:
+    "The messages of a client that wait, and their work."
     def pause_writing(self):
         "Record the time since which the client does not read."
         self.stuck = self.loop.time()
@@ -252,14 +267,6 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self):
         "Handle the waiting messages, now that the client reads again."
         self.stuck = None
-        self.work()
-
-    def data_received(self, data):
-        "Split `data` into messages and handle them; disconnect the client when that fails."
-        try:
-            self.waiting.extend(self.framer.feed(data))
-        except EdgecarError as e:
-            return disconnect(self, e)
         self.work()
 
     def work(self):
@@ -281,11 +288,55 @@ class ClientConnection(asyncio.Protocol):
         if bool(self.waiting) == self.transport.is_reading():
             (self.transport.pause_reading if self.waiting else self.transport.resume_reading)()
 
+# %% ../../nbs/sim/13_server.ipynb #35e9e69f
+class ClientConnection(_MessageQueue, asyncio.Protocol):
+    "A connection, with the `CarSlot` it drives."
+    def __init__(self,
+        server,      # `SimServer` that accepts it
+    ):
+        self.server, self.limits, self.slot = server, server.limits, None
+        self.framer, self.waiting = MessageFramer(server.limits.message_bytes), deque()
+        self.fresh, self.parked, self.wrong, self.stuck = False, False, 0, None
+        self.verified = not server.guard.token
+        self.later = None   # the rest of the work
+
+    def connection_made(self,
+        transport,   # asyncio's, to write to
+    )->None:
+        "Register a new client, or disconnect it when there is no room."
+        self.transport, self.loop = transport, self.server.loop
+        self.began = self.heard = self.commanded = self.filled = self.loop.time()
+        self.allowance = self.limits.rate_hz/2
+        transport.set_write_buffer_limits(self.limits.unread_bytes)
+        if len(self.server.clients) >= self.limits.clients:
+            return disconnect(self, 'there is no room')
+        self.server.clients[self] = None
+        if self.verified:
+            welcome(self)
+
+    def connection_lost(self,
+        error,       # what cut the line; None when the client closed it
+    ):
+        "Release the car of a client that has gone, and forget the client."
+        self.waiting.clear()
+        release_car(self)
+        self.server.clients.pop(self, None)
+
+    def data_received(self,
+        data,        # bytes: parts of messages, as they arrive
+    )->None:
+        "Split what arrives into messages and handle them; disconnect the client when that fails."
+        try:
+            self.waiting.extend(self.framer.feed(data))
+        except EdgecarError as e:
+            return disconnect(self, e)
+        self.work()
+
 # %% ../../nbs/sim/13_server.ipynb #4af7c6a3
 class SimServer:
     "A Donkey simulator; raises EdgecarError when it may not listen there."
     def __init__(self,   # noqa: PLR0913 - options, each with its meaning
-        host:str='127.0.0.1',
+        host:str='127.0.0.1',  # address to listen at; another than this machine's needs `token` or `anyone`
         port:int=9091,         # 0: any that is free
         paced:bool=False,      # by the clients' commands, rather than in real time
         rate_hz:float=20.,     # steps a second
@@ -293,9 +344,9 @@ class SimServer:
         laps:int=None,         # hold races over so many; needs a scene
         token:str=None,        # that every client must show
         anyone:bool=False,     # may connect, from other machines too, without a token
-        limits:ServerLimits=ServerLimits(),
+        limits:ServerLimits=ServerLimits(),   # what a client may cost
     ):
-        self.guard = ListenGuard(host, token or '', anyone, 'drive here')
+        self.guard = ListenGuard(host, token or '', anyone, 'drive here', 'EDGECAR_SIM_TOKEN')
         if not 1 <= rate_hz <= 100:
             raise EdgecarError(f'rate_hz is {rate_hz}', hint='give 1 to 100')
         if laps and not scene:
@@ -306,13 +357,19 @@ class SimServer:
         if scene:
             self.find(scene)
 
-    def find(self, name):
+    def find(self,
+        name,      # str: the name of a scene, or 'seed:N'
+    )->Scene:      # not yet one of `scenes` when it is new
         "Return the scene of that name, or make it; raise EdgecarError when no scene has the name."
         return (self.scenes.get(name) if isinstance(name, str) and name in self.scenes
                 else Scene(name, self.rate_hz, self.laps, self.pace))
 
 # %% ../../nbs/sim/13_server.ipynb #d3bbe233
-def step_realtime(server, scene, now):
+def step_realtime(
+    server,   # `SimServer`
+    scene,    # one of its `Scene`s
+    now,      # s, on the event loop's clock
+):
     "Move a real-time scene; old commands no longer hold."
     clients = clients_in(server, scene)
     for client in clients:
@@ -324,7 +381,9 @@ def step_realtime(server, scene, now):
             send_telemetry(client)
 
 # %% ../../nbs/sim/13_server.ipynb #7b020b46
-async def run_clock(server:SimServer):
+async def run_clock(
+    server:SimServer,   # it listens
+):
     "Move the scenes that run in real time."
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -351,7 +410,9 @@ def _overdue(client, now, limits):
         return 'it says nothing'
 
 # %% ../../nbs/sim/13_server.ipynb #104a3694
-async def run_housekeeping(server:SimServer):
+async def run_housekeeping(
+    server:SimServer,   # it listens
+):
     "Disconnect overdue clients, stop waiting for slow ones, and ping the others now and then."
     limits, loop = server.limits, server.loop
     ping = loop.time()
@@ -371,7 +432,9 @@ async def run_housekeeping(server:SimServer):
                 step_paced(server, client.slot.scene)
 
 # %% ../../nbs/sim/13_server.ipynb #2bd72b83
-async def start_server(server:SimServer):
+async def start_server(
+    server:SimServer,   # its `port` becomes the one that it listens at
+):
     "Listen; raise EdgecarError when the port is taken."
     # compile, or load what was compiled, before somebody waits for it
     warm = Scene(server.scene or 'donkey')
@@ -388,7 +451,9 @@ async def start_server(server:SimServer):
     server.port = server.listener.sockets[0].getsockname()[1]
     server.tasks = [asyncio.create_task(run_clock(server)), asyncio.create_task(run_housekeeping(server))]
 
-async def close_server(server:SimServer):
+async def close_server(
+    server:SimServer,   # it listens
+):
     "Stop a server: stop listening, disconnect the clients and end its tasks."
     for task in server.tasks:
         task.cancel()
@@ -399,7 +464,9 @@ async def close_server(server:SimServer):
 
 # %% ../../nbs/sim/13_server.ipynb #8b658395
 @contextlib.contextmanager
-def serve_in_thread(server:SimServer):
+def serve_in_thread(
+    server:SimServer,   # not started yet
+):                      # `server`, with its `port`, for a `with` block
     "Run a server in another thread; raise here what goes wrong at its start."
     ready, failed = threading.Event(), []
     async def main():

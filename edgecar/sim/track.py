@@ -97,7 +97,7 @@ def _control_polygon(points):
 @dataclass(frozen=True, eq=False)
 class Track:
     "A closed road; raises EdgecarError if it is not numeric, open, crosses itself or is too wide for a bend."
-    name:str
+    name:str                     # what people call it
     points:np.ndarray            # (k, 2) m, k >= 4, as driven: what draws the middle line to itself
     width_m:float                # from white edge to white edge, .2..5
     cones:np.ndarray = ()        # (c, 2) m: where cones stand
@@ -106,7 +106,7 @@ class Track:
     xy:np.ndarray = field(init=False, repr=False)
     tangent:np.ndarray = field(init=False, repr=False)    # (n, 2) float64: direction of driving, length 1
     curvature:np.ndarray = field(init=False, repr=False)  # (n,) float64 1/m, positive in a left bend
-    length_m:float = field(init=False)
+    length_m:float = field(init=False)                    # of the middle line
     step_m:float = field(init=False)                      # between stations
 
     def __post_init__(self):
@@ -137,7 +137,7 @@ class Track:
                 f'meets itself {at(where)}: two pieces of a road {self.width_m} m wide lie {gap:.2f} m apart',
                 hint='move the points there further apart, or make the road narrower')
 
-    def reverse(self):
+    def reverse(self):   # Track
         "Return the same road, driven the other way from the same start."
         return replace(self, points=np.roll(self.points[::-1], 1, axis=0), direction=-self.direction)
 
@@ -185,9 +185,11 @@ def locate_on_line(
 
 # %% ../../nbs/sim/02_track.ipynb #3888f004
 @cached_njit
-def arc_length(length, before, after):
-    """Return the metres along a closed line of this length from s `before` to s `after`, the short way;
-    backwards is negative."""
+def arc_length(
+    length,          # m, of the closed line
+    before, after,   # m from the start line: two places on it
+):                   # m, -length/2..length/2; backwards is negative
+    "Return the way along a closed line from one place to another, the short way."
     d = after - before
     return d - length * np.floor(d / length + .5)
 
@@ -323,7 +325,7 @@ def generate_cone_track(
 # %% ../../nbs/sim/02_track.ipynb #dab8c714
 def draw_tracks(
     tracks,      # Tracks
-    columns=4,
+    columns=4,   # maps in a row
 ):               # a figure
     "Draw maps of tracks, all at one scale."
     from edgecar.data.plot import PngFigure

@@ -30,7 +30,10 @@ FRAME_SETS = 4   # of frames; the last is lent to nobody
 class SharedArrays:
     """Arrays in a file, the same in every process that maps it:
     commands (n, 2), results (n, 25) and sets of frames (n, h, w, 3)."""
-    def __init__(self, fd, shape):
+    def __init__(self,
+        fd,        # number of the open file
+        shape,     # of a set of frames: (n, h, w, 3)
+    ):
         n, self.shape = shape[0], shape
         ends = np.cumsum([n*2*8, n*sum(RESULT_SIZES.values())*8] + [int(np.prod(shape))]*FRAME_SETS).tolist()
         if os.fstat(fd).st_size < ends[-1]:
@@ -41,8 +44,10 @@ class SharedArrays:
         self.commands = commands.view(np.float64).reshape(n, 2)
         self.results = results.view(np.float64).reshape(n, -1)
 
-    def frames(self, k:int):
-        "Return set `k` of the frames: (n, h, w, 3)."
+    def frames(self,
+        k:int,        # 0..FRAME_SETS - 1
+    )->np.ndarray:    # (n, h, w, 3) uint8, the shared memory itself
+        "Return set `k` of the frames."
         return self.sets[k].reshape(self.shape)
 
     def free(self)->int:
@@ -59,17 +64,27 @@ def _anonymous_file():
 # %% ../../nbs/sim/10_vector.ipynb #bf243189
 class CarShare:
     "Some of the cars, numbers `start` and following, with the shared arrays they write to."
-    def __init__(self, start, count, limit, settings):
+    def __init__(self,
+        start, count,   # number of its first car, and how many it has
+        limit,          # steps after which an episode is truncated; None without
+        settings,       # dict: of each `TwinEnv`
+    ):
         self.start, self.limit, self.cars = start, limit, [TwinEnv(**settings) for _ in range(count)]
         self.over, self.steps = [False]*count, [0]*count
 
-    def reset(self, shared, frames, seeds, options):
-        "Begin with all of them."
+    def reset(self,
+        shared, frames,   # `SharedArrays`, and the set of its frames to fill
+        seeds,            # one for each car of the share, int or None
+        options,          # dict or None, of `TwinEnv.reset`
+    ):
+        "Begin an episode with every car."
         for i, car in enumerate(self.cars):
             self._begin(i, shared, frames, seeds[i], options)
 
-    def step(self, shared, frames):
-        "Drive all of them one step."
+    def step(self,
+        shared, frames,   # `SharedArrays`, and the set of its frames to fill
+    ):
+        "Drive every car one step with its shared commands; write the results and the frames."
         for i, car in enumerate(self.cars):
             n = self.start + i
             if self.over[i]:
@@ -93,7 +108,10 @@ class CarShare:
                                          self.cars[i].reset(seed=seed, options=options, out=frames[n])[1])
 
 # %% ../../nbs/sim/10_vector.ipynb #4dd43f49
-def pack_results(reward, end, cut, info):
+def pack_results(
+    reward, end, cut,   # float, bool and bool: what a step gave
+    info,               # dict, of `TwinEnv.step`
+)->tuple:               # 25 numbers
     "Return the results of a step, in the order of `RESULT_SIZES`."
     i, hit = info, info['hit']
     return (reward, end, cut, *i['pos'], i['cte'], i['speed'], i['forward_vel'],
@@ -101,7 +119,9 @@ def pack_results(reward, end, cut, info):
             i['last_lap_time'], i['lap_count'], i['progress'])
 
 # %% ../../nbs/sim/10_vector.ipynb #9a3fcc91
-def unpack_results(results):
+def unpack_results(
+    results,   # (n, 25) float64, `SharedArrays.results`
+)->tuple:      # two dicts of arrays (n,) or (n, 3)
     "Return all results as {key: array}, and their `info` as Gymnasium has it, with a mask for each key."
     at, found = 0, {}
     for key, size in RESULT_SIZES.items():
@@ -132,7 +152,11 @@ def vector_worker():
 # %% ../../nbs/sim/10_vector.ipynb #40e33a31
 class WorkerProcess:
     "Another process with a share of the cars."
-    def __init__(self, fd, frames, start, count, *rest):
+    def __init__(self,
+        fd, frames,     # of `SharedArrays`: number of the file, and shape of a set of frames
+        start, count,   # number of the share's first car, and how many it has
+        *rest,          # limit and settings, as `CarShare` takes them
+    ):
         self.mine = slice(start, start + count)
         # ctrl-C is for the first process
         code = ('import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); '
@@ -141,7 +165,9 @@ class WorkerProcess:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd])
         self.send(pickle.dumps((fd, frames, start, count, *rest)))
 
-    def send(self, words):
+    def send(self,
+        words,   # bytes: a task, as `vector_worker` reads it
+    ):
         "Send bytes to the process; when it has ended, raise what went wrong there."
         try:
             self.process.stdin.write(words)
@@ -177,16 +203,66 @@ def _seeds(seed, n):
                            hint='give one for each, or a whole number')
     return seeds
 
+# %% ../../nbs/sim/10_vector.ipynb #2ac7db97
+class _Batches(VectorEnv):
+    "The episodes of a `TwinVectorEnv`: all processes begin, drive and end together."
+    def _all(self, what, told, mine):
+        "Let every process do its part; return the frames."
+        frames = self.shared.frames(k := self.shared.free())
+        for w, words in zip(self.workers, told):
+            w.send(what + bytes([k]) + words)
+        try:
+            mine(self.shared, frames), self.share.ready()
+        finally:
+            for w in self.workers:
+                w.wait()
+        self.frames = frames if k < FRAME_SETS - 1 else frames.copy()
+        return self.frames
+
+    def reset(self, *,
+        seed=None,      # int, to which car i adds i, or one for each car; goes on as it is if None
+        options=None,   # dict, of `TwinEnv.reset`, for all cars
+    )->tuple:           # observations (n, h, w, 3) uint8, and infos: {key: array}
+        "Begin an episode with every car."
+        seeds = _seeds(seed, self.num_envs)
+        told = [pickle.dumps((seeds[w.mine], options)) for w in self.workers]
+        frames = self._all(b'r', told, lambda *to: self.share.reset(*to, seeds, options))
+        return frames, unpack_results(self.shared.results)[1]
+
+    def step(self,
+        actions,   # (n, 2): steering, left is -1, and throttle, -1..1 each
+    )->tuple:      # observations, rewards, terminations, truncations (n,), infos
+        "Drive every car one step; a car whose episode is over begins anew instead."
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs, 2) or not (np.abs(actions) <= 1).all():
+            raise EdgecarError(
+                f'the actions are {actions!r}',
+                hint=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
+        self.shared.commands[:] = actions
+        frames = self._all(b's', [b'']*len(self.workers), self.share.step)
+        found, said = unpack_results(self.shared.results)
+        return frames, found['reward'], found['terminated'] > 0, found['truncated'] > 0, said
+
+    def render(self):   # a tuple of (h, w, 3) uint8, or None
+        "Return the last frames in `render_mode` 'camera'; `draw_map` draws maps of the places in `info`."
+        return tuple(self.frames) if self.render_mode == 'camera' else None
+
+    def close_extras(self, **kwargs):
+        "End the processes, and close the shared file."
+        for w in self.workers:
+            w.close()
+        os.close(self.fd)
+
 # %% ../../nbs/sim/10_vector.ipynb #8ad06bd3
-class TwinVectorEnv(VectorEnv):
+class TwinVectorEnv(_Batches):
     """`num_envs` cars, each alone on its track: `gymnasium.make_vec('edgecar/Twin-v0', n,
     vectorization_mode='vector_entry_point')`. Spaces, rewards and infos are those of `TwinEnv`."""
     metadata = {**TwinEnv.metadata, 'autoreset_mode': AutoresetMode.NEXT_STEP}
 
     def __init__(self,
-        num_envs:int=8,
+        num_envs:int=8,       # cars, 1 or more
         workers:int=None,     # processes, this one included; as many as there are cores if None
-        max_episode_steps:int=None,
+        max_episode_steps:int=None,   # truncated after so many; never if None
         **settings,           # of each `TwinEnv`
     ):
         if num_envs < 1:
@@ -202,45 +278,3 @@ class TwinVectorEnv(VectorEnv):
         self.fd = _anonymous_file()
         self.shared, self.share = SharedArrays(self.fd, self.observation_space.shape), CarShare(*shares[0])
         self.workers = [WorkerProcess(self.fd, self.observation_space.shape, *s) for s in shares[1:]]
-
-    def _all(self, what, told, mine):
-        "Have every process do its part; return the frames."
-        frames = self.shared.frames(k := self.shared.free())
-        for w, words in zip(self.workers, told):
-            w.send(what + bytes([k]) + words)
-        try:
-            mine(self.shared, frames), self.share.ready()
-        finally:
-            for w in self.workers:
-                w.wait()
-        self.frames = frames if k < FRAME_SETS - 1 else frames.copy()
-        return self.frames
-
-    def reset(self, *, seed=None, options=None):
-        "Begin everywhere; return (observations, infos). A whole number gives car i the seed + i."
-        seeds = _seeds(seed, self.num_envs)
-        told = [pickle.dumps((seeds[w.mine], options)) for w in self.workers]
-        frames = self._all(b'r', told, lambda *to: self.share.reset(*to, seeds, options))
-        return frames, unpack_results(self.shared.results)[1]
-
-    def step(self, actions):
-        "Drive all; return (observations, rewards, terminations, truncations, infos)."
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs, 2) or not (np.abs(actions) <= 1).all():
-            raise EdgecarError(
-                f'the actions are {actions!r}',
-                hint=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
-        self.shared.commands[:] = actions
-        frames = self._all(b's', [b'']*len(self.workers), self.share.step)
-        found, said = unpack_results(self.shared.results)
-        return frames, found['reward'], found['terminated'] > 0, found['truncated'] > 0, said
-
-    def render(self):
-        "Return the last frames in `render_mode` 'camera'; `draw_map` draws maps of the places in `info`."
-        return tuple(self.frames) if self.render_mode == 'camera' else None
-
-    def close_extras(self, **kwargs):
-        "End the processes, and close the shared file."
-        for w in self.workers:
-            w.close()
-        os.close(self.fd)

@@ -60,8 +60,8 @@ class Vehicle:
             values.append(clamp(value, f.metadata['low'], f.metadata['high']))
         return cls(*values)
 
-    def array(self):
-        "Return the car as the kernels take it: (16,) float64."
+    def array(self)->np.ndarray:   # (16,) float64
+        "Return the car as the kernels take it."
         return _vector(self)
 
 # %% ../../nbs/sim/03_vehicle.ipynb #a68d7018

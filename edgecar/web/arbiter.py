@@ -14,7 +14,7 @@ from ..contracts.message import DriverMessage
 # %% ../../nbs/web/02_arbiter.ipynb #0e8c7071
 class HeldCommand:
     "The steering and the throttle that a driver asked for, for as long as they hold."
-    def __init__(self, stale_s:float, clock):
+    def __init__(self, stale_s:float, clock):   # that a command holds; gives the time, s
         self.stale_s, self.clock = stale_s, clock
         self.let_go()
 
@@ -22,8 +22,8 @@ class HeldCommand:
         "Ask for nothing."
         self.angle, self.throttle, self.held_s = 0., 0., 0.
 
-    def hold(self, angle, throttle):
-        "Ask for steering and throttle, -1..1, from now on."
+    def hold(self, angle, throttle):            # -1..1 each; left is -1
+        "Ask for steering and throttle from now on."
         self.angle, self.throttle, self.held_s = angle, throttle, self.clock()
 
     def held(self)->tuple:
@@ -34,44 +34,48 @@ class HeldCommand:
 # %% ../../nbs/web/02_arbiter.ipynb #5dda383e
 class DriverSeat(HeldCommand):
     "Who has the wheel, and since when nothing was heard of them."
-    def __init__(self, stale_s:float, silent_s:float, clock):
+    def __init__(self,
+        stale_s:float,    # that a command holds
+        silent_s:float,   # without a word of the driver, then the wheel is free
+        clock,            # gives the time, s
+    ):
         super().__init__(stale_s, clock)
         self.silent_s, self.driver, self.seen_s = silent_s, None, 0.
 
-    def seat(self, client):
+    def seat(self, client):   # an object that stands for a client; None for nobody
         "Give the wheel to a client, or to nobody; what the last one asked for is over."
         self.let_go()
         self.driver, self.seen_s = client, self.clock() if client else 0.
 
     def is_free(self)->bool:
-        "Return whether whoever just drives may have the wheel."
+        "Return whether a client that does not ask for the wheel may have it."
         return self.driver is None or self.clock() - self.seen_s > self.silent_s
 
 # %% ../../nbs/web/02_arbiter.ipynb #806bb24a
 class ControlArbiter(DriverSeat):
     "What the driver asks for; written in one thread, read in another."
     def __init__(self,
-        mode:str='user',
+        mode:str='user',        # who drives at the start: user, local_angle or local
         stale_s:float=.15,      # that a command holds
-        silent_s:float=1.,      # then the wheel is free for whoever just drives
-        clock=time.monotonic,
+        silent_s:float=1.,      # without a word of the driver, then the wheel is free
+        clock=time.monotonic,   # gives the time, s
     ):
         super().__init__(stale_s, silent_s, clock)
         self.lock, self.mode, self.recording = threading.Lock(), mode, False
         self.asked, self.buttons = {}, {}
 
-    def leave(self, client):
+    def leave(self, client):    # one that has gone
         "Release control, if this client has it."
         with self.lock:
             if client is self.driver:
                 self.seat(None)
 
-    def handle_message(self, client,
-        message:DriverMessage,
-        plain=False,     # a client that knows no `take`
-    )->bool:
-        """Do what a client asks.
-        Return False when the client does not drive; only its stop has an effect then."""
+    def handle_message(self,
+        client,                 # that sends it
+        message:DriverMessage,  # what it asks
+        plain=False,            # whether it is a client that knows no `take`
+    )->bool:                    # whether the client drives
+        "Do what a client asks; of a client that does not drive, only a stop."
         with self.lock:
             buttons = message.get('buttons', {})
             if 'estop' in buttons:
@@ -90,9 +94,10 @@ class ControlArbiter(DriverSeat):
             self.buttons |= buttons
             return True
 
-    def tick(self, mode=None, recording=None):
-        """Return angle, throttle, mode, recording and buttons for one turn of the loop.
-        `mode` and `recording` are the state before; what was asked for changes them."""
+    def tick(self,
+        mode=None, recording=None,   # of the car before this turn; None: as asked for last
+    )->tuple:                        # angle, throttle, mode, recording, buttons
+        "Return what holds in one turn of the loop."
         with self.lock:
             self.mode = self.asked.pop('drive_mode', self.mode if mode is None else mode)
             self.recording = self.asked.pop('recording', self.recording if recording is None else recording)

@@ -30,7 +30,7 @@ from .handlers import COOKIE_NAME, GuardedHandler, StaticHandler, bind_listeners
 log = logging.getLogger(__name__)
 
 # %% ../../nbs/web/03_drive_page.ipynb #3af8ce90
-def to_json_value(value):
+def to_json_value(value):   # anything; an unknown type becomes its text, not-a-number becomes None
     "Convert a value to one that JSON can represent."
     if isinstance(value, dict):
         return {str(k): to_json_value(v) for k, v in value.items()}
@@ -43,8 +43,9 @@ def to_json_value(value):
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 # %% ../../nbs/web/03_drive_page.ipynb #f2f1147f
-def encode_jpeg(frame)->bytes:
-    "Encode a picture, (h, w, 3) RGB or (h, w) grey uint8, as JPEG; empty when it is no picture."
+def encode_jpeg(frame,   # (h, w, 3) RGB or (h, w) grey, uint8
+)->bytes:                # empty when it is no picture
+    "Encode a picture as JPEG."
     frame = np.squeeze(frame) if frame is not None else None
     if (frame is None or frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size
             or frame.shape[2:] not in ((), (3,))):
@@ -53,14 +54,14 @@ def encode_jpeg(frame)->bytes:
     return cv2.imencode('.jpg', blue_first, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
 
 # %% ../../nbs/web/03_drive_page.ipynb #55059be5
-class WebPage:
-    "A part: shows the car, takes commands; raises EdgecarError when it may not, or cannot, listen there."
+class _PageState:
+    "What a page shows, where it listens, and who may use it."
     def __init__(self,             # noqa: PLR0913 - options, each with its meaning
         port:int=8887,             # 0: any that is free
-        host:str='127.0.0.1',
-        token:str='',              # who shows it may drive; needed beyond this machine
-        anyone:bool=False,         # may drive, from other machines too, without a token
-        mode:str='user',
+        host:str='127.0.0.1',      # address to listen on
+        token:str='',              # that a driver must show; needed beyond this machine
+        anyone:bool=False,         # whether anyone may drive, from other machines too, without a token
+        mode:str='user',           # who drives at the start: user, local_angle or local
         metrics=None,              # status -> Prometheus text
         ready=None,                # status -> (bool, why)
         viewers:int=16,            # at most
@@ -87,18 +88,26 @@ class WebPage:
         "When the driver was last heard, monotonic seconds; 0 without a driver."
         return self.wheel.seen_s
 
-    def age_ms(self):
+    def age_ms(self)->float:
         "Return the time since the last turn of the loop, ms; None before the first."
         return None if self.turned_s is None else (time.monotonic() - self.turned_s)*1e3
 
-    def picture(self):
+    def picture(self)->bytes:
         "Return the newest picture as JPEG, encoded once for all clients."
         if self._picture[0] is not (frame := self.frame):
             self._picture = frame, encode_jpeg(frame)
         return self._picture[1]
 
-    def run_threaded(self, img_arr=None, num_records=0, mode=None, recording=None, status=None):
-        "Show a frame and a status; return angle, throttle, mode, recording and buttons."
+# %% ../../nbs/web/03_drive_page.ipynb #eaed3c2b
+class WebPage(_PageState):
+    "A part: shows the car, takes commands; raises EdgecarError when it may not, or cannot, listen there."
+    def run_threaded(self,
+        img_arr=None,                # (h, w, 3) uint8
+        num_records=0,               # of the tubs of this drive
+        mode=None, recording=None,   # of the car before this turn; None: as asked for last
+        status=None,                 # fields of `DriveStatus`
+    )->tuple:                        # angle, throttle, mode, recording, buttons
+        "Show a frame and a status; return what the driver asks for."
         self.frame, self.num_records = img_arr, num_records or 0
         self.status, self.turned_s = status or {}, time.monotonic()
         return self.wheel.tick(mode, recording)
@@ -118,7 +127,7 @@ class WebPage:
             [s.close() for s in self.listeners]
 
 # %% ../../nbs/web/03_drive_page.ipynb #1f28abb9
-def donkeycar_update(page, client)->dict:
+def donkeycar_update(page, client)->dict:   # the `WebPage` and one of its sockets
     "Return what has changed since a page of DonkeyCar's was told the last time."
     wheel = page.wheel
     now = dict(driveMode=wheel.mode, recording=wheel.recording)
@@ -129,7 +138,7 @@ def donkeycar_update(page, client)->dict:
     return news
 
 # %% ../../nbs/web/03_drive_page.ipynb #a62aeb2a
-def page_update(page, client)->dict:
+def page_update(page, client)->dict:   # the `WebPage` and one of its sockets
     "Return all that our page shows; the road once, and how long a ping waited here."
     wheel = page.wheel
     status = dict(page.status, mode=wheel.mode, recording=wheel.recording, records=page.num_records)
@@ -145,7 +154,7 @@ def page_update(page, client)->dict:
                               others=max(len(page.sockets) - 1, 0)))
 
 # %% ../../nbs/web/03_drive_page.ipynb #6047b593
-def client_update(page, client)->dict:
+def client_update(page, client)->dict:   # the `WebPage` and one of its sockets
     "Return what a client is sent now."
     return page_update(page, client) if client.ours else donkeycar_update(page, client)
 
@@ -155,7 +164,7 @@ async def _send(client, text, picture):
     if picture:
         await client.write_message(picture, binary=True)
 
-async def broadcast_updates(page):
+async def broadcast_updates(page):   # a `WebPage`
     "Send the state to all clients, again and again; an error with one does not affect the others."
     while True:
         await asyncio.sleep(1/page.rate_hz)
@@ -176,7 +185,7 @@ async def broadcast_updates(page):
 # %% ../../nbs/web/03_drive_page.ipynb #e347cb4e
 ROUTES = [('/', tornado.web.RedirectHandler, dict(url='/drive', permanent=False))]
 
-async def serve_page(page):
+async def serve_page(page):   # a `WebPage`
     "Serve a page until its `shutdown`."
     page.stopping = asyncio.Event()
     page.loop = asyncio.get_running_loop()
@@ -233,7 +242,7 @@ ROUTES.append((r'/drive', DriveHandler))
 # %% ../../nbs/web/03_drive_page.ipynb #e998bdae
 class LoginHandler(PageFile):
     "The form for the token."
-    async def post(self):
+    async def post(self)->None:
         "Set a cookie and redirect to the page; answer 403, after 0.5 s, when the token is wrong."
         if not self.guard.knows(self.get_body_argument('token', '')):
             await asyncio.sleep(.5)
@@ -247,7 +256,7 @@ ROUTES.append((r'/login', LoginHandler))
 # %% ../../nbs/web/03_drive_page.ipynb #7f436059
 class ClientSocket(PageHandler, tornado.websocket.WebSocketHandler):
     "The WebSocket of a client, from its first to its last moment."
-    def open(self):
+    def open(self)->None:
         "Add the client; close the connection when there are too many."
         self.ours = bool(self.get_query_argument('page', ''))
         self.wrong, self.told, self.road = 0, {}, None
@@ -265,7 +274,7 @@ class ClientSocket(PageHandler, tornado.websocket.WebSocketHandler):
 # %% ../../nbs/web/03_drive_page.ipynb #885602ba
 class SocketHandler(ClientSocket):
     "The WebSocket of a client: states and pictures out, messages in."
-    def on_message(self, text):
+    def on_message(self, text)->None:   # one JSON object, see `DriverMessage`
         "Do what a message asks; disconnect a client that sends too many, or too many bad ones."
         now = time.monotonic()
         filled = self.allowance + (now - self.filled)*self.page.messages_hz
@@ -281,7 +290,7 @@ class SocketHandler(ClientSocket):
         if 'ping' in message:
             self.pong = message['ping'], now
 
-    def end(self, why):
+    def end(self, why):                 # the reason that the client gets
         "Disconnect a client; its further messages are ignored."
         self.on_message = lambda text: None
         self.page.wheel.leave(self)
@@ -315,8 +324,8 @@ ROUTES.append((r'/video', VideoHandler))
 # %% ../../nbs/web/03_drive_page.ipynb #28a185cf
 class HealthHandler(tornado.web.RequestHandler):
     "The probes of health and readiness, without a token."
-    def get(self, which):
-        "Answer 200, or 503 and why; `which` is healthz or readyz."
+    def get(self, which):   # healthz or readyz
+        "Answer 200, or 503 and why."
         page, age_ms = self.application.page, self.application.page.age_ms()
         good, why = (True, '') if age_ms is not None and age_ms < 2000 else (False, 'the loop stands still')
         if good and which == 'readyz' and page.ready:

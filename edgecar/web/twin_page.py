@@ -24,7 +24,7 @@ from ..sim.server import SimServer, close_server, start_server
 from .handlers import GuardedHandler, StaticHandler, bind_listeners
 
 # %% ../../nbs/web/04_twin_page.ipynb #c7ce2f53
-def road_outline(track)->dict:
+def road_outline(track)->dict:   # a `Track`
     "Return the edges of a track and its cones, each a list of [x, y] in m."
     half = track.width_m/2
     def plain(xy):
@@ -33,7 +33,7 @@ def road_outline(track)->dict:
                 right=plain(track.offset_line(half)[::3]), cones=plain(track.cones))
 
 # %% ../../nbs/web/04_twin_page.ipynb #a78c674a
-def slot_state(slot, fps)->dict:
+def slot_state(slot, fps)->dict:   # the place of a car in a `Scene`, and its frames a second
     "Return where a car is, and how it does."
     x, y, yaw, vx, vy = slot.car.state[:5]
     course = slot.car.course
@@ -41,16 +41,17 @@ def slot_state(slot, fps)->dict:
                 speed=round((vx*vx + vy*vy)**.5, 3), cte=round(slot.car.cte, 3),
                 lap=course.lap_count, last=round(course.last_lap_time, 3), fps=round(fps, 1), out=slot.out)
 
-def slot_name(slot):
+# %% ../../nbs/web/04_twin_page.ipynb #d1941e56
+def slot_name(slot)->str:   # the place of a car in a `Scene`
     "Return the page's name for a car: the scene's name, a slash and the car's number."
     return f'{slot.scene.name}/{slot.number}'
 
 # %% ../../nbs/web/04_twin_page.ipynb #ed3da7fb
 def viewer_state(
-    scenes,
-    chosen,   # the car whose picture is wanted; the first if there is none of that name
-    known,    # names of scenes whose roads have been told
-    speeds,   # frames a second of each slot
+    scenes,   # a list of `Scene`
+    chosen,   # the car whose picture is wanted; the first car when no car has that name
+    known,    # names of the scenes whose roads the viewer has
+    speeds,   # slot -> frames a second
 )->dict:
     "Return the state that the server sends to one viewer."
     slots = [s for scene in scenes for s in scene.slots]
@@ -71,7 +72,7 @@ class ViewPage(StaticHandler):
 # %% ../../nbs/web/04_twin_page.ipynb #83eb9300
 class ViewSocket(GuardedHandler, tornado.websocket.WebSocketHandler):
     "The socket: states out, the number of a chosen car in."
-    def open(self):
+    def open(self)->None:
         "Register a viewer, or close the socket when there are too many."
         self.view, self.chosen, self.known, self.sent = self.settings['view'], None, set(), None
         if len(self.view.feeds) >= self.view.viewers:
@@ -82,7 +83,7 @@ class ViewSocket(GuardedHandler, tornado.websocket.WebSocketHandler):
         "Forget the viewer."
         self.settings['view'].feeds.discard(self)
 
-    def on_message(self, message):
+    def on_message(self, message)->None:   # JSON with the name of a `car`
         "Set the car that the viewer chooses; close the socket when the message cannot be read."
         try:
             chosen = json.loads(message)['car']
@@ -90,7 +91,7 @@ class ViewSocket(GuardedHandler, tornado.websocket.WebSocketHandler):
             return self.close(1003, 'what?')
         self.chosen = chosen if isinstance(chosen, str) else None
 
-    def tell(self, told):
+    def tell(self, told):                  # see `viewer_state`
         "Send a state; `sent` is done once the viewer has taken it, and only then does another follow."
         self.known |= told['roads'].keys()
         try:
@@ -103,15 +104,16 @@ class ViewSocket(GuardedHandler, tornado.websocket.WebSocketHandler):
 # %% ../../nbs/web/04_twin_page.ipynb #94ad3f00
 class ViewServer:
     "The page of a `SimServer`; raises EdgecarError when it may not be shown there."
-    def __init__(self, server:SimServer,
-        host:str='127.0.0.1',
+    def __init__(self,
+        server:SimServer,      # whose cars it shows
+        host:str='127.0.0.1',  # address to listen on
         port:int=9092,         # 0: any that is free
-        token:str=None,
-        anyone:bool=False,
+        token:str=None,        # that a viewer must show
+        anyone:bool=False,     # whether anyone may look on, without a token
         viewers:int=16,        # at most
         rate_hz:float=10.,     # states a second
     ):
-        self.guard = ListenGuard(host, token or '', anyone, 'drive here')
+        self.guard = ListenGuard(host, token or '', anyone, 'drive here', 'EDGECAR_SIM_TOKEN')
         self.server, self.host, self.port = server, host, port
         self.viewers, self.rate_hz, self.feeds = viewers, rate_hz, set()
 
@@ -144,7 +146,7 @@ class ViewServer:
         await self.http.close_all_connections()
 
 # %% ../../nbs/web/04_twin_page.ipynb #3591d0c2
-async def broadcast_states(view):
+async def broadcast_states(view):   # a `ViewServer`
     "Send their states to all viewers, again and again."
     counted, then = {}, view.server.loop.time()
     while True:
@@ -159,7 +161,11 @@ async def broadcast_states(view):
                 feed.tell(viewer_state(scenes, feed.chosen, feed.known, smooth))
 
 # %% ../../nbs/web/04_twin_page.ipynb #cb604511
-async def serve_simulator(server:SimServer, view:ViewServer=None, say=print):
+async def serve_simulator(
+    server:SimServer,       # that has not been started
+    view:ViewServer=None,   # its page
+    say=print,              # called with each address
+):
     "Run a simulator, and its page, until it is stopped."
     await start_server(server)
     if view:
