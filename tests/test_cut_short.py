@@ -95,7 +95,7 @@ def test_full_disk_while_writing_a_model(tmp_path, tub, what, how):
     assert done.returncode == 1, done.stderr
     *_, last = done.stderr.splitlines()
     assert done.stdout == f"untouched {there} files\n", done.stderr
-    assert re.fullmatch(rf'edgecar\.core\.EdgecarError: {disk}/out/{name}: '
+    assert re.fullmatch(rf'edgecar\.contracts\.error\.EdgecarError: {disk}/out/{name}: '
                         r'no room left while writing \(.*\) -> free some disk space and run it again; '
                         r'the previous file is untouched', last), last
     assert 'Exception ignored' not in done.stderr
