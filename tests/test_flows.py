@@ -102,6 +102,17 @@ def test_the_gate_is_one_command_that_reads_its_section():
     assert {d for d in gate['deps'] if d.startswith('edgecar/')} == {str(p.relative_to(ROOT)) for p in seen}
 
 
+@pytest.mark.parametrize('name', [None, *(f.stem for f in sorted((ROOT/'params').glob('*.yaml')))])
+def test_parameters_are_known_and_in_their_ranges(name):
+    from edgecar.contracts.params import check_params
+    from edgecar.params import parameter_changes
+    params = yaml.safe_load((ROOT/'params.yaml').read_text())
+    for key, value in (parameter_changes(name, ROOT) if name else {}).items():
+        section, parameter = key.split('.')
+        params[section][parameter] = value
+    check_params(params)
+
+
 def test_data_flow_takes_the_recipe_of_params():
     from dataclasses import asdict
 
