@@ -137,7 +137,7 @@ class Training:
 class CorrectionParams:
     "What a round of corrections records, and how much better than the gate a rehearsal must be."
     round_frames:int = setting(3000, 'of each round of corrections', low=1, high=10**6, smoke=200)
-    margin:float = setting(.1, 'by which a rehearsal keeps the bounds of the gate; rates keep a quarter',
+    margin:float = setting(.1, 'by which a rehearsal keeps the bounds of the gate; rates keep a fifth',
         low=0, high=.9)
 
     def __post_init__(self):
