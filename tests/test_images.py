@@ -241,7 +241,8 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
     wait(120, 'no page', lambda: get(port, '/healthz') == 200 or not running())
     assert running(), podman('logs', 'twin').stderr
     assert (get(port, '/drive'), get(port, '/wsDrive')) == (200, 403), 'a page to log in with, and no more'
-    health = json.loads(re.search(r'HEALTHCHECK .*CMD (\[.*\])', (ROOT/'Dockerfile.donkey').read_text())[1])
+    dockerfile = (ROOT/'Dockerfile.donkey').read_text().replace('\\\n', '')
+    health = json.loads(re.search(r'HEALTHCHECK .*CMD (\[.*\])', dockerfile)[1])
     assert podman('exec', 'twin', *health).returncode == 0
     done = podman('exec', 'twin', '/usr/bin/python3.11', '-c',
                   'import os; from edgecar.sim.kernels import compile_kernels, kernel_counts; '

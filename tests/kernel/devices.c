@@ -1,6 +1,8 @@
-/* A kernel's answers for an I2C bus with a PCA9685 and for a camera, made from the kernel's own headers and put before the C library's (LD_PRELOAD).
- * A device is a plain file with "i2c" or "video" in its name. The bus's file is what the chip has: 256 registers, the pointer, and what a test sets (1: no answer, 2: reset it).
- * The camera's file is its buffers; CAMERA says what it gives (YUYV, MJPG, GREY), CAMERA_JPEG is a picture; without its file it is unplugged. */
+/* A kernel's answers for an I2C bus with a PCA9685 and for a camera, made from the kernel's own headers and
+ * put before the C library's (LD_PRELOAD). A device is a plain file with "i2c" or "video" in its name.
+ * The bus's file is what the chip has: 256 registers, the pointer, and what a test sets (1: no answer,
+ * 2: reset it). The camera's file is its buffers; CAMERA says what it gives (YUYV, MJPG, GREY), CAMERA_JPEG
+ * is a picture; without its file it is unplugged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,7 +18,8 @@
 #include <linux/i2c-dev.h>
 #include <linux/videodev2.h>
 
-enum { CHIP = 0x40, SIZE = 1 << 17, BUFFERS = 4, ROW = 352 };   /* a row of YUYV is longer than its 160 pixels */
+/* a row of YUYV is longer than its 160 pixels */
+enum { CHIP = 0x40, SIZE = 1 << 17, BUFFERS = 4, ROW = 352 };
 
 static unsigned char *chip, *frames;
 static int bus = -1, address = -1, queued[BUFFERS], count, streams;
@@ -69,14 +72,17 @@ ssize_t read(int fd, void *data, size_t n) {
   if (!libc_read) libc_read = dlsym(RTLD_NEXT, "read");
   if (fd != bus) return libc_read(fd, data, n);
   if (!answers()) return fail(EREMOTEIO);
-  for (size_t i = 0; i < n; i++) ((unsigned char *)data)[i] = chip[(unsigned char)(chip[256] + i*!!(chip[0] & 0x20))];
+  unsigned char *bytes = data;
+  int step = !!(chip[0] & 0x20);   /* AI */
+  for (size_t i = 0; i < n; i++) bytes[i] = chip[(unsigned char)(chip[256] + i*step)];
   return (ssize_t)n;
 }
 
 static unsigned draw(unsigned char *to) {   /* a grey that is the frame's number */
   if (pix.pixelformat == V4L2_PIX_FMT_YUYV) {
     memset(to, 255, ROW*pix.height);
-    for (unsigned y = 0; y < pix.height; y++) for (unsigned x = 0; x < 2*pix.width; x++) to[y*ROW + x] = x % 2 ? 128 : 16 + number % 200;
+    for (unsigned y = 0; y < pix.height; y++)
+      for (unsigned x = 0; x < 2*pix.width; x++) to[y*ROW + x] = x % 2 ? 128 : 16 + number % 200;
     return ROW*pix.height;
   }
   FILE *f = fopen(getenv("CAMERA_JPEG"), "rb");
@@ -88,7 +94,11 @@ static unsigned draw(unsigned char *to) {   /* a grey that is the frame's number
 static int take(struct v4l2_buffer *b) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  if (!queued[next] || now.tv_sec < due.tv_sec || (now.tv_sec == due.tv_sec && now.tv_nsec < due.tv_nsec)) { usleep(1000); return fail(EAGAIN); }
+  int early = now.tv_sec < due.tv_sec || (now.tv_sec == due.tv_sec && now.tv_nsec < due.tv_nsec);
+  if (!queued[next] || early) {
+    usleep(1000);
+    return fail(EAGAIN);
+  }
   due.tv_nsec += 20000000;   /* 50 Hz, also for those that wait */
   if (due.tv_nsec >= 1000000000) due.tv_nsec -= 1000000000, due.tv_sec++;
   b->index = next, b->bytesused = draw(frames + next*SIZE), number++;
@@ -114,7 +124,10 @@ static int video(int fd, unsigned long request, void *data) {
     format->fmt.pix.bytesperline = ROW;
     pix = format->fmt.pix;
     return 0;
-  case VIDIOC_S_PARM: return ((struct v4l2_streamparm *)data)->parm.capture.timeperframe.numerator == 1000 ? 0 : fail(EINVAL);
+  case VIDIOC_S_PARM: {
+    struct v4l2_streamparm *p = data;
+    return p->parm.capture.timeperframe.numerator == 1000 ? 0 : fail(EINVAL);
+  }
   case VIDIOC_REQBUFS: {
     struct v4l2_requestbuffers *r = data;
     if (r->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || r->memory != V4L2_MEMORY_MMAP) return fail(EINVAL);
@@ -130,7 +143,8 @@ static int video(int fd, unsigned long request, void *data) {
     streams = 1;
     return 0;
   case VIDIOC_QUERYBUF: case VIDIOC_QBUF: case VIDIOC_DQBUF:
-    if (b->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || b->memory != V4L2_MEMORY_MMAP || b->index >= (unsigned)count) return fail(EINVAL);
+    if (b->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || b->memory != V4L2_MEMORY_MMAP) return fail(EINVAL);
+    if (b->index >= (unsigned)count) return fail(EINVAL);
     if (request == VIDIOC_DQBUF) return streams ? take(b) : fail(EINVAL);
     if (request == VIDIOC_QUERYBUF) b->m.offset = b->index*SIZE, b->length = SIZE;
     else if (queued[b->index]) return fail(EINVAL);

@@ -34,7 +34,10 @@ func pull(policyFile, registries, from, to string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	system := &types.SystemContext{RegistriesDirPath: registries, DockerInsecureSkipTLSVerify: types.OptionalBoolTrue}
+	system := &types.SystemContext{
+		RegistriesDirPath:           registries,
+		DockerInsecureSkipTLSVerify: types.OptionalBoolTrue,
+	}
 	_, err = copy.Image(ctx, pc, dest, src, &copy.Options{SourceCtx: system, RemoveSignatures: true})
 	return err
 }

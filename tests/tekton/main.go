@@ -1,6 +1,6 @@
-// Command tekton asks Tekton itself whether a cluster would take the documents in a folder: a strict decode, the
-// webhook's SetDefaults then Validate, and what the controller checks before the first pod. Referenced Tasks are put
-// in line, as Pipelines-as-Code does. It prints one line per fault and exits 1 if there is one.
+// Command tekton asks Tekton itself whether a cluster would take the documents in a folder: a strict decode,
+// the webhook's SetDefaults then Validate, and what the controller checks before the first pod. Referenced
+// Tasks are put in line, as Pipelines-as-Code does. It prints one line per fault and exits 1 if there is one.
 package main
 
 import (
@@ -39,7 +39,8 @@ func report(where string, errs ...error) {
 	}
 }
 
-// webhook does to an object what the cluster's two webhooks do: defaults first, or a time limit is compared with none.
+// webhook does to an object what the cluster's two webhooks do: defaults first, or a time limit is compared
+// with none.
 func webhook[T interface {
 	apis.Defaultable
 	apis.Validatable
@@ -68,12 +69,14 @@ func read(path string) {
 		case "tekton.dev/v1 PipelineRun":
 			keep(path, doc, &v1.PipelineRun{}, pipelineRuns)
 		default:
-			report(path, fmt.Errorf("neither a Task nor a PipelineRun of tekton.dev/v1: %q %q", head.APIVersion, head.Kind))
+			report(path, fmt.Errorf("neither a Task nor a PipelineRun of tekton.dev/v1: %q %q",
+				head.APIVersion, head.Kind))
 		}
 	}
 }
 
-// check puts the named Tasks in line, then repeats the controller's checks, which see run, pipeline and Tasks together.
+// check puts the named Tasks in line, then repeats the controller's checks, which see run, pipeline and Tasks
+// together.
 func check(where string, run *v1.PipelineRun) {
 	if run.Spec.PipelineSpec == nil {
 		run.Spec.PipelineSpec = &v1.PipelineSpec{} // which the webhook refuses
@@ -101,14 +104,18 @@ func check(where string, run *v1.PipelineRun) {
 			resolved := &resources.ResolvedTask{TaskName: task.Name, TaskSpec: &task.TaskSpec.TaskSpec}
 			state = append(state, &runs.ResolvedPipelineTask{PipelineTask: task, ResolvedTask: resolved})
 			report(where+" task "+task.Name, taskrun.ValidateResolvedTask(ctx, task.Params, task.Matrix, resolved),
-				workspace.ValidateBindings(ctx, resolved.TaskSpec.Workspaces, bindings), workspace.ValidateOnlyOnePVCIsUsed(bindings))
+				workspace.ValidateBindings(ctx, resolved.TaskSpec.Workspaces, bindings),
+				workspace.ValidateOnlyOnePVCIsUsed(bindings))
 		}
 	}
 	webhook(where, run)
-	webhook(where, &v1.Pipeline{ObjectMeta: run.ObjectMeta, Spec: *spec}) // as a Pipeline it inherits no param and no workspace
-	report(where, runs.ValidateRequiredParametersProvided(&spec.Params, &run.Spec.Params), runs.ValidateParamTypesMatching(spec, run),
+	// as a Pipeline it inherits no param and no workspace
+	webhook(where, &v1.Pipeline{ObjectMeta: run.ObjectMeta, Spec: *spec})
+	report(where, runs.ValidateRequiredParametersProvided(&spec.Params, &run.Spec.Params),
+		runs.ValidateParamTypesMatching(spec, run),
 		runs.ValidateWorkspaceBindings(spec, run), runs.ValidateOptionalWorkspaces(spec.Workspaces, state),
-		runs.ValidateTaskRunSpecs(spec, run), runs.ValidatePipelineTaskResults(state), runs.ValidatePipelineResults(spec, state))
+		runs.ValidateTaskRunSpecs(spec, run), runs.ValidatePipelineTaskResults(state),
+		runs.ValidatePipelineResults(spec, state))
 }
 
 func main() {
