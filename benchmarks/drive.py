@@ -129,7 +129,7 @@ def ours(port, log, model, user):
     vehicle = compose(Profile('twin', f'twin:{log}', rate_hz=HZ, attended=True, port=port,
                               mode='user' if user else 'local', page=dict(port=0)))
     faults, pilot, clock = Faults(lambda: vehicle.stops.push('keyboard')), Pilot(model), vehicle.clock
-    vehicle.copilot.take(lambda frame: faults.flown(pilot, frame))
+    vehicle.inference.take(lambda frame: faults.flown(pilot, frame))
     clock.moments, clock.overheads = deque(maxlen=10**5), deque(maxlen=10**5)
     vehicle.parts[1]['part'] = Camera(vehicle.parts[1]['part'], faults)
 

@@ -26,7 +26,7 @@ from edgecar.car.drive import Profile, compose, run_vehicle
 port, wheels, folder, remote = int(sys.argv[1]), *sys.argv[2:]
 vehicle = compose(Profile('twin', 'twin:' + wheels, port=port, mode='local', arm=True, page=dict(port=0),
                           record=dict(folder=folder, reserve_mb=0, frames=50), remote=remote))
-vehicle.copilot.take(lambda frame: (.1, .3))
+vehicle.inference.take(lambda frame: (.1, .3))
 vehicle.page.wheel.asked['recording'] = True
 run_vehicle(vehicle)
 '''

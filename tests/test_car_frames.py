@@ -68,7 +68,7 @@ def driven(camera, profile, monkeypatch, caplog, turns):
     monkeypatch.setattr(drive, 'open_camera', lambda p, owner, size: camera(owner))
     with caplog.at_level(logging.INFO, 'edgecar'):
         vehicle = compose(profile)
-        vehicle.copilot.take(pilot := Seeing())
+        vehicle.inference.take(pilot := Seeing())
         vehicle.page.wheel.asked['recording'] = True
         vehicle.start(rate_hz=1e9, max_loop_count=turns)
     logged = [text for r in caplog.records if 'frames' in (text := r.getMessage())]

@@ -72,8 +72,8 @@ def driven(simulator, wheels, monkeypatch, late_s=0., slow_s=0., examined_ms=Non
     vehicle = compose(Profile('twin', f'twin:{wheels}', port=simulator, mode='local', arm=True,
                               page=dict(port=0)))
     camera = next(entry['part'] for entry in vehicle.parts if isinstance(entry['part'], LateCamera))
-    vehicle.copilot.take(answers := pilot(camera, slow_s), examined_ms)
-    samples = vehicle.copilot.latency.window.samples   # its end begins anew
+    vehicle.inference.take(answers := pilot(camera, slow_s), examined_ms)
+    samples = vehicle.inference.latency.window.samples   # its end begins anew
     vehicle.start(rate_hz=1e9, max_loop_count=turns)
     return vehicle.mem['status'], answers, {wrote_s - latency_s: latency_s for wrote_s, latency_s in samples}
 

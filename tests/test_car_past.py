@@ -60,7 +60,7 @@ class Loop:
         parts = [entry['part'] for entry in self.vehicle.parts]
         self.camera = next(part for part in parts if isinstance(part, LateCamera))
         self.pilot = pilot(self.camera, slow_s)
-        self.vehicle.copilot.take(self.pilot, examined_ms)
+        self.vehicle.inference.take(self.pilot, examined_ms)
         self.thread = threading.Thread(target=self.vehicle.start, kwargs=dict(rate_hz=1e9))
 
     def __enter__(self):

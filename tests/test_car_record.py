@@ -30,7 +30,7 @@ from edgecar.car.drive import Profile, compose, run_vehicle
 most, remote, wheels, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 vehicle = compose(Profile(actuator='mock:' + wheels, mode='local', arm=True, page=dict(port=0), \
 record=dict(folder=folder, reserve_mb=0, frames=20 if not most else 5000), remote=remote))
-vehicle.copilot.take(lambda frame: (.1, .5))
+vehicle.inference.take(lambda frame: (.1, .5))
 vehicle.page.wheel.asked['recording'] = True
 if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))   \
 # the owner of the actuator runs already, and has no such limit

@@ -79,7 +79,7 @@ def test_a_late_camera_drives_and_is_in_neutral_in_time_when_it_stops(
             rolls(wheels)
             time.sleep(.013*n)
     assert statistics.median(took_s) < MEDIAN_S and max(took_s) < MAX_S, took_s
-    assert loop.vehicle.book.counts['frame'] >= 5
+    assert loop.vehicle.fault_log.counts['frame'] >= 5
 
 
 def test_a_camera_that_becomes_later_is_stopped_and_named(simulator, tmp_path, monkeypatch):   # noqa: F811
@@ -121,4 +121,4 @@ def test_a_slow_steady_pilot_drives_where_that_was_examined(
         loop.pilot.over.set()
     assert (share < .3) if drives else (share > .9), share
     assert took_s < MAX_S
-    assert drives or loop.vehicle.book.counts['slow'] >= 1
+    assert drives or loop.vehicle.fault_log.counts['slow'] >= 1

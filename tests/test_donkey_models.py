@@ -212,13 +212,13 @@ def test_the_transformation_travels_with_the_model(kind, trained, rec, tmp_path)
     from edgecar.pilot.train import open_model
     folder, net, k = trained(kind, STEPS)
     again, was = net_and_kind(open_model(folder/'pilot.h5'))
-    assert (was.eye.text == k.eye.text == Transform(STEPS, (H, W)).text
+    assert (was.transform.text == k.transform.text == Transform(STEPS, (H, W)).text
             and all((a == b).all() for a, b in zip(again.get_weights(), net.get_weights())) or kind == 'edge')
     candidate = convert_to_tflite(k.whole(net))   # what drives in the twin during the training
-    assert note_of(candidate) == k.eye.to_json()
+    assert note_of(candidate) == k.transform.to_json()
     for path in sorted(folder.glob('*.tflite')):
-        assert note_of(path.read_bytes()) == k.eye.to_json(), path
-        plain = path.read_bytes()[:path.stat().st_size - len(with_note(b'', k.eye.to_json()))]
+        assert note_of(path.read_bytes()) == k.transform.to_json(), path
+        plain = path.read_bytes()[:path.stat().st_size - len(with_note(b'', k.transform.to_json()))]
         (bare := tmp_path/path.name).write_bytes(plain)
         frames = Transform(STEPS, (H, W)).apply_all(rec.frames[:10])
         np.testing.assert_array_equal(Pilot(path).drive(rec.frames[:10]), Pilot(bare).drive(frames))
@@ -247,7 +247,7 @@ def test_another_size_of_the_camera_is_refused(trained, rec, tmp_path):
         Pilot(folder/'donkey.tflite')(np.zeros((120, 160, 3), np.uint8))
     data = (folder/'donkey.tflite').read_bytes()
     (odd := tmp_path/'odd.tflite').write_bytes(
-        with_note(data[:len(data) - len(with_note(b'', k.eye.to_json()))],
+        with_note(data[:len(data) - len(with_note(b'', k.transform.to_json()))],
                   '{"transform": "RESIZE(width=80, height=60)", "camera": [96, 96]}'))
     with pytest.raises(EdgecarError, match='wants frames of 96x96, and RESIZE'):
         Pilot(odd)
@@ -325,7 +325,7 @@ def test_the_flows_carry_a_transformation_through(kind, tmp_path):
          transform='CROP(top=30), RESIZE(width=128, height=96)', blur=.01)
     flow('export', tmp_path, calibrate=10)
     pilot = Pilot(tmp_path/'build/export/pilot.tflite')
-    assert ((pilot.size, pilot.eye.size, pilot.eye.text)
+    assert ((pilot.size, pilot.transform.size, pilot.transform.text)
             == ((120, 160), (96, 128),
                 'CROP(left=0, top=30, right=0, bottom=0), RESIZE(width=128, height=96)'))
     assert set(pilot.beside) == ({'past'} if kind == 'memory' else set())

@@ -177,13 +177,12 @@ class DriveMode:
 class ButtonHandler:
     "A part that handles buttons of the page and stops from elsewhere; it gives the throttle limit, 0..1."
     def __init__(self,
-        owner,      # an `ActuatorProcess`
-        garage,     # a `ModelManager`
-        stops,      # the `StopRequests` from elsewhere
-        book,       # a `FaultLog`
-        limit=1.,   # of the throttle at the start, 0..1
+        owner,           # an `ActuatorProcess`
+        model_manager,   # a `ModelManager`
+        stops,           # the `StopRequests` from elsewhere
+        limit=1.,        # of the throttle at the start, 0..1
     ):
-        self.owner, self.garage, self.stops, self.book, self.limit = owner, garage, stops, book, limit
+        self.owner, self.model_manager, self.stops, self.limit = owner, model_manager, stops, limit
 
     def run(self, buttons,   # name -> value; False or None is a button that is not pressed
     )->float:                # throttle limit, 0..1
@@ -196,7 +195,7 @@ class ButtonHandler:
             if do in pressed and 'estop' not in pressed:
                 self.owner.send(do)
         if 'model' in pressed:
-            self.garage.choose(pressed['model'])
+            self.model_manager.choose(pressed['model'])
         self.limit = pressed.get('throttle_limit', self.limit)
         return self.limit
 
@@ -228,14 +227,14 @@ class _StatusParts:
     "What a status is made of, piece by piece."
     def __init__(self,
         clock,           # the `LoopClock`
-        copilot,         # the `InferenceWorker`
-        garage,          # the `ModelManager`
-        book,            # the `FaultLog`
+        inference,       # the `InferenceWorker`
+        model_manager,   # the `ModelManager`
+        fault_log,       # the `FaultLog`
         road=None,       # see `track_outline`
         recorder=None,   # the `Recorder`
     ):
-        self.clock, self.copilot, self.garage = clock, copilot, garage
-        self.book, self.road, self.recorder = book, road, recorder
+        self.clock, self.inference, self.model_manager = clock, inference, model_manager
+        self.fault_log, self.road, self.recorder = fault_log, road, recorder
         self.figures = {}
 
     def measure(self)->dict:
@@ -249,14 +248,15 @@ class _StatusParts:
 
     def fault_counts(self, owner)->dict:   # state of the actuator's process
         "Return how often each cause was a reason not to drive, here and in the actuator's process."
-        counts = dict(self.book.counts)
+        counts = dict(self.fault_log.counts)
         for cause, n in owner.get('counts', {}).items():
             counts[cause] = counts.get(cause, 0) + n
         return counts
 
     def driving_model(self, pilot)->dict:   # a `Pilot`, or a callable without a digest
         "Return the name and the digest of the pilot that drives, and what the gate found."
-        return dict(name=self.garage.chosen, digest=getattr(pilot, 'digest', ''), gate=self.garage.gate)
+        return dict(name=self.model_manager.chosen, digest=getattr(pilot, 'digest', ''),
+                    gate=self.model_manager.gate)
 
     def recorded(self, recording, records,   # whether it records, and how many records there are
         uploads,                             # see `Uploader`; None without a remote
@@ -283,7 +283,7 @@ class StatusReporter(_StatusParts):
     )->dict:                          # fields of `DriveStatus`
         "Return the status."
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
-        info, pilot = info or {}, self.copilot.pilot
+        info, pilot = info or {}, self.inference.pilot
         counts = self.fault_counts(owner)
         status = DriveStatus(
             **self.measure(), **(latency or {}), **self.recorded(recording, records, uploads),
@@ -291,10 +291,10 @@ class StatusReporter(_StatusParts):
             stopped=[*owner['stopped'], *causes, *owner['causes']],
             angle=owner['out'][0], throttle=owner['out'][1], owner_ms=owner.get('age_ms'),
             throttle_limit=limit, mode=mode, faults=counts,
-            why={cause: self.book.last.get(cause) or FAULT_CAUSES.get(cause, '') for cause in counts},
-            inference_ms=inference_ms, frame_fit=self.copilot.fit.text,
+            why={cause: self.fault_log.last.get(cause) or FAULT_CAUSES.get(cause, '') for cause in counts},
+            inference_ms=inference_ms, frame_fit=self.inference.fit.text,
             frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None,
-            model=self.driving_model(pilot) if pilot else {}, models=[*self.garage.models],
+            model=self.driving_model(pilot) if pilot else {}, models=[*self.model_manager.models],
             map=map_pose(info, self.road), speed_m_s=info.get('speed'), cte_m=info.get('cte'),
             laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
         return status.to_dict()
@@ -331,10 +331,10 @@ def open_camera(
     return hardware.open_v4l2_camera(profile.camera)
 
 # %% ../../nbs/car/08_drive.ipynb #20b6650c
-def _open_camera_or_end(p, owner, page, copilot):
+def _open_camera_or_end(p, owner, page, inference):
     "Open the camera of a profile; on failure end the actuator's process and the page too."
     try:
-        return open_camera(p, owner, getattr(copilot.pilot, 'size', (120, 160)))
+        return open_camera(p, owner, getattr(inference.pilot, 'size', (120, 160)))
     except BaseException:
         owner.shutdown()
         page.shutdown()
@@ -401,25 +401,25 @@ def new_vehicle():   # a `donkeycar.vehicle.Vehicle`, without parts
 # %% ../../nbs/car/08_drive.ipynb #50f3be62
 def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
-    vehicle, clock, book, stops = new_vehicle(), LoopClock(p.rate_hz), FaultLog(), StopRequests()
-    add, copilot = vehicle.add, InferenceWorker(bounds=p.bounds)
-    vehicle.profiler, vehicle.clock, vehicle.book = clock, clock, book
-    vehicle.stops, vehicle.copilot = stops, copilot
+    vehicle, clock, fault_log, stops = new_vehicle(), LoopClock(p.rate_hz), FaultLog(), StopRequests()
+    add, inference = vehicle.add, InferenceWorker(bounds=p.bounds)
+    vehicle.profiler, vehicle.clock, vehicle.fault_log = clock, clock, fault_log
+    vehicle.stops, vehicle.inference = stops, inference
     limits = RecordingLimits(**p.record)
     def notes():
-        return {'pilot/name': garage.chosen or '', 'pilot/sha256': getattr(copilot.pilot, 'digest', ''),
-                'camera': p.camera}
+        digest = getattr(inference.pilot, 'digest', '')
+        return {'pilot/name': model_manager.chosen or '', 'pilot/sha256': digest, 'camera': p.camera}
     vehicle.recorder = recorder = Recorder(limits, notes)
     has = ('imu',) if p.imu else ()
-    vehicle.garage = garage = ModelManager(copilot, p.models, p.manifest, p.strict, book.note, has=has)
-    if p.models and not garage.change(Path(p.models[0]).name):
-        raise EdgecarError('the model does not drive', p.models[0], next(iter(book.last.values())))
+    model_manager = ModelManager(inference, p.models, p.manifest, p.strict, fault_log.note, has=has)
+    if p.models and not model_manager.change(Path(p.models[0]).name):
+        raise EdgecarError('the model does not drive', p.models[0], next(iter(fault_log.last.values())))
     pads = [hardware.open_gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
     imu = p.imu and hardware.open_imu(p.imu)
     shown = {'mode': p.mode, 'metrics': health.prometheus_text, 'ready': health.readiness}
     vehicle.page = page = WebPage(**shown | p.page)
     vehicle.owner = owner = ActuatorProcess(p.actuator)
-    camera = _open_camera_or_end(p, owner, page, copilot)
+    camera = _open_camera_or_end(p, owner, page, inference)
     add(clock, inputs=['pilot/ms'], outputs=['turn'])
     add(camera, outputs=['cam/image_array', 'cam/seen_s', 'cam/info'], threaded=hasattr(camera, 'update'))
     add(page, inputs=['cam/image_array', 'tub/num_records', 'user/mode', 'recording', 'status'],
@@ -428,10 +428,10 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
         add(pad, inputs=[*_DRIVER_CHANNELS, 'throttle_limit'], outputs=[*_DRIVER_CHANNELS], threaded=True)
     if imu:
         add(imu, outputs=[*IMU_CHANNELS, 'imu/temp'], threaded=True)
-    add(ButtonHandler(owner, garage, stops, book, p.limit), inputs=['web/buttons'],
+    add(ButtonHandler(owner, model_manager, stops, p.limit), inputs=['web/buttons'],
         outputs=['throttle_limit'])
     add(OutputHistory(owner), outputs=['given'])
-    add(copilot, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given',
+    add(inference, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given',
                          *(IMU_CHANNELS if imu else ())],
         outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
     add(DriveMode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle',
@@ -440,13 +440,13 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     add(SpeedReader(), inputs=['cam/info'], outputs=['speed'])
     add(FrameMonitor(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
     add(DriverHeartbeat([page, *pads], p.attended, p.bounds), inputs=['user/mode'], outputs=['link/causes'])
-    add(book, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
+    add(fault_log, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
     add(owner, inputs=['angle', 'throttle', 'causes', 'pilot/frame_s'], outputs=['owner'])
-    add(copilot.latency, inputs=['owner'], outputs=['latency'])
+    add(inference.latency, inputs=['owner'], outputs=['latency'])
     if p.remote:
         add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
-    add(StatusReporter(clock, copilot, garage, book, track_outline(p.scene) if p.camera == 'twin' else None,
-                       recorder),
+    road = track_outline(p.scene) if p.camera == 'twin' else None
+    add(StatusReporter(clock, inference, model_manager, fault_log, road, recorder),
         inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
                 'recording', 'tub/num_records', 'upload', 'latency'],
         outputs=['status'])

@@ -248,39 +248,39 @@ def run_inference(
 
 # %% ../../nbs/car/05_guard.ipynb #5b63fab4
 def inference_loop(
-    copilot,   # the `InferenceWorker` that asks
+    inference,   # the `InferenceWorker` that asks
     pilot,     # takes a frame, gives steering and throttle
     turn,      # number of this pilot, counted by the worker
 ):
     """Answer frame after frame, until another pilot is put in.
     A pilot with a memory starts with an empty one when it begins to drive."""
-    forget, fit = getattr(pilot, 'reset', lambda: None), copilot.fit
+    forget, fit = getattr(pilot, 'reset', lambda: None), inference.fit
     forget()
     while True:
-        with copilot.news:
-            copilot.news.wait_for(lambda: copilot.turn != turn or copilot.asked)
-            if copilot.turn != turn:
+        with inference.news:
+            inference.news.wait_for(lambda: inference.turn != turn or inference.asked)
+            if inference.turn != turn:
                 return
-            (frame, seen_s, mode, imu), copilot.asked = copilot.asked, None
-            began = copilot.since_s = time.monotonic()
+            (frame, seen_s, mode, imu), inference.asked = inference.asked, None
+            began = inference.since_s = time.monotonic()
         try:
             if mode == 'user':
                 forget()
-            set_pilot_inputs(pilot, seen_s, append_answer(copilot.given, copilot.answer, mode),
-                             copilot.latency)
+            set_pilot_inputs(pilot, seen_s, append_answer(inference.given, inference.answer, mode),
+                             inference.latency)
             steering, throttle = run_inference(pilot, frame, imu, fit)
             answer = seen_s, float(steering), float(throttle), command_faults(steering, throttle)
         except Exception as e:
-            if copilot.answer.causes != ('exception',):
+            if inference.answer.causes != ('exception',):
                 log.warning('pilot: %s: %s', type(e).__name__, str(e)[:200])
             answer = seen_s, 0., 0., ('exception',)
-        with copilot.news:
-            if copilot.turn != turn:
+        with inference.news:
+            if inference.turn != turn:
                 return
             now = time.monotonic()
-            copilot.answer = PilotAnswer(answer[0], now - began, *answer[1:], said_s=now)
-            copilot.since_s = now if copilot.asked else math.inf
-            copilot.news.notify_all()
+            inference.answer = PilotAnswer(answer[0], now - began, *answer[1:], said_s=now)
+            inference.since_s = now if inference.asked else math.inf
+            inference.news.notify_all()
 
 # %% ../../nbs/car/05_guard.ipynb #d9094b9e
 class _PilotThread:
@@ -399,21 +399,21 @@ def load_pilot(
 class ModelManager:
     "The models to choose from; `choose` puts one into the inference worker."
     def __init__(self,
-        copilot,                        # the `InferenceWorker` that gets the pilot
+        inference,                        # the `InferenceWorker` that gets the pilot
         models,                         # paths of the models to choose from
         manifest=None, strict=False,    # see `load_pilot`
         note=lambda cause, why: None,   # called when a model is refused
         load=load_pilot,                # called with path, manifest and strict
         has=(),                         # what the car has beside a camera: imu
     ):
-        self.copilot, self.models = copilot, {Path(m).name: m for m in models}
+        self.inference, self.models = inference, {Path(m).name: m for m in models}
         self.manifest, self.strict, self.note, self.load = manifest, strict, note, load
         self.chosen, self.gate = None, {}   # the name of what drives; what the gate found
         self.has = has
 
     def choose(self, name):   # of a model's file
         "Start `change` in a thread."
-        threading.Thread(target=self.change, args=(name,), daemon=True, name='garage').start()
+        threading.Thread(target=self.change, args=(name,), daemon=True, name='model_manager').start()
 
     def change(self, name,   # of a model's file
     )->bool:                 # whether it drives now
@@ -432,7 +432,7 @@ class ModelManager:
         except Exception as e:
             self.note('digest' if 'released' in str(e) or 'gate' in str(e) else 'model', str(e))
             return False
-        self.copilot.take(pilot, release.gate.examined_ms if release else None)
+        self.inference.take(pilot, release.gate.examined_ms if release else None)
         self.chosen, self.gate = name, release.evidence() if release else {}
         log.info('pilot: %s %s', name, pilot.digest)
         return True

@@ -80,7 +80,7 @@ def calibration_samples(
     frames,   # (n, h, w, 3) uint8 training frames
 )->list:      # of n + 2 dicts: input -> (1, ...) float32, in the input's own range
     "Return what sets the ranges of int8: one sample for each frame, and for a black and a white one."
-    frames = k.eye.apply_all(frames)
+    frames = k.transform.apply_all(frames)
     ramp = np.stack([np.zeros_like(frames[0]), np.full_like(frames[0], 255)])
     frames = np.concatenate([frames, ramp]).astype(np.float32)
     name = 'frame'   # `with_raw_pixels` calls it so, too
@@ -134,7 +134,7 @@ def keras_commands(
     beside,   # input -> (n, m) float32, for each input beside the frame
 ):            # (n, 2) float32 steering and throttle in [-1, 1]
     "Return the commands of a Keras model."
-    seen, answers = k.eye.apply_all(frames), []
+    seen, answers = k.transform.apply_all(frames), []
     for i in range(0, len(frames), 64):
         inputs = [seen[i:i+64]*np.float32(k.frame_scale),
                   *(beside[name][i:i+64] for name in model.input_names[1:])]

@@ -178,7 +178,7 @@ class SideInputs(_SideColumns):
         beside = np.where(known[:, None], beside, 0)
         return np.concatenate([y[:, :2], beside, known[:, None]], 1).astype(np.float32)
 
-    def eats(self, x, y,   # prepared frames, and labels that `hidden` gave
+    def net_inputs(self, x, y,   # prepared frames, and labels that `hidden` gave
     ):                     # (what the trained part is given, what it should answer)
         "Split labels into what a net gets beside the frame, and what it learns."
         if not self.past_steering:
@@ -214,8 +214,8 @@ class Edge(_TwoNumbers):
         transform:str='none',              # steps between camera and net
         past_steering:int=PAST_STEERING,   # commands before this one, and the latency; 0: the frame alone
     ):
-        self.eye, self.dropout, self.top = Transform(transform, size), dropout, top
-        self.size = self.eye.size   # of what the net sees
+        self.transform, self.dropout, self.top = Transform(transform, size), dropout, top
+        self.size = self.transform.size   # of what the net sees
         self.past_steering = past_steering if self.name == 'edge' else 0
         if min(self.size[0]*(1-top), self.size[1]) < 44:
             raise EdgecarError(f'a frame of {self.size[0]}x{self.size[1]} is too small for this net',
@@ -229,7 +229,7 @@ class Edge(_TwoNumbers):
     def prepare(self, frames,   # (n, h, w, 3) uint8, as the camera gives them
     ):                          # (n, h', w', 3) uint16 in 0..1020
         "Return the input of the trained part, four times what `preprocess` gives."
-        road = self.eye.apply_all(frames)[:, rows_above(self.size[0], self.top):]
+        road = self.transform.apply_all(frames)[:, rows_above(self.size[0], self.top):]
         h, w = road.shape[1]//2*2, road.shape[2]//2*2
         sums = road[:, 0:h:2, 0:w:2].astype(np.uint16)
         for row, column in ((0, 1), (1, 0), (1, 1)):
@@ -242,8 +242,8 @@ class Edge(_TwoNumbers):
         name='frame',   # of the input that takes the frame
     ):                  # keras Model
         "Build the whole pilot around a trained net."
-        eye, layers = preprocess(self.size, self.top, name), keras.layers
-        inputs, given = [eye.input], [eye.output]
+        image, layers = preprocess(self.size, self.top, name), keras.layers
+        inputs, given = [image.input], [image.output]
         if len(net.inputs) > 1:
             past, latency = (keras.Input((self.past_steering,), name='past_steering'),
                              keras.Input((1,), name='latency_s'))
@@ -257,7 +257,7 @@ class Edge(_TwoNumbers):
 
     def marked(self, model):   # keras Model
         "Note in the model which steps its frames go through before it, and return the model."
-        model.seen_through = self.eye.to_json()
+        model.seen_through = self.transform.to_json()
         return model
 
 # %% ../../nbs/pilot/01_model.ipynb #8a198459
@@ -272,7 +272,7 @@ class Linear(Edge):
     def prepare(self, frames,   # (n, h, w, 3) uint8, as the camera gives them
     ):                          # (n, h', w', 3) uint8
         "Return the whole frames after the transform."
-        return self.eye.apply_all(frames)
+        return self.transform.apply_all(frames)
 
     def whole(self,
         net,                        # a trained net of this kind
@@ -288,18 +288,18 @@ class Linear(Edge):
 
 # %% ../../nbs/pilot/01_model.ipynb #705c19aa
 class Categorical(Linear):
-    "DonkeyCar's `categorical`; R is its MODEL_CATEGORICAL_MAX_THROTTLE_RANGE."
-    name, outputs, R = 'categorical', ('angle_out', 'throttle_out'), .8
+    "DonkeyCar's `categorical`; `throttle_range` is its MODEL_CATEGORICAL_MAX_THROTTLE_RANGE."
+    name, outputs, throttle_range = 'categorical', ('angle_out', 'throttle_out'), .8
 
     def net(self):   # keras Model
         "Return DonkeyCar's untrained net."
         return default_categorical((*self.size, 3))
 
-    def bins(self, y,   # (n, 2) steering in [-1, 1] and throttle in [0, R]
+    def bins(self, y,   # (n, 2) steering in [-1, 1] and throttle in [0, throttle_range]
     ):                  # (n,) int32 in 0..14, (n,) int32 in 0..19
         "Return the bin numbers of labels, as `donkeycar.utils.linear_bin` gives them."
         return (tf.clip_by_value(tf.cast(tf.round((y[:, 0]+1)*7), tf.int32), 0, 14),
-                tf.clip_by_value(tf.cast(tf.round(y[:, 1]*20/self.R), tf.int32), 0, 19))
+                tf.clip_by_value(tf.cast(tf.round(y[:, 1]*20/self.throttle_range), tf.int32), 0, 19))
 
     def loss(self, y, out,   # (n, 2) what it should answer, and its votes, (n, 15) and (n, 20)
     ):                       # a scalar tensor
@@ -308,10 +308,10 @@ class Categorical(Linear):
         return sum(tf.reduce_mean(xent(b, o)) for b, o in zip(self.bins(y), out))/2
 
     def decode(self, out,   # its votes, (n, 15) and (n, 20)
-    ):                      # (n, 2) float32: steering in [-1, 1], throttle in [0, R]
+    ):                      # (n, 2) float32: steering in [-1, 1], throttle in [0, throttle_range]
         "Return the steering and the throttle of the winning bins."
         angle, throttle = (np.asarray(o).argmax(1) for o in out)
-        return np.stack([angle*2/14 - 1, throttle*self.R/20], 1).astype(np.float32)
+        return np.stack([angle*2/14 - 1, throttle*self.throttle_range/20], 1).astype(np.float32)
 
 # %% ../../nbs/pilot/01_model.ipynb #782c4b0f
 class Inferred(Linear):
@@ -342,7 +342,7 @@ class Memory(Linear):
         "Return DonkeyCar's untrained net, which takes the last `memory` commands beside the frame."
         return default_memory((*self.size, 3), self.memory)
 
-    def eats(self, x, y,   # prepared frames, and (n, 2 + 2*memory) labels
+    def net_inputs(self, x, y,   # prepared frames, and (n, 2 + 2*memory) labels
     ):                     # ([frames, (n, 2*memory) commands], (n, 2) commands)
         "Return frames with their past commands, and the commands that the net should answer."
         return [x, y[:, 2:]], y[:, :2]
@@ -367,12 +367,12 @@ def net_and_kind(
     """Return the net and the kind of a saved pilot.
     Raise EdgecarError when its kind is unknown, or its frame size does not fit its transform."""
     size, seen = tuple(whole.inputs[0].shape[1:3]), getattr(whole, 'seen_through', '')
-    eye = Transform.from_json(seen, size)
+    transform = Transform.from_json(seen, size)
     k = make_kind('inferred' if whole.name == 'linear' and len(whole.outputs) == 1 else whole.name,
-                  eye.camera, transform=eye.text)
+                  transform.camera, transform=transform.text)
     if k.size != size:
         raise EdgecarError(f'the net wants frames of {size[0]}x{size[1]}, '
-                           f'and {k.eye.text} gives {k.size[0]}x{k.size[1]}', hint='train it again')
+                           f'and {k.transform.text} gives {k.size[0]}x{k.size[1]}', hint='train it again')
     if k.name != 'edge':
         return whole, k
     k.past_steering = int(whole.inputs[1].shape[1]) if len(whole.inputs) > 1 else 0

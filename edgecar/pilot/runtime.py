@@ -320,11 +320,12 @@ class TfliteNet(_TfliteFile):
             raise self._no(f'wants {self.dtype} frames scaled by {self.input["quantization"]}')
         *length, h, w = (int(s) for s in self.input['shape'][1:-1])
         self.length, seen = (length or [0])[0], (h, w)   # frames of a sequence
-        self.eye = Transform.from_json(note, seen)
-        if self.eye.size != seen:
+        self.transform = Transform.from_json(note, seen)
+        if self.transform.size != seen:
+            height, width = self.transform.size
             raise self._no(f'wants frames of {seen[0]}x{seen[1]}, '
-                           f'and {self.eye.text} gives {self.eye.size[0]}x{self.eye.size[1]}')
-        self.size = self.eye.camera   # (h, w) of the camera's frames
+                           f'and {self.transform.text} gives {height}x{width}')
+        self.size = self.transform.camera   # (h, w) of the camera's frames
 
     @property
     def needs(self)->tuple:
@@ -406,7 +407,7 @@ class _Inferring(Remembering):
         if frame.shape != (*self.size, 3) or frame.dtype != np.uint8:
             raise EdgecarError(f'the frame is {frame.shape} {frame.dtype}, the pilot wants '
                                f'{(*self.size, 3)} uint8', self.path, 'set the camera to this size')
-        x = self.eye(frame)
+        x = self.transform(frame)
         if self.dtype != np.uint8:
             x = x.astype(np.float32)
         if not self.raw:
@@ -429,11 +430,11 @@ class Pilot(_Inferring):
     def __init__(self,
         path,                      # .tflite; ours (uint8 or float frames) or one of DonkeyCar's
         threads:int=1,             # for one inference
-        throttle_range:float=.8,   # votes only: R, DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
+        throttle_range:float=.8,   # votes only: DonkeyCar's MODEL_CATEGORICAL_MAX_THROTTLE_RANGE
         behavior:int=0,            # DonkeyCar's behavior only: the one that is chosen
     ):
         super().__init__(path, threads)
-        self.R, self.behavior = throttle_range, behavior
+        self.throttle_range, self.behavior = throttle_range, behavior
         self.reset()
 
     def peek(self,
@@ -441,7 +442,7 @@ class Pilot(_Inferring):
         imu=None,    # DonkeyCar's imu only: acceleration x, y, z and rotation x, y, z
     )->tuple:        # steering in [-1, 1], left is -1; throttle in [-1, 1]
         "Return the command for one frame, and remember nothing."
-        return decode_command(self.infer(frame, imu), self.R)
+        return decode_command(self.infer(frame, imu), self.throttle_range)
 
     def __call__(self,
         frame,       # (h, w, 3) uint8 RGB
@@ -451,7 +452,7 @@ class Pilot(_Inferring):
         out = self.infer(frame, imu, remember=True)
         if len(out) > 2:
             self.location = int(out[2].argmax())
-        said = decode_command(out, self.R)   # what is remembered is as DonkeyCar's memory has it
+        said = decode_command(out, self.throttle_range)   # what is remembered is as DonkeyCar's memory has it
         self.remember(*(map(float, (out[0][0], out[1][0])) if 'past' in self.beside else said))
         return said
 
@@ -479,5 +480,5 @@ def interface_of(
     beside = {what: tuple(map(int, detail['shape'])) for what, detail in pilot.beside.items()}
     output = 'categorical' if categorical else 'inferred' if len(pilot.outputs) == 1 else 'linear'
     return PilotInterface(
-        height, width, str(pilot.dtype), (0, 255) if pilot.raw else (0, 1), beside, pilot.eye.text, output,
-        frames=pilot.length)
+        height, width, str(pilot.dtype), (0, 255) if pilot.raw else (0, 1), beside, pilot.transform.text,
+        output, frames=pilot.length)

@@ -88,7 +88,7 @@ def check_labels(
 
 # %% ../../nbs/pilot/02_train.ipynb #471c1eb9
 class Learner:
-    "A net, its optimiser, its averaged twin, and the compiled step that moves all three."
+    "A net, its optimiser, its averaged net, and the compiled step that moves all three."
     def __init__(self,
         k,              # a kind of pilot, as `make_kind` gives it
         cfg:Training,   # its `lr`, `weight_decay` and `average` are used
@@ -97,7 +97,7 @@ class Learner:
         self.opt = keras.optimizers.AdamW(cfg.lr, weight_decay=cfg.weight_decay)
         self.opt.build(self.net.trainable_variables)
         self.mean = [tf.Variable(w) for w in self.net.weights]
-        self.twin = k.net()
+        self.averaged_net = k.net()
         self.memory = cfg.average
 
     def begin(self, *words):   # numbers and texts, such as the seed and the epoch
@@ -111,7 +111,7 @@ class Learner:
     def step(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
     ):                     # a scalar tensor
         "Train on one batch, and return its loss."
-        x, y = self.k.eats(x, y)
+        x, y = self.k.net_inputs(x, y)
         with tf.GradientTape() as tape:
             loss = self.k.loss(y, tf.nest.flatten(self.net(x, training=True)))
         self.opt.apply_gradients(zip(tape.gradient(loss, self.net.trainable_variables),
@@ -121,16 +121,16 @@ class Learner:
         return loss
 
     @tf.function
-    def see(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
+    def outputs(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
     ):                    # a list of tensors
-        "Return the raw outputs of the averaged twin for a batch."
-        return tf.nest.flatten(self.twin(self.k.eats(x, y)[0], training=False))
+        "Return the raw outputs of the averaged net for a batch."
+        return tf.nest.flatten(self.averaged_net(self.k.net_inputs(x, y)[0], training=False))
 
     def averaged(self):   # a Keras model, the same one at each call
         "Return the net with the averaged weights."
-        for t, m in zip(self.twin.weights, self.mean):
+        for t, m in zip(self.averaged_net.weights, self.mean):
             t.assign(m)
-        return self.twin
+        return self.averaged_net
 
     def predict(self, x, y,   # prepared frames, and labels that `hidden` gave
     ):                        # (n, 2) float32 steering and throttle in [-1, 1]
@@ -138,7 +138,7 @@ class Learner:
         The steering and throttle in `y` are not read."""
         self.averaged()
         return np.concatenate([
-            self.k.decode([o.numpy() for o in self.see(as_float_frames(x[i:i+256]), y[i:i+256])])
+            self.k.decode([o.numpy() for o in self.outputs(as_float_frames(x[i:i+256]), y[i:i+256])])
             for i in range(0, len(x), 256)])
 
     def start(self, weights):   # a list of arrays, as `get_weights` of a net gives it
@@ -536,7 +536,7 @@ def weights_of(
             f'was trained on frames of {was.size[0]}x{was.size[1]} and has {sum(map(np.prod, have)):,} '
             f'weights; here it is {k.size[0]}x{k.size[1]} and {sum(map(np.prod, want)):,}',
             path, 'use frames of that size, or set train.transfer to none')
-    if was.eye.text != k.eye.text:
-        raise EdgecarError(f'saw its frames through {was.eye.text}, not {k.eye.text}',
+    if was.transform.text != k.transform.text:
+        raise EdgecarError(f'saw its frames through {was.transform.text}, not {k.transform.text}',
                            path, 'set train.transform to that')
     return net.get_weights()

@@ -137,18 +137,19 @@ class CarSlot:
         number,   # 0 and up: its place at the start, the first in front
     ):
         self.scene, self.number, self.body = scene, number, BodyConfig(name=f'car {number + 1}')
-        self.lidar, self.eyes, self.cameras = None, {}, {}
+        self.lidar, self.configs, self.cameras = None, {}, {}
         self.car, self.frame, self.file, self.frames, self.events = None, None, b'', 0, []
         self.reset()
         self.look('image', CameraConfig())
 
     def look(self,
         key,   # 'image' or 'image_b'
-        eye,   # `CameraConfig`
+        config,   # `CameraConfig`
     ):
         "Change a camera."
-        self.eyes[key] = eye
-        self.cameras[key] = SimCamera(find_ground(self.scene.track), eye.lens, cones=self.scene.track.cones)
+        self.configs[key] = config
+        track = self.scene.track
+        self.cameras[key] = SimCamera(find_ground(track), config.lens, cones=track.cones)
 
     def reset(self):
         "Put the car back at the start, standing."
@@ -193,7 +194,7 @@ def render_camera(
     others = np.array([[*s.car.state[:3], *s.body.rgb] for s in slot.scene.slots if s is not slot])
     slot.car.noise += 1
     return slot.cameras[key].render(*slot.car.state[:6], slot.car.noise, None,
-                                    others)[:, :slot.eyes[key].width]
+                                    others)[:, :slot.configs[key].width]
 
 # %% ../../nbs/sim/12_scene.ipynb #6f867237
 def _apply_race_rules(slot, round):
@@ -284,9 +285,9 @@ def telemetry_message(
                    cte=told['cte']*UNITS_PER_M, gyro_w=0., pictures={})
     for key, names in _PARTS.items():
         message.update(zip(names, told[key]))
-    for key, eye in slot.eyes.items():
+    for key, config in slot.configs.items():
         frame = render_camera(slot, key)
-        file = encode_sim_image(frame, eye.encoding, eye.grey)
+        file = encode_sim_image(frame, config.encoding, config.grey)
         if key == 'image':
             slot.frame, slot.file = frame, file
         message['pictures'][key] = base64.b64encode(file)

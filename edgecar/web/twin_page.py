@@ -60,7 +60,7 @@ def viewer_state(
                         for scene in scenes},
                 roads={s.name: road_outline(s.track) for s in scenes if s.name not in known})
     if slot and slot.frame is not None:
-        file = slot.file if slot.eyes['image'].encoding == 'JPG' else encode_sim_image(slot.frame)
+        file = slot.file if slot.configs['image'].encoding == 'JPG' else encode_sim_image(slot.frame)
         told.update(chosen=slot_name(slot), image=base64.b64encode(file).decode())
     return told
 
