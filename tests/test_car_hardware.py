@@ -134,7 +134,7 @@ def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
     owner.shutdown()
     for spec in (f'pca9685:{tmp_path}/no-bus', 'pca9685:?adress=1', 'pca9685:?steering=0',
                  f'pca9685:{board.path}?forward=300&reverse=300'):
-        with pytest.raises(EdgecarError, match='cannot be had'):
+        with pytest.raises(EdgecarError, match='cannot be opened'):
             ActuatorProcess(spec)
 
 

@@ -201,7 +201,7 @@ def test_a_layer_that_unpacks_to_a_terabyte(tmp_path):
 def test_a_layer_with_a_tail(tmp_path):
     "Behind the end of its gzip stream: another reader might go on, and find another pilot."
     toy_image(tmp_path, [toy_layer({'a': b''}) + toy_layer({'b': b''})])
-    with pytest.raises(EdgecarError, match='behind its end'):
+    with pytest.raises(EdgecarError, match='bytes after its end'):
         list(layer_files(read_image(OciLayout(tmp_path), None), -1, lambda name: True))
 
 

@@ -617,7 +617,7 @@ def test_signing_says_what_it_lacks(released, keys, tmp_path, monkeypatch):
         signing(image_key, gate_key)
     monkeypatch.delenv('COSIGN_GATE_PASSWORD')
     monkeypatch.delenv('COSIGN_PASSWORD')
-    with pytest.raises(EdgecarError, match='nobody is here to be asked'):
+    with pytest.raises(EdgecarError, match='there is no terminal to ask'):
         signing(image_key, gate_key)
 
 

@@ -153,7 +153,8 @@ WORKING = f'#!{shutil.which("bash")}\nexec {UV} "$@"\n'
 needs_uv = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason='uv is needed -> make setup')
 
 
-@pytest.mark.parametrize('uv, why', [(None, 'cannot be had here'), (FAILING, 'failed')], ids=['no', 'fails'])
+@pytest.mark.parametrize('uv, why', [(None, 'could not be installed'), (FAILING, 'failed')],
+                         ids=['no', 'fails'])
 def test_pip_does_it_where_uv_cannot(small, uv, why):
     code, said = small(uv)
     assert code == 0 and small.has_toy(), said

@@ -491,5 +491,6 @@ def drive_profile(
 )->dict:               # fields of `DriveStatus`
     "Drive until ended, and return the last status; raise EdgecarError when a part fails."
     if profile.arm and profile.actuator.partition(':')[0] not in ('mock', 'twin'):
-        raise EdgecarError('a car is armed by whoever stands next to it', hint='arm it on the page')
+        raise EdgecarError('a car cannot be armed from the start',
+                           hint='stand next to it, and arm it on the page')
     return run_vehicle(compose(profile), say, turns)

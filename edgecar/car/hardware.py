@@ -90,7 +90,7 @@ class PCA9685:
     ):
         self.bus, self.prescale = bus, round(25e6/4096/hz) - 1
         if not 3 <= self.prescale <= 255:
-            raise ValueError(f'{hz} pulses a second cannot be had')
+            raise ValueError(f'{hz} pulses a second are out of reach')
 
     def awake(self)->bool:
         "Return whether the chip runs with these settings."
@@ -336,7 +336,7 @@ class V4l2Camera:
             self.video = self.open()
         except OSError as e:
             from edgecar.core import EdgecarError
-            raise EdgecarError(f'the camera cannot be had ({e.strerror or e})', path,
+            raise EdgecarError(f'the camera cannot be opened ({e.strerror or e})', path,
                                'is it plugged in, may this user read it (group video), '
                                'does another program have it? a CSI camera of '
                                'a Pi wants `libcamerify edgecar drive ...`') from None
@@ -583,5 +583,5 @@ def open_imu(spec:str)->IMU:  # mpu6050:[/dev/i2c-1][?address=0x68]
         path, options = parse_device_uri(spec, '/dev/i2c-1', address=0x68)
         return IMU(I2cBus(path, **options))
     except (OSError, ValueError) as e:
-        raise EdgecarError(f'the IMU cannot be had ({getattr(e, "strerror", None) or e})', spec,
+        raise EdgecarError(f'the IMU cannot be opened ({getattr(e, "strerror", None) or e})', spec,
                            'is it wired, may this user open the bus (group i2c)?') from None

@@ -324,7 +324,7 @@ def _start_error(process, spec):
     from edgecar.core import EdgecarError
     process.kill()
     errors = process.communicate()[1].decode(errors='replace').strip().splitlines()
-    return EdgecarError(f'the actuator cannot be had ({errors[-1] if errors else "it does not answer"})',
+    return EdgecarError(f'the actuator cannot be opened ({errors[-1] if errors else "it does not answer"})',
                         spec, 'see `edgecar drive --help` for what there is')
 
 # %% ../../nbs/car/03_owner.ipynb #8e3881bf

@@ -162,7 +162,7 @@ class RotatingTubWriter(DriveTubs):
             self.measure()
         if self.left_mb <= 0:
             raise EdgecarError('no room: the budget is used up, or the disk is full, '
-                               'and nobody else has these tubs',
+                               'and these tubs are stored nowhere else',
                                hint='upload them (--remote), or take them away')
         if self.writer is not None:
             return

@@ -44,7 +44,7 @@ FAULT_KINDS = {   # kind of fault: what mending does about it
     'missing field': 'only with --rename: say which field stands for it',
     'Git LFS pointer': 'not at all: run `git lfs pull` where the tub comes from',
     'bad command': _DROP, 'missing image': _DROP, 'empty image': _DROP, 'broken image': _DROP,
-    'wrong size': _DROP,
+    'wrong size': _DROP, 'image too large': _DROP,
     'macOS file': 'to quarantine',
     'leftover file': 'to quarantine',
 }

@@ -107,7 +107,7 @@ def convert_tub(
     "Convert an old tub to the current format, and leave it as it is; raise EdgecarError when `new` exists."
     old, new = Path(old), Path(new)
     if not any(_RECORD_FILE.fullmatch(f.name) for f in old.glob('record_*.json')):
-        raise EdgecarError('holds no record_*.json, so it is no tub of DonkeyCar 3', old, 'check the path')
+        raise EdgecarError('holds no record_*.json, so it is not a tub of DonkeyCar 3', old, 'check the path')
     if new.exists() and (not new.is_dir() or any(new.iterdir())):
         raise EdgecarError('is there already', new, 'name a new folder')
     half = new.absolute().parent/f'.{new.name}.new'

@@ -289,7 +289,7 @@ def _fetch(tub, part, mirror, **how):
             why.append(str(e))
         else:
             return part
-    raise EdgecarError(f'cannot be had: {"; ".join(why)}', tub.name,
+    raise EdgecarError(f'could not be downloaded: {"; ".join(why)}', tub.name,
                        f'fetch {tub.url} where you can, put it into a folder as {tub.name}.tar.gz, '
                        'and set EDGECAR_MIRROR to that folder; what was downloaded is kept')
 

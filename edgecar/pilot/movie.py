@@ -111,7 +111,7 @@ def film_rollout(
     Raise EdgecarError when the name ends in neither .webp nor .gif, or no step is left."""
     path, steps = Path(path), range(first, min(last or d.steps, d.steps), every)
     if path.suffix not in MOVIE_FORMATS:
-        raise EdgecarError('is no kind of film', path, f'end its name with {" or ".join(MOVIE_FORMATS)}')
+        raise EdgecarError('is not a film format', path, f'end its name with {" or ".join(MOVIE_FORMATS)}')
     if not steps or not (shots := render_rollout(d, pilot, steps, where)):
         raise EdgecarError(f'has no step between {first} and {last}', path,
                            f'the rollout has {d.steps} steps')

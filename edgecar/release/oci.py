@@ -475,7 +475,7 @@ def _decompressed(f, kind, most, where):
                 raise EdgecarError(f'unpacks to more than {most} bytes', where)
             yield piece
         if z and z.eof and (z.unused_data or f.read(1)):
-            raise EdgecarError('has something behind its end', where)
+            raise EdgecarError('has bytes after its end', where)
 
 # %% ../../nbs/release/05_oci.ipynb #eb4e4a88
 class _HashingReader:

@@ -48,7 +48,7 @@ def cosign_password(
         if name in os.environ:
             return {'COSIGN_PASSWORD': os.environ[name]}
     if not sys.stdin.isatty():
-        raise EdgecarError('has a password, and nobody is here to be asked for it', key, f'set {variable}')
+        raise EdgecarError('has a password, and there is no terminal to ask for it', key, f'set {variable}')
     return {'COSIGN_PASSWORD': getpass.getpass(f'password of {key}: ')}
 
 # %% ../../nbs/release/09_sign.ipynb #a76aa5f8

@@ -43,7 +43,7 @@ class PublicKey:
                                'give the public key that the project publishes') from None
         if b'PRIVATE KEY' in text:
             raise EdgecarError('is a private key', path,
-                               'give the .pub beside it, and keep this one away from here')
+                               'give the .pub beside it, and do not keep the private key here')
         try:
             self.key = load_pem_public_key(text)
         except Exception as e:

@@ -42,7 +42,7 @@ class SimConnection:
         try:
             self.socket.sendall(pack_message(kind, **fields).strip())
         except OSError as e:
-            raise EdgecarError(f'the line is cut ({e})', self.where) from None
+            raise EdgecarError(f'the connection was lost ({e})', self.where) from None
 
     def read(self,
         seconds,     # s to wait; 0 or less does not wait
@@ -54,9 +54,9 @@ class SimConnection:
         except (TimeoutError, BlockingIOError):
             return False
         except OSError as e:
-            raise EdgecarError(f'the line is cut ({e})', self.where) from None
+            raise EdgecarError(f'the connection was lost ({e})', self.where) from None
         if not data:
-            raise EdgecarError('the line is cut', self.where)
+            raise EdgecarError('the connection was lost', self.where)
         self.inbox += map(parse_sim_message, self.framer.feed(data))
         return True
 

@@ -22,6 +22,8 @@ from PIL import Image
 from ..contracts.number import clamp, is_number
 from ..contracts.untrusted import json_object
 from ..core import EdgecarError
+from ..data.fields import InvalidRecordError
+from ..data.picture import decode_image
 from .camera import Lens
 from .exact import PI, atan2, sincos
 
@@ -47,7 +49,7 @@ class MessageFramer:
                 break   # a string that goes on
             self.depth += (kind == 123) - (kind == 125)
             if self.depth < 0:
-                raise EdgecarError('a brace closes what was never opened')
+                raise EdgecarError('a closing brace has no opening one')
             self.at = mark.end()
             if kind == 125 and not self.depth:
                 found.append(rest[start:self.at].lstrip())
@@ -129,7 +131,7 @@ def quaternion_to_yaw(
 )->float:         # rad, to the left of our x axis
     "Return our yaw; raise EdgecarError when the quaternion has no direction."
     if (right := 2*(x*z + w*y))**2 + (ahead := w*w + z*z - x*x - y*y)**2 < 1e-6:
-        raise EdgecarError('the quaternion shows nowhere')
+        raise EdgecarError('the quaternion is zero')
     return atan2(ahead, right)
 
 # %% ../../nbs/sim/11_protocol.ipynb #4c07dbc8
@@ -235,14 +237,10 @@ def decode_sim_image(
     file:bytes,      # JPEG, PNG, TGA or any other that Pillow reads
 )->np.ndarray:       # (h, w, 3) uint8 RGB
     "Return a picture file's pixels; raise EdgecarError when it cannot be read."
-    picture = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
-               if file[:2] in (b'\xff\xd8', b'\x89P') else None)
-    if picture is not None:
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     try:
-        return np.asarray(Image.open(io.BytesIO(file)).convert('RGB'))
-    except (OSError, ValueError, IndexError, SyntaxError):
-        raise EdgecarError('an image is none') from None
+        return decode_image(file)
+    except InvalidRecordError as e:
+        raise EdgecarError(f'an image cannot be decoded ({e.kind})') from None
 
 # %% ../../nbs/sim/11_protocol.ipynb #cb2193cf
 @dataclass(frozen=True)

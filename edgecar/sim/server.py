@@ -165,7 +165,7 @@ def refresh_paced(
 def _verify(client, m):
     "Check the token in a message; welcome a client that shows it for the first time."
     if not same_secret(str(m.get('private_key')), client.server.guard.token):
-        raise EdgecarError('the token is another')
+        raise EdgecarError('the token is wrong')
     first, client.verified = not client.verified, True
     send_message(client, 'verified')
     if first:
@@ -245,7 +245,7 @@ def handle_client_message(
         kind = message['msg_type']
         client.allowance -= MESSAGE_COSTS.get(kind, 1)
         if not client.verified and kind != 'verify':
-            raise EdgecarError('it has not shown its token')
+            raise EdgecarError('it has sent no token')
         if does := HANDLERS.get(kind):
             does(client, message)
     except EdgecarError as e:
