@@ -179,16 +179,17 @@ def driving_summary(
 # %% ../../nbs/pilot/10_exam.ipynb #d1b1c163
 def plot_latencies(
     found:dict,   # of `latency_summaries`
-):                # matplotlib Figure
+):                # NotebookFigure
     "Draw events, distance to the line and speed over the latency, with their intervals."
-    from matplotlib.figure import Figure
-    fig, ms = Figure(figsize=(8, 2.2), dpi=70, layout='constrained'), [float(x) for x in found]
+    from edgecar.data.plot import STEERING_COLOUR, NotebookFigure
+    fig = NotebookFigure(figsize=(8, 2.2), layout='constrained')
+    ms = [float(x) for x in found]
     labels = dict(off_track_per_km='carried back, 1/km', cte_p95_m='p95 of |cte|, m',
                   speed_ratio="of the expert's speed")
     for ax, (key, label) in zip(fig.subplots(1, 3), labels.items()):
         value, low, high = (np.array([x[key][end] for x in found.values()])
                             for end in ('value', 'low', 'high'))
-        ax.errorbar(ms, value, (value - low, high - value), fmt='o-', capsize=3)
+        ax.errorbar(ms, value, (value - low, high - value), fmt='o-', capsize=3, color=STEERING_COLOUR)
         ax.set(xlabel='latency, ms', ylabel=label, ylim=(0, max(1.05*high.max(), .01)))
     return fig
 
