@@ -54,9 +54,9 @@ def brain(times):
     return lambda *args, **more: keras.models.clone_model(backbone(*args, **more), clone_function=clone)
 
 
-def narrow(width):
-    "Return the `DENSE_WIDTH` to take."
-    return width
+def constant(value):
+    "Return the value that a constant of the library is to have."
+    return value
 
 
 def familiar():
@@ -85,8 +85,11 @@ class Row:
     instead:tuple = ()                         # (name, function that makes what stands for it, its arguments)
 
 
-KIND, BACKBONE, ROUND, DENSE = ('edgecar.pilot.train.make_kind', 'edgecar.pilot.model.backbone',
-                               'edgecar.pilot.correction.round_recipe', 'edgecar.pilot.model.DENSE_WIDTH')
+KIND, BACKBONE, DENSE = ('edgecar.pilot.train.make_kind', 'edgecar.pilot.model.backbone',
+                        'edgecar.pilot.model.DENSE_WIDTH')
+ROUND, LATEST, EPISODE = ('edgecar.pilot.correction.round_recipe',
+                          'edgecar.pilot.correction.CORRECTION_LATENCY_HIGH_S',
+                          'edgecar.pilot.correction.EPISODE_FRAMES')
 ROWS = [
     Row('recipe', 'as it is'),
     Row('rounds', 'none, as many epochs', train=dict(rounds=0)),
@@ -94,17 +97,20 @@ ROWS = [
     Row('rounds', 'two', train=dict(rounds=2)),
     Row('rounds', 'on the recording\'s own tracks', instead=((ROUND, familiar, dict()),)),
     Row('rounds', 'few cones, begun on a straight', instead=((ROUND, plain, dict()),)),
+    Row('rounds', '165 ms at most, not 190', instead=((LATEST, constant, dict(value=.165)),)),
+    Row('rounds', 'episodes of 75 frames, not 150', instead=((EPISODE, constant, dict(value=75)),)),
     Row('past', 'the image alone', instead=((KIND, remembering, dict(past_steering=0)),)),
     Row('past', '3 commands', instead=((KIND, remembering, dict(past_steering=3)),)),
-    Row('past', '8 commands', instead=((KIND, remembering, dict(past_steering=8)),)),
+    Row('past', '5 commands', instead=((KIND, remembering, dict(past_steering=5)),)),
     Row('past', 'never hidden', train=dict(hide=0.)),
     Row('past', 'hidden half of the time', train=dict(hide=.5)),
     Row('data', '25 ms only', data=dict(latency_low_s=.025, latency_high_s=.025)),
     Row('data', 'no pushes', data=dict(pushes=0.)),
-    Row('capacity', 'a head half as wide', instead=((DENSE, narrow, dict(width=32)),)),
+    Row('capacity', 'a head half as wide', instead=((DENSE, constant, dict(value=32)),)),
     Row('capacity', 'half as wide', instead=((BACKBONE, brain, dict(times=.5)),)),
     Row('capacity', 'twice as wide', instead=((BACKBONE, brain, dict(times=2)),)),
     Row('schedule', '18 epochs, not 13', train=dict(epochs=6, round_epochs=4)),
+    Row('schedule', '10,000 frames an epoch, not 8,000', train=dict(epoch_frames=10000)),
     Row('schedule', 'batches of 32', train=dict(batch=32)),
     Row('schedule', 'no averaged weights', train=dict(average=0.)),
 ]
