@@ -35,15 +35,15 @@ def test_what_is_read_is_what_donkeycar_has_when_it_has_run_it(template, tmp_pat
 
 
 def test_donkeycars_own_configuration_is_a_stock_car():
-    heeded, over = myconfig_changes(TEMPLATES/'cfg_complete.py')
-    taken = parse_device_uri(heeded['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0,
+    taken_over, over = myconfig_changes(TEMPLATES/'cfg_complete.py')
+    taken = parse_device_uri(taken_over['actuator'], '', address=0, steering=9, throttle=9, left=0, right=0,
                              forward=0, stopped=0, reverse=0)
     assert taken == ('/dev/i2c-1', dict(address=0x40, steering=1, throttle=0, left=460, right=290,
                                         forward=500, stopped=370, reverse=220))
-    assert (heeded['camera'] == 'v4l2:/dev/video0?width=160&height=120&hz=20'
-            and heeded['gamepad'].startswith('js:/dev/input/js0?layout=xbox'))
-    assert heeded['rate_hz'] == 20 and heeded['mode'] == 'user' and 'imu' not in heeded
-    assert heeded['record'] == dict(auto=True, pilots=False)
+    assert (taken_over['camera'] == 'v4l2:/dev/video0?width=160&height=120&hz=20'
+            and taken_over['gamepad'].startswith('js:/dev/input/js0?layout=xbox'))
+    assert taken_over['rate_hz'] == 20 and taken_over['mode'] == 'user' and 'imu' not in taken_over
+    assert taken_over['record'] == dict(auto=True, pilots=False)
     assert ('MAX_EPOCHS' in over[0].split()
             and not {'AUTO_RECORD_ON_THROTTLE', 'PWM_STEERING_THROTTLE', 'CAMERA_TYPE',
                      'DRIVE_LOOP_HZ'} & set(over[0].split())
@@ -67,8 +67,8 @@ def test_nothing_is_run(myconfig, tmp_path):
         f'J = 1 < open({str(touched)!r}, "w")',
     ]
     path = myconfig('\n'.join(lines) + '\nDRIVE_LOOP_HZ = 30\n')
-    heeded, over = myconfig_changes(path)
-    assert heeded['rate_hz'] == 30 and len(over) >= len(lines) and not touched.exists()
+    taken_over, over = myconfig_changes(path)
+    assert taken_over['rate_hz'] == 30 and len(over) >= len(lines) and not touched.exists()
 
 
 def test_any_bytes_are_read_or_refused(tmp_path):

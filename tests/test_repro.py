@@ -88,3 +88,22 @@ def test_a_step_that_fails(repo, step):
     code, steps, said = loop(repo)
     assert code and 'the results' not in said
     assert steps[step][1] == 'failed' and [*steps][-3] == step and steps['total'][0]
+
+
+@pytest.mark.parametrize('was, now, why', [
+    ('  epochs: 4 ', '  epoch: 4 ', 'train has the parameters .* wrong or missing: epoch, epochs'),
+    ('  batch: 64 ', '  batch: many ', "train.batch is 'many'"),
+    ('train:', 'train: [', 'params.yaml'),
+])
+def test_a_wrong_params_file_is_found_before_anything_runs(tmp_path, was, now, why):
+    "With the file, the section, the name or value, and what would be right."
+    (tmp_path/'scripts').mkdir()
+    shutil.copy(ROOT/'scripts/data', tmp_path/'scripts')
+    text = (ROOT/'params.yaml').read_text()
+    assert was in text
+    (tmp_path/'params.yaml').write_text(text.replace(was, now, 1))
+    path = f'{Path(sys.prefix)/"bin"}:{os.environ["PATH"]}'
+    done = subprocess.run([tmp_path/'scripts/data'], env=os.environ | dict(PATH=path, PYTHONPATH=str(ROOT)),
+                          capture_output=True, text=True, timeout=200)
+    assert done.returncode and re.search(why, done.stderr), done.stderr
+    assert not (tmp_path/'runs').exists() and 'Traceback' not in done.stderr
