@@ -260,7 +260,8 @@ def car(kernel, board, tmp_path):
     hand = Hand(tmp_path/'js0')
     drives = cli(kernel, 'drive', '--profile', 'car', '--config', tmp_path/'myconfig.py',
                  '--camera', f"v4l2:{tmp_path/'video0'}", '--actuator', f'pca9685:{board.path}',
-                 '--gamepad', f"js:{tmp_path/'js0'}", '--limit', 1, '--page-port', 0, start_new_session=True)
+                 '--gamepad', f"js:{tmp_path/'js0'}", '--allow', 'fast', '--limit', 1, '--page-port', 0,
+                 start_new_session=True)
     hand.drives = drives
     try:
         assert '/drive' in drives.stdout.readline()

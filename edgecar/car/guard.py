@@ -9,9 +9,10 @@ __all__ = ['log', 'PAST_STEP_S', 'GuardBounds', 'usual_delay_s', 'FrameMonitor',
            'ModelManager', 'StopRequests', 'FaultLog']
 
 # %% ../../nbs/car/05_guard.ipynb #8abf12b4
+import contextlib
 import logging
 import math
-import sys
+import os
 import threading
 import time
 import zlib
@@ -447,10 +448,16 @@ class StopRequests:
         "Add a stop."
         self.pushed = self.pushed | {source}
 
-    def listen(self, lines=None):   # an iterable of lines; None: standard input
-        "Push a stop for every line that is typed; runs in a thread."
-        for _ in lines or sys.stdin:
-            self.push('keyboard')
+    def listen(self,
+        file=0,                         # descriptor of a file; 0 is standard input
+        note=lambda cause, why: None,   # called when the terminal has gone
+    ):
+        "Push a stop for whatever comes from a terminal, and for its end; runs in a thread."
+        with contextlib.suppress(OSError):
+            while os.read(file, 4096):
+                self.push('keyboard')
+        self.push('keyboard')
+        note('keyboard', 'the terminal has gone: Enter stops the car no more')
 
     def run(self)->tuple:
         "Return the sources of the stops since the last call, sorted."

@@ -337,7 +337,7 @@ class _ActuatorLine:
     ):
         self.hold_s, self.answered_s = hold_s, time.monotonic()
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.owner', spec,
+        self.process = subprocess.Popen([sys.executable, '-P', '-m', 'edgecar.car.owner', spec,
                                          str(theirs.fileno()), str(hold_s)],
                                         pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                                         stderr=subprocess.PIPE, start_new_session=True)

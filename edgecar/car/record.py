@@ -229,8 +229,8 @@ def start_recorder_process(
     "Start the process that writes."
     ours, theirs = socket.socketpair()
     words = json.dumps([asdict(limits), mine])
-    process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.record', str(theirs.fileno()), words],
-                               pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+    command = [sys.executable, '-P', '-m', 'edgecar.car.record', str(theirs.fileno()), words]
+    process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     theirs.close()
     return process, Connection(ours.detach())

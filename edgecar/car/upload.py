@@ -204,7 +204,7 @@ class Uploader:
     def update(self):
         "Run the upload process until `shutdown`, and start it again when it ends."
         while not self.over.is_set():
-            self.process = subprocess.Popen([sys.executable, '-m', 'edgecar.car.upload', *self.words],
+            self.process = subprocess.Popen([sys.executable, '-P', '-m', 'edgecar.car.upload', *self.words],
                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=subprocess.DEVNULL, text=True, start_new_session=True)
             for line in self.process.stdout:

@@ -413,7 +413,8 @@ def run_dvc(
     quiet=True,   # keep what it prints, instead of showing it
 )->subprocess.CompletedProcess:   # with the output as text if `quiet`
     "Run DVC in a folder."
-    return subprocess.run([sys.executable, '-m', 'dvc', *args], cwd=folder, text=True, capture_output=quiet)
+    command = [sys.executable, '-P', '-m', 'dvc', *args]
+    return subprocess.run(command, cwd=folder, text=True, capture_output=quiet)
 
 # %% ../../nbs/data/09_public.ipynb #bd6c2982
 def pin_tub(

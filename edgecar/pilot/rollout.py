@@ -217,7 +217,7 @@ class RolloutWorkers:
         "Start one more process."
         code = 'from edgecar.pilot.rollout import rollout_worker; rollout_worker()'
         pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.running.append(subprocess.Popen([sys.executable, '-c', code], process_group=0, **pipes))
+        self.running.append(subprocess.Popen([sys.executable, '-P', '-c', code], process_group=0, **pipes))
 
     def drive(self,
         drives,        # RolloutSpecs

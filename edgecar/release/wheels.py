@@ -78,8 +78,8 @@ def run_pip(
     *words,   # arguments of pip
 ):
     "Run pip; raise EdgecarError with its error message when it fails."
-    done = subprocess.run([sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check', *words],
-                          capture_output=True, text=True)
+    pip = [sys.executable, '-P', '-m', 'pip', '--quiet', '--disable-pip-version-check']
+    done = subprocess.run([*pip, *words], capture_output=True, text=True)
     if done.returncode:
         why = next((line for line in done.stderr.splitlines() if 'ERROR' in line or 'No space' in line),
                    done.stderr[-200:])

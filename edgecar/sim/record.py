@@ -207,7 +207,7 @@ def record_in_processes(
         running = {}
         for share in shares:
             p = stack.enter_context(
-                subprocess.Popen([sys.executable, '-c', code],
+                subprocess.Popen([sys.executable, '-P', '-c', code],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0))
             stack.callback(p.kill)
             with p.stdin:

@@ -161,7 +161,7 @@ class WorkerProcess:
         # ctrl-C is for the first process
         code = ('import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); '
                 'from edgecar.sim.vector import vector_worker; vector_worker()')
-        self.process = subprocess.Popen([sys.executable, '-c', code],
+        self.process = subprocess.Popen([sys.executable, '-P', '-c', code],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[fd])
         self.send(pickle.dumps((fd, frames, start, count, *rest)))
 
