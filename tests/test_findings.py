@@ -1,10 +1,12 @@
 """What a reviewer broke, each by its number in the review: how it was broken, and that it is mended."""
 import io
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from PIL import Image
@@ -12,8 +14,11 @@ from PIL import Image
 from edgecar.car.drive import ButtonHandler, Profile, TwinCamera, compose, supervised
 from edgecar.car.guard import StopRequests
 from edgecar.car.owner import ActuatorProcess
+from edgecar.core import EdgecarError
 from edgecar.data.fields import InvalidRecordError
 from edgecar.data.picture import decode_image
+from edgecar.sim.client import Simulator
+from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 
 
 class Owner:
@@ -140,3 +145,20 @@ def test_finding_14_a_header_in_a_comment_hides_no_other(hidden):
     comment = b'\xff\xfe' + (len(hidden) + 2).to_bytes(2, 'big') + hidden
     with pytest.raises(InvalidRecordError, match='image too large'):
         decode_image(data[:2] + comment + data[2:])
+
+
+def test_finding_15_silent_strangers_keep_nobody_out():
+    "They filled all seats of a simulator before one of them had to show its token."
+    limits = ServerLimits(strangers=4, clients=2, partial_s=60.)
+    with serve_in_thread(SimServer(port=0, token='a long secret', limits=limits)) as server, ExitStack() as open_:
+        def connect():
+            return open_.enter_context(socket.create_connection(('127.0.0.1', server.port)))
+
+        strangers = [connect() for _ in range(12)]
+        for _ in range(2):
+            open_.enter_context(Simulator(port=server.port, token='a long secret'))
+        with pytest.raises(EdgecarError):   # the third of two
+            open_.enter_context(Simulator(port=server.port, token='a long secret', patience_s=3.))
+        assert sum(not client.verified for client in [*server.clients]) <= 4
+        strangers[0].settimeout(20)
+        assert strangers[0].recv(10) == b''   # the oldest was sent away

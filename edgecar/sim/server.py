@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['log', 'HANDLERS', 'MESSAGE_COSTS', 'ServerLimits', 'send_message', 'send_telemetry', 'clients_in', 'step_paced',
-           'release_car', 'disconnect', 'load_scene', 'welcome', 'apply_control', 'refresh_paced',
+           'release_car', 'disconnect', 'load_scene', 'welcome', 'apply_control', 'refresh_paced', 'has_no_room',
            'handle_client_message', 'ClientConnection', 'SimServer', 'step_realtime', 'run_clock', 'run_housekeeping',
            'start_server', 'close_server', 'serve_in_thread']
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 class ServerLimits:
     "The limits of what a server accepts from its clients."
     clients:int=64            # connections at a time
+    strangers:int=16          # of those that have sent no token yet; the next one displaces the oldest
     message_bytes:int=16384   # length of a message
     rate_hz:int=4000          # messages a second of one client; a new camera or scene counts as 400
     wrong:int=50              # messages that make no sense, then it is told goodbye
@@ -162,11 +163,20 @@ def refresh_paced(
         send_telemetry(client)
 
 # %% ../../nbs/sim/13_server.ipynb #af11ba2b
+def has_no_room(
+    server,    # `SimServer`
+)->bool:
+    "Return whether a server has as many clients as it takes; strangers without a token do not count."
+    return sum(client.verified for client in server.clients) >= server.limits.clients
+
 def _verify(client, m):
     "Check the token in a message; welcome a client that shows it for the first time."
     if not same_secret(str(m.get('private_key')), client.server.guard.token):
         raise EdgecarError('the token is wrong')
-    first, client.verified = not client.verified, True
+    first = not client.verified
+    if first and has_no_room(client.server):
+        return disconnect(client, 'there is no room')
+    client.verified = True
     send_message(client, 'verified')
     if first:
         welcome(client)
@@ -308,8 +318,12 @@ class ClientConnection(_MessageQueue, asyncio.Protocol):
         self.began = self.heard = self.commanded = self.filled = self.loop.time()
         self.allowance = self.limits.rate_hz/2
         transport.set_write_buffer_limits(self.limits.unread_bytes)
-        if len(self.server.clients) >= self.limits.clients:
+        if self.verified and has_no_room(self.server):
             return disconnect(self, 'there is no room')
+        strangers = [client for client in self.server.clients if not client.verified]
+        if len(strangers) >= self.limits.strangers:
+            disconnect(strangers[0], 'it has sent no token, and others wait')
+            del self.server.clients[strangers[0]]
         self.server.clients[self] = None
         if self.verified:
             welcome(self)
