@@ -1,12 +1,14 @@
 """What a reviewer broke, each by its number in the review: how it was broken, and that it is mended."""
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
@@ -14,9 +16,17 @@ from PIL import Image
 from edgecar.car.drive import ButtonHandler, Profile, TwinCamera, compose, supervised
 from edgecar.car.guard import StopRequests
 from edgecar.car.owner import ActuatorProcess
+from edgecar.car.record import TubStore
+from edgecar.car.upload import (
+    find_remote, has_file, is_still_stored, is_uploaded, remote_key, tubs_to_upload, upload_tub
+)
+from edgecar.contracts.digest import md5_hex, tracked_files
+from edgecar.contracts.drive import RecordingLimits
 from edgecar.core import EdgecarError
 from edgecar.data.fields import InvalidRecordError
 from edgecar.data.picture import decode_image
+from edgecar.data.synthetic import synthetic_tub
+from edgecar.data.tub import Tub
 from edgecar.sim.client import Simulator
 from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 
@@ -28,6 +38,117 @@ class Owner:
 
     def send(self, do, **words):
         self.said.append(do)
+
+
+class LoginPage(BaseHTTPRequestHandler):
+    "A share whose every address leads to a page to log in with, which is answered with 200."
+    def do_PUT(self):   # noqa: N802 - the name that http.server calls
+        self.rfile.read(int(self.headers.get('Content-Length', 0)))
+        self.send_response(302)
+        self.send_header('Location', '/login')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+
+    def do_GET(self):   # noqa: N802 - the name that http.server calls
+        if self.path != '/login':
+            return self.do_PUT()
+        self.send_response(200)
+        self.send_header('Content-Length', '5')
+        self.end_headers()
+        self.wfile.write(b'log in')
+
+    do_HEAD = do_GET   # noqa: N815 - the name that http.server calls
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def login():
+    "The address of a server that answers everything with a page to log in with."
+    server = ThreadingHTTPServer(('127.0.0.1', 0), LoginPage)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def full_store(tmp_path, *names):
+    "A recorder's folder with tubs in it, and no room left."
+    for name in names:
+        synthetic_tub(tmp_path/'tubs'/name, 5)
+    return TubStore(RecordingLimits(str(tmp_path/'tubs'), budget_mb=.001, reserve_mb=0))
+
+
+def remote_at(path):
+    path.mkdir(exist_ok=True)
+    return find_remote(str(path))
+
+
+def test_finding_3_a_redirect_is_no_storage(tmp_path, login):
+    store = full_store(tmp_path, 'tub_1_26-01-01')
+    [tub] = store.tubs()
+    with pytest.raises(EdgecarError, match='answers 302'):
+        upload_tub(tub, find_remote(login))
+    assert not is_uploaded(tub) and store.make_room() < 0 and store.tubs() == [tub]
+
+
+def test_finding_3_a_file_of_the_same_size_is_another_file(tmp_path):
+    store, remote = full_store(tmp_path, 'tub_1_26-01-01'), remote_at(tmp_path/'remote')
+    [tub] = store.tubs()
+    for name in tracked_files(tub):
+        data = (tub/name).read_bytes()
+        remote.put(remote_key(md5_hex(data)), bytes(len(data)))   # zeros, as after a power cut
+    assert upload_tub(tub, remote) == len(tracked_files(tub)) and is_still_stored(tub)
+
+
+def test_finding_3_a_pin_names_its_remote_which_is_asked_again(tmp_path):
+    store, a, b = full_store(tmp_path, 'tub_1_26-01-01'), remote_at(tmp_path/'a'), remote_at(tmp_path/'b')
+    [tub] = store.tubs()
+    upload_tub(tub, a)
+    assert tubs_to_upload(store.folder, a.name) == [] and tubs_to_upload(store.folder, b.name) == [tub]
+    shutil.rmtree(tmp_path/'a'/'files')   # somebody emptied it
+    assert store.make_room() < 0 and store.tubs() == [tub]
+    upload_tub(tub, b)
+    assert is_uploaded(tub, b.name)
+    store.make_room()
+    assert store.tubs() == []
+
+
+@pytest.mark.parametrize('where', ['the tub itself', 'a tub in it', 'a name of its own'])
+def test_finding_3_only_the_recorders_own_tubs_go(tmp_path, where):
+    "`--tubs` that named an uploaded tub took all that lay in it."
+    if where == 'a name of its own':
+        store = full_store(tmp_path, 'sunday')
+    else:
+        store = full_store(tmp_path, 'tub_1_26-01-01')
+    [tub] = store.tubs()
+    if where == 'a tub in it':
+        synthetic_tub(tub/'tub_2_26-01-01', 5)
+    upload_tub(tub, remote_at(tmp_path/'remote'))
+    if where == 'the tub itself':
+        store = TubStore(RecordingLimits(str(tub), budget_mb=.001, reserve_mb=0))
+    store.make_room()
+    assert len(Tub(tub)) == 5 and all(t.is_dir() for t in store.tubs())
+
+
+def test_finding_14_no_link_is_uploaded(tmp_path):
+    (tmp_path/'key').write_text('a private key')
+    tub = synthetic_tub(tmp_path/'tub', 5)
+    (tub/'images/6_cam_image_array_.jpg').symlink_to(tmp_path/'key')
+    remote = remote_at(tmp_path/'remote')
+    with pytest.raises(EdgecarError, match='is a link'):
+        upload_tub(tub, remote)
+    assert not has_file(remote, md5_hex(b'a private key'), 13)
+
+
+def test_finding_low_a_token_is_not_sent_in_clear(monkeypatch):
+    monkeypatch.setenv('EDGECAR_REMOTE_TOKEN', 'a secret')
+    with pytest.raises(EdgecarError, match='in clear'):
+        find_remote('http://192.0.2.1/tubs')
+    assert find_remote('https://user:word@192.0.2.1/tubs').name == 'https://192.0.2.1/tubs'
 
 
 @pytest.mark.parametrize('profile', ['twin', 'mock', 'anything'])
@@ -150,7 +271,8 @@ def test_finding_14_a_header_in_a_comment_hides_no_other(hidden):
 def test_finding_15_silent_strangers_keep_nobody_out():
     "They filled all seats of a simulator before one of them had to show its token."
     limits = ServerLimits(strangers=4, clients=2, partial_s=60.)
-    with serve_in_thread(SimServer(port=0, token='a long secret', limits=limits)) as server, ExitStack() as open_:
+    simulator = SimServer(port=0, token='a long secret', limits=limits)
+    with serve_in_thread(simulator) as server, ExitStack() as open_:
         def connect():
             return open_.enter_context(socket.create_connection(('127.0.0.1', server.port)))
 

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from .upload import is_uploaded
+from .upload import is_still_stored, is_uploaded
 from ..contracts.drive import RecordingLimits
 from ..core import EdgecarError
 from ..data.tub import Tub, TubWriter, delete_records, find_tubs
@@ -89,12 +89,18 @@ class TubStore(_TubFolder):
         return min(self.limits.budget_mb - (sum(self.sizes.values()) + current_bytes)/1e6,
                    disk.f_bavail*disk.f_frsize/1e6 - self.limits.reserve_mb)
 
+    def may_go(self, tub)->bool:   # its folder
+        """Return whether a tub may be removed. It lies where the recorder puts tubs, by a name of its own,
+        no other tub lies in it, and the remote that pins it has it still."""
+        ours = tub.parent == self.folder and tub_number(tub) > 0 and find_tubs(tub) == [tub]
+        return ours and is_uploaded(tub) and is_still_stored(tub)
+
     def make_room(self, current=None,   # folder of the tub that is being written
         current_bytes=0,                # that it takes
     )->float:                           # MB that are left; 0 or less when there is no room
         "Remove the oldest tubs that are in the remote until there is room."
         while (left := self.left_mb(current, current_bytes)) <= 0:
-            gone = next((t for t in self.tubs() if t != current and is_uploaded(t)), None)
+            gone = next((t for t in self.tubs() if t != current and self.may_go(t)), None)
             if gone is None:
                 break
             shutil.rmtree(gone)
