@@ -84,6 +84,10 @@ def release_sign(   # noqa: PLR0913 - options of a command
                        typer.Option(help='that signs what is attested, likewise',
                                     envvar='EDGECAR_GATE_KEY')]=None,
     image:Annotated[bool, typer.Option(help='sign the image; without it, attest only')]=True,   # sign too
+    images:Annotated[Path,    # folder with an OCI layout for each target
+                     typer.Option(help='what was built: nothing else is signed')]=Path('build/images'),
+    digest:Annotated[list[str],   # TARGET=sha256:...
+                     typer.Option(help='of an image that was built elsewhere, as in car=sha256:...')]=[],
     builder:Annotated[str,    # goes into the provenance
                       typer.Option(help='URI of who built')]='https://edgecar.github.io/laptop/v1',
     sbom:Annotated[Path,      # JSON file; None: write an SBOM
@@ -100,8 +104,9 @@ def release_sign(   # noqa: PLR0913 - options of a command
                            hint='--key FILE or a key service; --no-image if somebody else signs it')
     if not gate_key:
         raise EdgecarError('no key to attest with', hint='--gate-key FILE, a key service or keyless')
+    digests = dict(word.partition('=')[::2] for word in digest)
     sign_images(which, to, version, key if image else None, gate_key, repo_root(), builder,
-                sbom, auth_file, ca, timeout, typer.echo)
+                sbom, auth_file, ca, timeout, typer.echo, images, digests)
 
 # %% ../nbs/12_shipping.ipynb #a7b10005
 @release_app.command(

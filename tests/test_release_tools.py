@@ -162,6 +162,8 @@ def repo(folder, pilot=b'pilot'):
                dict(cells=[dict(cell_type='markdown', id='a', metadata={}, source='# It drove')],
                     metadata={}, nbformat=4, nbformat_minor=5))
     (folder/'dvc.lock').write_text('{}')
+    if not (folder/'build/images').is_symlink():
+        (folder/'build/images').symlink_to(folder.parent/'images')   # where `images` makes them
     if not (folder/'.git').exists():
         for args in (['init', '-q'], ['add', 'dvc.lock'],
                      ['-c', 'user.name=a', '-c', 'user.email=a@b.c', 'commit', '-qm', 'Start']):
@@ -619,6 +621,29 @@ def test_signing_says_what_it_lacks(released, keys, tmp_path, monkeypatch):
     monkeypatch.delenv('COSIGN_PASSWORD')
     with pytest.raises(EdgecarError, match='there is no terminal to ask'):
         signing(image_key, gate_key)
+
+
+def test_finding_2_what_a_registry_serves_is_not_signed_unless_it_was_built(registry, keys, tmp_path):
+    "Another image lies under the tag, with our pilot and a layer of somebody's code."
+    images(tmp_path/'images')
+    strange, ref = tmp_path/'strange', push.target_repository(registry.to, 'car')
+    toy_release(strange/'car', below=[{'usr/lib/sitecustomize.py': b'import theirs',
+                                       'p/toy-1.0.dist-info/METADATA': b'Name: toy\nVersion: 1.0\n'}])
+    push.push_images('car', registry.to, 'v1.0.0', strange, **quiet)
+    digest, ours = read_image(OciLayout(strange/'car'), None).digest, repo(tmp_path/'repo')
+
+    def signing(**kw):
+        return sign.sign_images('car', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                                ours, **quiet, **kw)
+
+    with pytest.raises(EdgecarError, match='was built.* do not sign it'):
+        signing()
+    with pytest.raises(EdgecarError, match='was built'):
+        signing(digests=dict(car='sha256:' + '0'*64))
+    with pytest.raises(EdgecarError, match='--digest car=sha256'):
+        signing(images=tmp_path/'nothing')
+    assert not any(open_image_source(ref).manifest(beside(digest, end)) for end in ('.sig', '.att'))
+    assert signing(images=tmp_path/'nothing', digests=dict(car=digest))   # whoever names it answers for it
 
 
 def test_a_password_is_seen_nowhere(released, keys):

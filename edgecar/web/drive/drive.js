@@ -1,54 +1,468 @@
 'use strict'
 // The page of a car. Twenty times a second the car sends {status, age_ms, you, taken, others, pong}, then a
 // picture. Every 45 ms the page sends what its driver asks for.
-const $ = id => document.getElementById(id)
-const BEAT_MS = 45
-const LOST_MS = 500
-const SLOW_MS = 150
-const token = new URLSearchParams(location.search).get('token')
-// the token is in a cookie now, and need not stand in the address
-if (token) history.replaceState(null, '', location.pathname)
-let socket = null
-let told = null
-let heard = -1e9
-let latency = null
-let road = null
-let trail = []
-let beats = 0
+const SEND_EVERY_MS = 45
+const RECONNECT_MS = 700
+const LOST_MS = 500 // the connection is lost after so long without a message
+const SLOW_MS = 150 // a connection with more latency is shown as slow
+const UNSENT_BYTES = 2000 // nothing is sent while so much waits
+const LIMIT_HELD_MS = 600 // a slider that was moved keeps its place for so long
+const DEAD_ZONE = 0.08 // a smaller deflection of a stick counts as 0
+const TRAIL_LENGTH = 300 // positions on the map
 
+// Find an element by its id.
+const $ = id => document.getElementById(id)
+
+// ---- connection
+const token = new URLSearchParams(location.search).get('token')
+let socket = null
+let latest = null // the newest message of the car
+let receivedMs = -Infinity // when it came
+let latencyMs = null // there and back, without the time that the car waited
+let ticks = 0 // without control, counted
+
+// Open the socket; open it again whenever it closes.
 function connect() {
-  socket = new WebSocket(
-    location.origin.replace(/^http/, 'ws') +
-      '/wsDrive?page=1' +
-      (token ? '&token=' + encodeURIComponent(token) : ''),
-  )
+  const query = token ? `?page=1&token=${encodeURIComponent(token)}` : '?page=1'
+  socket = new WebSocket(location.origin.replace(/^http/, 'ws') + '/wsDrive' + query)
   socket.binaryType = 'blob'
-  socket.onmessage = e => (typeof e.data === 'string' ? hear(JSON.parse(e.data)) : picture(e.data))
+  socket.onmessage = event => {
+    if (typeof event.data === 'string') receive(JSON.parse(event.data))
+    else showPicture(event.data)
+  }
   socket.onclose = () => {
-    heard = -1e9
-    look()
-    setTimeout(connect, 700)
+    receivedMs = -Infinity
+    render()
+    setTimeout(connect, RECONNECT_MS)
   }
 }
 
-const alive = () => performance.now() - heard < LOST_MS
-const drives = () => alive() && told.you
+// Tell whether the car was heard lately.
+const isConnected = () => performance.now() - receivedMs < LOST_MS
 
-// what cannot be sent at once is not sent later: it would be an old command then
-function say(message) {
-  if (socket.readyState === WebSocket.OPEN && socket.bufferedAmount < 2000)
-    socket.send(JSON.stringify(message))
-}
-const push = buttons => say({ buttons })
+// Tell whether this page has control of the car.
+const isDriver = () => isConnected() && latest.you
 
-function hear(news) {
-  told = news
-  heard = performance.now()
-  if (news.pong) latency = Math.max(heard - news.pong[0] - news.pong[1], 0)
-  look()
+// Send a message now or never: a message that waits would be an old command when it arrives.
+function send(message) {
+  if (socket.readyState !== WebSocket.OPEN || socket.bufferedAmount >= UNSENT_BYTES) return
+  socket.send(JSON.stringify(message))
 }
 
-async function picture(blob) {
+// Send the names of pressed buttons.
+const press = buttons => send({ buttons })
+
+// Keep a message of the car, and show it.
+function receive(message) {
+  latest = message
+  receivedMs = performance.now()
+  if (message.pong) {
+    const [sentMs, waitedMs] = message.pong
+    latencyMs = Math.max(receivedMs - sentMs - waitedMs, 0)
+  }
+  render()
+}
+
+// ---- commands: joystick, keys and gamepad each ask for something, the strongest counts
+const joystick = { angle: 0, throttle: 0 }
+const keys = { angle: 0, throttle: 0 }
+const gamepad = { angle: 0, throttle: 0 }
+const heldDirections = new Set() // of the keys that are down
+let gamepadButtons = [] // true: was down at the last reading
+let limitMovedMs = -Infinity // when the driver last moved the slider
+
+const KEY_DIRECTIONS = {
+  ArrowLeft: 'left',
+  ArrowRight: 'right',
+  ArrowUp: 'up',
+  ArrowDown: 'down',
+  KeyJ: 'left',
+  KeyL: 'right',
+  KeyI: 'up',
+  KeyK: 'down',
+}
+const SHORTCUTS = {
+  KeyR: () => $('record').click(),
+  KeyU: () => setMode('user'),
+  KeyS: () => setMode('local_angle'),
+  KeyA: () => setMode('local'),
+}
+// places in the standard layout of a gamepad
+const BUTTON = { estop: 1, record: 3, leftTrigger: 6, rightTrigger: 7 }
+const AXIS = { leftX: 0, leftY: 1, rightY: 3 }
+
+const clamp = x => Math.min(Math.max(x, -1), 1)
+const withDeadZone = x => (Math.abs(x) < DEAD_ZONE ? 0 : clamp(x))
+const towardsZero = (x, step) => (Math.abs(x) < step ? 0 : x - step * Math.sign(x))
+
+// Put the joystick, the keys and the gamepad to rest.
+function centreAll() {
+  heldDirections.clear()
+  for (const control of [joystick, keys, gamepad]) {
+    control.angle = 0
+    control.throttle = 0
+  }
+}
+
+// Set the joystick to where the pointer is, at most to its rim.
+function moveJoystick(event) {
+  const box = $('pad').getBoundingClientRect()
+  const radius = (box.width / 2) * 0.75
+  const x = (event.clientX - box.left - box.width / 2) / radius
+  const y = (box.top + box.height / 2 - event.clientY) / radius
+  const distance = Math.max(Math.hypot(x, y), 1)
+  joystick.angle = withDeadZone(x / distance)
+  joystick.throttle = withDeadZone(y / distance)
+}
+
+// Move the command of the keys one step. Steering comes and goes in a few steps; the throttle comes slowly
+// and goes at once.
+function stepKeys() {
+  const direction = (plus, minus) => heldDirections.has(plus) - heldDirections.has(minus)
+  const across = direction('right', 'left')
+  const along = direction('up', 'down')
+  keys.angle = across ? clamp(keys.angle + 0.16 * across) : towardsZero(keys.angle, 0.3)
+  const goesOn = along && keys.throttle * along >= 0
+  keys.throttle = goesOn ? clamp(keys.throttle + 0.08 * along) : 0
+}
+
+// Read the first gamepad; its buttons act when they go down.
+function readGamepad() {
+  const before = gamepadButtons
+  const device = [...(navigator.getGamepads?.() ?? [])].find(g => g && g.connected && g.axes.length > 1)
+  gamepad.angle = 0
+  gamepad.throttle = 0
+  gamepadButtons = device ? device.buttons.map(button => button.pressed) : []
+  if (!device) return
+  const trigger = n => device.buttons[n]?.value ?? 0
+  const triggers = trigger(BUTTON.rightTrigger) - trigger(BUTTON.leftTrigger)
+  const stickUp = -(device.axes[AXIS.rightY] ?? device.axes[AXIS.leftY])
+  gamepad.angle = withDeadZone(device.axes[AXIS.leftX])
+  gamepad.throttle = withDeadZone(triggers || stickUp)
+  const wentDown = n => gamepadButtons[n] && !before[n]
+  if (wentDown(BUTTON.estop)) emergencyStop()
+  if (wentDown(BUTTON.record)) $('record').click()
+}
+
+// Return the steering and the throttle that the driver asks for.
+function wanted() {
+  const stronger = (a, b) => (Math.abs(b) > Math.abs(a) ? b : a)
+  const strongest = axis => [joystick, keys, gamepad].map(control => control[axis]).reduce(stronger)
+  return { angle: +strongest('angle').toFixed(3), throttle: +strongest('throttle').toFixed(3) }
+}
+
+// Read the controls, send what they ask for, and show it. Without control, only every tenth ping is sent.
+function tick() {
+  stepKeys()
+  readGamepad()
+  if (!isDriver()) centreAll()
+  const command = wanted()
+  const ping = performance.now()
+  if (isDriver()) send({ ...command, ping })
+  else if (ticks++ % 10 === 0) send({ ping })
+  $('knob').style.transform = `translate(${command.angle * 4}rem, ${-command.throttle * 4}rem)`
+  $('angle').textContent = command.angle.toFixed(2)
+  $('throttle').textContent = command.throttle.toFixed(2)
+  render()
+}
+
+// Stop the car; any page may.
+function emergencyStop() {
+  centreAll()
+  press({ estop: true })
+}
+
+// Ask for a mode: user, local_angle or local.
+function setMode(name) {
+  if (isDriver()) send({ drive_mode: name })
+}
+
+// ---- texts
+const MODES = { user: 'driver', local_angle: 'pilot steers', local: 'pilot drives' }
+
+// Make a name readable.
+const words = name => (name === 'estop' ? 'e-stop' : String(name).replaceAll('_', ' '))
+
+// Write a number with its unit, or a dash for what is unknown.
+const quantity = (x, digits, unit) => (typeof x === 'number' ? x.toFixed(digits) + ' ' + unit : '–')
+
+// Write a number with three digits, or a name in words.
+const brief = x => (typeof x === 'number' ? +x.toPrecision(3) : words(x))
+
+// Say why a cause stops the car.
+const reasonText = (status, cause) => status.why?.[cause] || words(cause)
+
+function bannerText(status, connected, stalled) {
+  if (!connected) return 'Not connected: the car stops.'
+  if (stalled) return 'The loop stands still: the car stops.'
+  const causes = stoppedBy(status).map(cause => reasonText(status, cause)).join(', ')
+  return latchedBy(status).length ? `Stopped: ${causes}. Release, then arm.` : `Neutral: ${causes}.`
+}
+
+function linkText(connected) {
+  if (!connected) return 'not connected'
+  if (latencyMs === null) return 'connected'
+  return `${latencyMs.toFixed(0)} ms` + (latencyMs > SLOW_MS ? ', slow' : '')
+}
+
+function driverText(connected, driver) {
+  if (!connected) return '–'
+  if (driver) return 'you drive'
+  return latest.taken ? 'another drives' : 'nobody drives'
+}
+
+function armedText(status, connected) {
+  if (!connected) return '–'
+  return status.armed ? 'armed' : 'disarmed'
+}
+
+function takeText(driver) {
+  if (driver) return 'Give up'
+  return latest?.taken ? 'Take over' : 'Take wheel'
+}
+
+function recordingText(status) {
+  const dropped = status.dropped ? `${status.dropped} dropped: the disk is slow` : ''
+  const reasons = [status.recording_note, dropped].filter(reason => reason).join('; ')
+  return reasons && status.recording_failed ? `Recording stopped: ${reasons}` : reasons
+}
+
+function uploadText(status) {
+  const waiting = status.upload_waiting
+  if (waiting === undefined) return ''
+  if (status.upload_error) return `not uploaded: ${status.upload_error}`
+  if (!waiting) return 'all finished tubs are in the remote'
+  return `${waiting} tub${waiting > 1 ? 's' : ''} not in the remote yet`
+}
+
+function diskText(left_mb) {
+  if (typeof left_mb !== 'number') return ''
+  return left_mb < 1000 ? `${left_mb.toFixed(0)} MB left` : `${(left_mb / 1000).toFixed(1)} GB left`
+}
+
+function examinedText(status) {
+  if (status.latency_examined_ms) return `${status.latency_examined_ms.join('–')} ms`
+  return status.model?.name ? 'not examined' : '–'
+}
+
+function speedText(speed) {
+  if (speed === undefined || speed === null) return ''
+  const rounded = Math.round(speed * 100) / 100 || 0 // no -0.00
+  return `${rounded.toFixed(2)} m/s`
+}
+
+// ---- parts of the page
+// Change a text only when it differs, so that a screen reader does not read it again.
+function text(id, words) {
+  if ($(id).textContent !== words) $(id).textContent = words
+}
+
+// Show a note, or hide it when it is empty.
+function note(id, words) {
+  text(id, words)
+  $(id).hidden = !words
+}
+
+// Make the element of one pair: a name, its value, and a class.
+function makePair([name, value, className = '']) {
+  const pair = document.createElement('div')
+  const term = document.createElement('dt')
+  const detail = document.createElement('dd')
+  pair.className = 'pair ' + className
+  term.textContent = name
+  detail.textContent = value
+  pair.append(term, detail)
+  return pair
+}
+
+// Remember a value at an element; tell whether it differs from the one before.
+function changed(element, value) {
+  const key = JSON.stringify(value)
+  if (element.dataset.key === key) return false
+  element.dataset.key = key
+  return true
+}
+
+// Show rows of [name, value, class].
+function showPairs(id, rows) {
+  if (changed($(id), rows)) $(id).replaceChildren(...rows.map(makePair))
+}
+
+// Draw a bar from the middle to the left or the right; x is -1 to 1.
+function showBar(id, x) {
+  $(id).style.left = `${50 + 50 * Math.min(x, 0)}%`
+  $(id).style.width = `${50 * Math.abs(x)}%`
+}
+
+// Show a button as the one to press next.
+function markPrimary(id, primary) {
+  $(id).classList.toggle('primary', primary)
+}
+
+// ---- status
+// List the causes for which the car stands still now.
+const stoppedBy = status => status.stopped ?? []
+
+// List those of them that a driver must release.
+const latchedBy = status => status.latched ?? stoppedBy(status)
+
+// Show the newest message, or that there is none.
+function render() {
+  const status = latest?.status ?? {}
+  const connected = isConnected()
+  const driver = connected && latest.you
+  const stalled = connected && (latest.age_ms === null || latest.age_ms > LOST_MS)
+  showHead(status, connected, driver, stalled)
+  showButtons(status, connected, driver)
+  if (!latest) return
+  showMode(status)
+  showRecording(status)
+  showLimit(status)
+  showModels(status)
+  showPilot(status)
+  showTiming(status, connected)
+  showFaults(status)
+  showMotion(status)
+  showMap(status)
+}
+
+// Show the line at the top, the banner below it, and how far the page can be believed.
+function showHead(status, connected, driver, stalled) {
+  document.body.classList.toggle('off', !connected)
+  document.body.classList.toggle('still', stalled)
+  text('banner', bannerText(status, connected, stalled))
+  $('banner').hidden = connected && !stalled && !stoppedBy(status).length
+  text('link', linkText(connected))
+  $('link').className = latencyMs > SLOW_MS ? 'slow' : ''
+  text('who', driverText(connected, driver))
+  $('who').classList.toggle('on', driver)
+  text('armed', armedText(status, connected))
+  $('armed').classList.toggle('on', connected && !!status.armed)
+}
+
+// Enable the buttons that can be pressed, and mark the one to press next.
+function showButtons(status, connected, driver) {
+  const latched = latchedBy(status).length > 0
+  const canArm = driver && !status.armed && !latched
+  const canRelease = driver && latched
+  text('take', takeText(driver))
+  $('take').disabled = !connected
+  markPrimary('take', connected && !driver)
+  $('arm').disabled = !canArm
+  markPrimary('arm', canArm)
+  $('release').disabled = !canRelease
+  markPrimary('release', canRelease)
+  $('estop').disabled = !connected
+  $('driving').disabled = !driver
+}
+
+// Show who steers and who drives.
+function showMode(status) {
+  text('mode-now', MODES[status.mode] ?? '')
+  for (const button of $('modes').children) button.ariaPressed = button.dataset.mode === status.mode
+}
+
+// Show the recording, its uploads and the space that is left.
+function showRecording(status) {
+  const recording = !!status.recording
+  $('rec').classList.toggle('on', recording)
+  $('record').ariaPressed = recording
+  text('record', recording ? 'Stop recording' : 'Record')
+  text('records', (status.records ?? 0).toLocaleString('en'))
+  note('rec-note', recordingText(status))
+  $('rec-note').classList.toggle('bad', !!status.recording_failed)
+  note('upload', uploadText(status))
+  text('disk', diskText(status.disk_left_mb))
+}
+
+// Show the throttle limit; leave the slider alone while the driver moves it.
+function showLimit(status) {
+  const held = performance.now() - limitMovedMs <= LIMIT_HELD_MS
+  if (!held && status.throttle_limit !== undefined) $('limit').value = status.throttle_limit
+  text('limit-now', `${Math.round($('limit').value * 100)} %`)
+}
+
+// Show the pilots that can be loaded; keep the one that is chosen.
+function showModels(status) {
+  const names = status.models ?? []
+  const list = $('models')
+  const chosen = list.value
+  const loaded = status.model?.name
+  if (changed(list, names)) {
+    list.replaceChildren(...names.map(name => new Option(name)))
+    list.value = names.includes(chosen) ? chosen : (loaded ?? '')
+  }
+  text('load', list.value && list.value === loaded ? 'Reload' : 'Load')
+}
+
+// List what the gate measured of a pilot.
+function gateRows(model) {
+  const measured = Object.entries(model.gate ?? {})
+  if (model.name && !measured.length) return [['gate', 'no manifest']]
+  return measured.map(([name, x]) => [words(name), brief(x), x === 'not passed' ? 'slow' : ''])
+}
+
+// Show the pilot that is loaded.
+function showPilot(status) {
+  const model = status.model ?? {}
+  const digest = String(model.digest ?? '').replace('sha256:', '')
+  text('model', model.name ? `${model.name} ${digest.slice(0, 12)}` : 'no pilot')
+  $('model').title = model.digest ?? ''
+  note('frame-fit', status.frame_fit ? `frames: ${status.frame_fit}` : '')
+  showPairs('gate', gateRows(model))
+}
+
+// Show how fast the loop turns, and how late its commands are.
+function showTiming(status, connected) {
+  const slowIf = slow => (slow ? 'slow' : '')
+  const staleFrame = stoppedBy(status).some(cause => cause === 'frame' || cause === 'delayed')
+  const outside = slowIf(status.latency_outside)
+  showPairs('timing', [
+    ['rate', quantity(status.loop_hz, 0, 'Hz')],
+    ['turn p50', quantity(status.loop_p50_ms, 1, 'ms')],
+    ['turn p99', quantity(status.loop_p99_ms, 1, 'ms')],
+    ['inference', quantity(status.inference_ms, 1, 'ms')],
+    ['frame age', quantity(status.frame_age_ms, 0, 'ms'), slowIf(staleFrame)],
+    ['to wheels p50', quantity(status.latency_p50_ms, 0, 'ms'), outside],
+    ['to wheels p95', quantity(status.latency_p95_ms, 0, 'ms'), outside],
+    ['examined at', examinedText(status)],
+    ['link', quantity(connected ? latencyMs : null, 0, 'ms'), slowIf(latencyMs > SLOW_MS)],
+    ['looking on', String(latest.others)],
+  ])
+  note('latency-note', status.latency_warning ?? '')
+}
+
+// Show how often each cause stopped the car, and which stop it now.
+function showFaults(status) {
+  const now = new Set(stoppedBy(status))
+  const uncounted = Object.fromEntries([...now].map(cause => [cause, '']))
+  const counts = Object.entries({ ...uncounted, ...status.faults })
+  const rows = counts
+    .filter(([cause, count]) => count || now.has(cause))
+    .map(([cause, count]) => {
+      const reason = reasonText(status, cause)
+      return now.has(cause) ? [`${reason}, now`, count, 'latched'] : [reason, count]
+    })
+  showPairs('faults', rows)
+  $('none').hidden = rows.length > 0
+}
+
+// Show the speed, the laps, the distance from the line, and the command that drives the car.
+function showMotion(status) {
+  const command = wanted()
+  text('speed', speedText(status.speed_m_s))
+  text('laps', String(status.laps ?? 0))
+  text('cte', quantity(status.cte_m, 2, 'm'))
+  showBar('bar-angle', status.angle ?? command.angle)
+  showBar('bar-throttle', status.throttle ?? command.throttle)
+}
+
+// ---- camera and map
+let road = null // {left, right, cones}, each a list of [x, y] in m
+let trail = [] // [x, y] in m
+
+// Draw a picture of the camera, in its own size.
+async function showPicture(blob) {
   const image = await createImageBitmap(blob).catch(() => null)
   if (!image) return
   const canvas = $('camera')
@@ -61,346 +475,44 @@ async function picture(blob) {
   image.close()
 }
 
-// ---- the stick, the keys, the gamepad: all say what they want, the strongest counts
-const stick = { angle: 0, throttle: 0 }
-const keys = { angle: 0, throttle: 0 }
-const pad = { angle: 0, throttle: 0 }
-const held = new Set()
-const clamp = x => Math.min(Math.max(x, -1), 1)
-const KEYS = {
-  ArrowLeft: 'left',
-  ArrowRight: 'right',
-  ArrowUp: 'up',
-  ArrowDown: 'down',
-  KeyJ: 'left',
-  KeyL: 'right',
-  KeyI: 'up',
-  KeyK: 'down',
-}
-const HITS = {
-  KeyR: () => $('record').click(),
-  KeyU: () => mode('user'),
-  KeyS: () => mode('local_angle'),
-  KeyA: () => mode('local'),
-}
-const DEAD = 0.08
-
-function rest() {
-  held.clear()
-  for (const of of [stick, keys, pad]) of.angle = of.throttle = 0
-}
-
-function drag(e) {
-  const box = $('pad').getBoundingClientRect()
-  const r = (box.width / 2) * 0.75
-  let x = (e.clientX - box.left - box.width / 2) / r
-  let y = (box.top + box.height / 2 - e.clientY) / r
-  const far = Math.hypot(x, y)
-  if (far > 1) {
-    x /= far
-    y /= far
-  }
-  stick.angle = Math.abs(x) < DEAD ? 0 : x
-  stick.throttle = Math.abs(y) < DEAD ? 0 : y
-}
-
-const towardsZero = (x, step) => (Math.abs(x) < step ? 0 : x - step * Math.sign(x))
-
-// steering comes and goes in a few beats, the throttle comes slowly and goes at once
-function leanOnKeys() {
-  const wants = (a, b) => held.has(a) - held.has(b)
-  const angle = wants('right', 'left')
-  const throttle = wants('up', 'down')
-  keys.angle = angle ? clamp(keys.angle + 0.16 * angle) : towardsZero(keys.angle, 0.3)
-  keys.throttle = throttle && keys.throttle * throttle >= 0 ? clamp(keys.throttle + 0.08 * throttle) : 0
-}
-
-function readGamepad() {
-  const it = [...(navigator.getGamepads?.() ?? [])].find(p => p && p.connected && p.axes.length > 1)
-  const dead = x => (Math.abs(x) < DEAD ? 0 : clamp(x))
-  const was = pad.down ?? []
-  Object.assign(pad, { angle: 0, throttle: 0, down: it ? it.buttons.map(b => b.pressed) : [] })
-  if (!it) return
-  const pulled = (it.buttons[7]?.value ?? 0) - (it.buttons[6]?.value ?? 0)
-  pad.angle = dead(it.axes[0])
-  pad.throttle = dead(pulled || -(it.axes[3] ?? it.axes[1]))
-  if (pad.down[1] && !was[1]) estop()
-  if (pad.down[3] && !was[3]) $('record').click()
-}
-
-function wanted() {
-  const strongest = key =>
-    [stick, keys, pad].map(of => of[key]).reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a))
-  return { angle: +strongest('angle').toFixed(3), throttle: +strongest('throttle').toFixed(3) }
-}
-
-function beat() {
-  leanOnKeys()
-  readGamepad()
-  if (!drives()) rest()
-  const want = wanted()
-  const ping = performance.now()
-  if (drives()) say({ ...want, ping })
-  else if (beats++ % 10 === 0) say({ ping })
-  $('knob').style.transform = `translate(${want.angle * 4}rem, ${-want.throttle * 4}rem)`
-  $('angle').textContent = want.angle.toFixed(2)
-  $('throttle').textContent = want.throttle.toFixed(2)
-  look()
-}
-
-function estop() {
-  rest()
-  push({ estop: true })
-}
-const mode = name => drives() && say({ drive_mode: name })
-
-// ---- what is seen
-// change a text, and wake no screen reader for nothing
-function text(id, words) {
-  if ($(id).textContent !== words) $(id).textContent = words
-}
-
-// show rows of [what, value, class]
-function pairs(id, rows) {
-  const key = JSON.stringify(rows)
-  if ($(id).dataset.key === key) return
-  $(id).dataset.key = key
-  $(id).replaceChildren(
-    ...rows.map(([what, value, how]) => {
-      const pair = document.createElement('div')
-      const dt = document.createElement('dt')
-      const dd = document.createElement('dd')
-      pair.className = 'pair ' + (how ?? '')
-      dt.textContent = what
-      dd.textContent = value
-      pair.append(dt, dd)
-      return pair
-    }),
-  )
-}
-
-const MODES = { user: 'driver', local_angle: 'pilot steers', local: 'pilot drives' }
-const words = name => (name === 'estop' ? 'e-stop' : String(name).replaceAll('_', ' '))
-const unit = (x, digits, u) => (typeof x === 'number' ? x.toFixed(digits) + ' ' + u : '–')
-const some = x => (typeof x === 'number' ? +x.toPrecision(3) : words(x))
-
-// show a note, or hide it when it is empty
-function note(id, words) {
-  text(id, words)
-  $(id).hidden = !words
-}
-
-function bannerText(on, still, stopped, latched, why) {
-  if (!on) return 'Not connected: the car stops.'
-  if (still) return 'The loop stands still: the car stops.'
-  const causes = stopped.map(n => why?.[n] || words(n)).join(', ')
-  return latched.length ? `Stopped: ${causes}. Release, then arm.` : `Neutral: ${causes}.`
-}
-
-function linkText(on) {
-  if (!on) return 'not connected'
-  if (latency === null) return 'connected'
-  return `${latency.toFixed(0)} ms` + (latency > SLOW_MS ? ', slow' : '')
-}
-
-function whoText(on, you) {
-  if (!on) return '–'
-  if (you) return 'you drive'
-  return told.taken ? 'another drives' : 'nobody drives'
-}
-
-function takeText(you) {
-  if (you) return 'Give up'
-  return told?.taken ? 'Take over' : 'Take wheel'
-}
-
-function look() {
-  const on = alive()
-  const s = told?.status ?? {}
-  const you = on && told.you
-  const still = on && (told.age_ms === null || told.age_ms > LOST_MS)
-  document.body.className = on ? '' : 'off'
-  document.body.classList.toggle('still', still)
-  head(s, on, you, still)
-  buttons(s, on, you)
-  if (!told) return
-  driving(s)
-  state(s, on)
-  map(s)
-}
-
-// the banner and the line above it
-function head(s, on, you, still) {
-  const stopped = s.stopped ?? []
-  text('banner', bannerText(on, still, stopped, s.latched ?? stopped, s.why))
-  $('banner').hidden = on && !still && !stopped.length
-  text('link', linkText(on))
-  $('link').className = latency > SLOW_MS ? 'slow' : ''
-  text('who', whoText(on, you))
-  $('who').classList.toggle('on', you)
-  text('armed', on ? (s.armed ? 'armed' : 'disarmed') : '–')
-  $('armed').classList.toggle('on', on && !!s.armed)
-}
-
-// which buttons can be pressed, and which one is due
-function buttons(s, on, you) {
-  const latched = s.latched ?? s.stopped ?? []
-  text('take', takeText(you))
-  $('take').disabled = $('estop').disabled = !on
-  $('take').classList.toggle('primary', on && !you)
-  $('arm').disabled = !you || !!s.armed || latched.length > 0
-  $('arm').classList.toggle('primary', !$('arm').disabled)
-  $('release').disabled = !you || !latched.length
-  $('release').classList.toggle('primary', !$('release').disabled)
-  $('driving').disabled = !you
-}
-
-function uploadText(s) {
-  if (s.upload_waiting === undefined) return ''
-  if (s.upload_error) return `not uploaded: ${s.upload_error}`
-  if (!s.upload_waiting) return 'all finished tubs are in the remote'
-  return `${s.upload_waiting} tub${s.upload_waiting > 1 ? 's' : ''} not in the remote yet`
-}
-
-function diskText(left_mb) {
-  if (typeof left_mb !== 'number') return ''
-  return left_mb < 1000 ? `${left_mb.toFixed(0)} MB left` : `${(left_mb / 1000).toFixed(1)} GB left`
-}
-
-function recording(s) {
-  $('rec').classList.toggle('on', !!s.recording)
-  $('record').ariaPressed = !!s.recording
-  text('record', s.recording ? 'Stop recording' : 'Record')
-  text('records', (s.records ?? 0).toLocaleString('en'))
-  const dropped = s.dropped ? `${s.dropped} dropped: the disk is slow` : ''
-  const reasons = [s.recording_note, dropped].filter(x => x).join('; ')
-  note('rec-note', reasons && (s.recording_failed ? `Recording stopped: ${reasons}` : reasons))
-  $('rec-note').classList.toggle('bad', !!s.recording_failed)
-  note('upload', uploadText(s))
-  text('disk', diskText(s.disk_left_mb))
-}
-
-function driving(s) {
-  text('mode-now', MODES[s.mode] ?? '')
-  for (const b of $('modes').children) b.ariaPressed = b.dataset.mode === s.mode
-  recording(s)
-  if (performance.now() - limitMoved > 600 && s.throttle_limit !== undefined)
-    $('limit').value = s.throttle_limit
-  text('limit-now', `${Math.round($('limit').value * 100)} %`)
-  const names = s.models ?? []
-  const list = $('models')
-  const before = list.value
-  if (list.dataset.key !== JSON.stringify(names)) {
-    list.dataset.key = JSON.stringify(names)
-    list.replaceChildren(...names.map(name => new Option(name)))
-    list.value = names.includes(before) ? before : (s.model?.name ?? '')
-  }
-  text('load', list.value && list.value === s.model?.name ? 'Reload' : 'Load')
-}
-
-function pilot(s) {
-  const m = s.model ?? {}
-  const digest = String(m.digest ?? '').replace('sha256:', '')
-  text('model', m.name ? `${m.name} ${digest.slice(0, 12)}` : 'no pilot')
-  $('model').title = m.digest ?? ''
-  const found = Object.entries(m.gate ?? {})
-  if (m.name && !found.length) return pairs('gate', [['gate', 'no manifest']])
-  pairs(
-    'gate',
-    found.map(([what, value]) => [words(what), some(value), value === 'not passed' ? 'slow' : '']),
-  )
-}
-
-function examinedText(s) {
-  if (s.latency_examined_ms) return `${s.latency_examined_ms.join('–')} ms`
-  return s.model?.name ? 'not examined' : '–'
-}
-
-function timing(s, on) {
-  const slow = yes => (yes ? 'slow' : '')
-  const late = (s.stopped ?? []).some(n => n === 'frame' || n === 'delayed')
-  pairs('timing', [
-    ['rate', unit(s.loop_hz, 0, 'Hz')],
-    ['turn p50', unit(s.loop_p50_ms, 1, 'ms')],
-    ['turn p99', unit(s.loop_p99_ms, 1, 'ms')],
-    ['inference', unit(s.inference_ms, 1, 'ms')],
-    ['frame age', unit(s.frame_age_ms, 0, 'ms'), slow(late)],
-    ['to wheels p50', unit(s.latency_p50_ms, 0, 'ms'), slow(s.latency_outside)],
-    ['to wheels p95', unit(s.latency_p95_ms, 0, 'ms'), slow(s.latency_outside)],
-    ['examined at', examinedText(s)],
-    ['link', unit(on ? latency : null, 0, 'ms'), slow(latency > SLOW_MS)],
-    ['looking on', String(told.others)],
-  ])
-  note('latency-note', s.latency_warning ?? '')
-  note('frame-fit', s.frame_fit ? `frames: ${s.frame_fit}` : '')
-}
-
-// how often each cause was a reason not to drive, and which hold now
-function faults(s) {
-  const now = new Set(s.stopped ?? [])
-  const counts = { ...Object.fromEntries([...now].map(n => [n, ''])), ...(s.faults ?? {}) }
-  const rows = Object.entries(counts)
-    .filter(([n, count]) => count || now.has(n))
-    .map(([n, count]) => {
-      const why = s.why?.[n] || words(n)
-      return now.has(n) ? [`${why}, now`, count, 'latched'] : [why, count, '']
-    })
-  pairs('faults', rows)
-  $('none').hidden = rows.length > 0
-}
-
-function state(s, on) {
-  pilot(s)
-  timing(s, on)
-  faults(s)
-  const speed = Math.round((s.speed_m_s ?? 0) * 100) / 100 || 0 // no -0.00
-  text('speed', s.speed_m_s === undefined || s.speed_m_s === null ? '' : `${speed.toFixed(2)} m/s`)
-  text('laps', String(s.laps ?? 0))
-  text('cte', unit(s.cte_m, 2, 'm'))
-  const want = wanted()
-  bar('bar-angle', s.angle ?? want.angle)
-  bar('bar-throttle', s.throttle ?? want.throttle)
-}
-
-// a bar from the middle to the left or the right
-function bar(id, x) {
-  const left = `${50 + 50 * Math.min(x, 0)}%`
-  const width = `${50 * Math.abs(x)}%`
-  Object.assign($(id).style, { left, width })
-}
-
-// what the car has driven since it was put on the road
-function extendTrail(at) {
-  if (at.road && at.road !== road) {
-    road = at.road
+// Add a position to the trail. A new road and a car put back to the start begin a new trail.
+function extendTrail(pose) {
+  if (pose.road && pose.road !== road) {
+    road = pose.road
     trail = []
   }
-  if (at.x === undefined) return
+  if (pose.x === undefined) return
   const last = trail.at(-1)
-  if (last && Math.hypot(last[0] - at.x, last[1] - at.y) > 1) trail = [] // put back to the start
-  if (!last || last[0] !== at.x || last[1] !== at.y) trail.push([at.x, at.y])
-  if (trail.length > 300) trail.shift()
+  if (last && Math.hypot(last[0] - pose.x, last[1] - pose.y) > 1) trail = []
+  if (!last || last[0] !== pose.x || last[1] !== pose.y) trail.push([pose.x, pose.y])
+  if (trail.length > TRAIL_LENGTH) trail.shift()
 }
 
-// from metres to pixels, so that the road fills the canvas
-function placeOnCanvas(w, h) {
-  const all = [...road.left, ...road.right]
-  const xs = all.map(p => p[0])
-  const ys = all.map(p => p[1])
+// Return a function from metres to pixels, so that the road fills the canvas.
+function mapToCanvas(width, height) {
+  const edges = [...road.left, ...road.right]
+  const xs = edges.map(point => point[0])
+  const ys = edges.map(point => point[1])
   const x0 = Math.min(...xs)
   const x1 = Math.max(...xs)
   const y0 = Math.min(...ys)
   const y1 = Math.max(...ys)
-  const scale = Math.min((w - 30) / (x1 - x0), (h - 30) / (y1 - y0))
-  return ([x, y]) => [w / 2 + (x - (x0 + x1) / 2) * scale, h / 2 - (y - (y0 + y1) / 2) * scale]
+  const scale = Math.min((width - 30) / (x1 - x0), (height - 30) / (y1 - y0))
+  return ([x, y]) => [
+    width / 2 + (x - (x0 + x1) / 2) * scale,
+    height / 2 - (y - (y0 + y1) / 2) * scale,
+  ]
 }
 
-function drawRoad(draw, place) {
+// Draw the surface of the road, its edges and its cones.
+function drawRoad(draw, toPixels) {
   draw.fillStyle = '#3a3f45'
   draw.strokeStyle = '#d2d6da'
   draw.beginPath()
   for (const edge of [road.left, road.right]) {
-    edge.forEach((p, i) => (i ? draw.lineTo(...place(p)) : draw.moveTo(...place(p))))
+    const [first, ...others] = edge.map(toPixels)
+    draw.moveTo(...first)
+    for (const point of others) draw.lineTo(...point)
     draw.closePath()
   }
   draw.fill('evenodd')
@@ -408,19 +520,24 @@ function drawRoad(draw, place) {
   draw.fillStyle = '#e8710a'
   for (const cone of road.cones ?? []) {
     draw.beginPath()
-    draw.arc(...place(cone), 3, 0, 7)
+    draw.arc(...toPixels(cone), 3, 0, 7)
     draw.fill()
   }
 }
 
-function drawCar(draw, place, at) {
+// Draw where the car has been.
+function drawTrail(draw, toPixels) {
   draw.strokeStyle = '#4da3ff'
   draw.lineWidth = 2
   draw.beginPath()
-  for (const p of trail) draw.lineTo(...place(p))
+  for (const point of trail) draw.lineTo(...toPixels(point))
   draw.stroke()
-  draw.translate(...place([at.x, at.y]))
-  draw.rotate(-(at.yaw ?? 0))
+}
+
+// Draw the car as an arrow that points where it goes.
+function drawCar(draw, toPixels, pose) {
+  draw.translate(...toPixels([pose.x, pose.y]))
+  draw.rotate(-(pose.yaw ?? 0))
   draw.fillStyle = '#4da3ff'
   draw.strokeStyle = '#fff'
   draw.beginPath()
@@ -432,85 +549,96 @@ function drawCar(draw, place, at) {
   draw.stroke()
 }
 
-function map(s) {
-  const at = s.map ?? {}
-  extendTrail(at)
-  $('map-card').hidden = !road || at.x === undefined
+// Show the road and the car from above, when the car knows them.
+function showMap(status) {
+  const pose = status.map ?? {}
+  extendTrail(pose)
+  $('map-card').hidden = !road || pose.x === undefined
   if ($('map-card').hidden) return
   const canvas = $('map')
-  const ratio = devicePixelRatio
-  const w = canvas.clientWidth
-  const h = canvas.clientHeight
+  const width = canvas.clientWidth
+  const height = canvas.clientHeight
   const draw = canvas.getContext('2d')
-  canvas.width = w * ratio
-  canvas.height = h * ratio
-  draw.scale(ratio, ratio)
-  const place = placeOnCanvas(w, h)
-  drawRoad(draw, place)
-  drawCar(draw, place, at)
+  canvas.width = width * devicePixelRatio
+  canvas.height = height * devicePixelRatio
+  draw.scale(devicePixelRatio, devicePixelRatio)
+  const toPixels = mapToCanvas(width, height)
+  drawRoad(draw, toPixels)
+  drawTrail(draw, toPixels)
+  drawCar(draw, toPixels, pose)
 }
 
-// ---- who does what
-let limitMoved = -1e9
+// ---- events
 $('take').onclick = () => {
-  rest()
-  say({ take: !told.you })
+  centreAll()
+  send({ take: !latest.you })
 }
-$('arm').onclick = () => push({ arm: true })
-$('release').onclick = () => push({ release: true })
-$('estop').onclick = estop
-for (const b of $('modes').children) b.onclick = () => mode(b.dataset.mode)
-$('record').onclick = () => drives() && say({ recording: !told.status.recording })
-$('erase').onclick = () => push({ erase: Math.max(1, Math.round(+$('erase-n').value || 1)) })
-$('load').onclick = () => $('models').value && push({ model: $('models').value })
-$('models').onchange = look
+$('arm').onclick = () => press({ arm: true })
+$('release').onclick = () => press({ release: true })
+$('estop').onclick = emergencyStop
+for (const button of $('modes').children) button.onclick = () => setMode(button.dataset.mode)
+$('record').onclick = () => {
+  if (isDriver()) send({ recording: !latest.status.recording })
+}
+$('erase').onclick = () => press({ erase: Math.max(1, Math.round(+$('erase-n').value || 1)) })
+$('load').onclick = () => {
+  if ($('models').value) press({ model: $('models').value })
+}
+$('models').onchange = render
 $('limit').oninput = () => {
-  limitMoved = performance.now()
-  push({ throttle_limit: +$('limit').value })
-  look()
+  limitMovedMs = performance.now()
+  press({ throttle_limit: +$('limit').value })
+  render()
 }
 
-$('pad').onpointerdown = e => {
-  if (drives()) {
-    $('pad').setPointerCapture(e.pointerId)
-    drag(e)
-    e.preventDefault()
-  }
+// the joystick follows the pointer that took hold of it, and springs back
+function centreJoystick() {
+  joystick.angle = 0
+  joystick.throttle = 0
 }
-$('pad').onpointermove = e => $('pad').hasPointerCapture(e.pointerId) && drag(e)
-$('pad').onpointerup =
-  $('pad').onpointercancel =
-  $('pad').onlostpointercapture =
-    () => {
-      stick.angle = stick.throttle = 0
-    }
+$('pad').onpointerdown = event => {
+  if (!isDriver()) return
+  $('pad').setPointerCapture(event.pointerId)
+  moveJoystick(event)
+  event.preventDefault()
+}
+$('pad').onpointermove = event => {
+  if ($('pad').hasPointerCapture(event.pointerId)) moveJoystick(event)
+}
+$('pad').onpointerup = centreJoystick
+$('pad').onpointercancel = centreJoystick
+$('pad').onlostpointercapture = centreJoystick
 
-addEventListener('keydown', e => {
-  if (
-    e.target.matches('input[type=number], input[type=password], select') ||
-    e.ctrlKey ||
-    e.metaKey ||
-    e.altKey
-  )
-    return
-  if (e.code === 'Space') estop()
-  else if (KEYS[e.code]) held.add(KEYS[e.code])
-  else if (HITS[e.code] && !e.repeat) HITS[e.code]()
+// Tell whether a key belongs to a field or to the browser.
+function isForeignKey(event) {
+  const typing = event.target.matches('input[type=number], input[type=password], select')
+  return typing || event.ctrlKey || event.metaKey || event.altKey
+}
+
+// keys: Space stops, directions are held, shortcuts act once
+addEventListener('keydown', event => {
+  if (isForeignKey(event)) return
+  if (event.code === 'Space') emergencyStop()
+  else if (KEY_DIRECTIONS[event.code]) heldDirections.add(KEY_DIRECTIONS[event.code])
+  else if (SHORTCUTS[event.code] && !event.repeat) SHORTCUTS[event.code]()
   else return
-  e.preventDefault()
+  event.preventDefault()
 })
-addEventListener('keyup', e => {
-  held.delete(KEYS[e.code])
-  if (e.code === 'Space') e.preventDefault()
-})
-addEventListener('blur', rest)
-addEventListener('pagehide', () => say({ take: false }))
-document.addEventListener('visibilitychange', () => {
-  if (document.hidden) {
-    rest()
-    if (drives()) say({ take: false })
-  }
+addEventListener('keyup', event => {
+  heldDirections.delete(KEY_DIRECTIONS[event.code])
+  if (event.code === 'Space') event.preventDefault()
 })
 
-setInterval(beat, BEAT_MS)
+// a driver who looks elsewhere asks for nothing; one who leaves gives up control
+addEventListener('blur', centreAll)
+addEventListener('pagehide', () => send({ take: false }))
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) return
+  centreAll()
+  if (isDriver()) send({ take: false })
+})
+
+// the token is in a cookie now, and need not stand in the address
+if (token) history.replaceState(null, '', location.pathname)
+setInterval(tick, SEND_EVERY_MS)
 connect()
