@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'HOLD_OFF_S', 'PROFILES', 'IMU_CHANNELS', 'LoopClock', 'TwinCamera', 'ReplayCamera', 'DriveMode',
            'ButtonHandler', 'map_pose', 'track_outline', 'StatusReporter', 'Profile', 'open_camera', 'apply_myconfig',
-           'OutputHistory', 'SpeedReader', 'ActuatorWatchdog', 'supervised', 'new_vehicle', 'compose', 'run_vehicle',
-           'drive_profile']
+           'OutputHistory', 'SpeedReader', 'ActuatorWatchdog', 'supervised', 'adder', 'new_vehicle', 'compose',
+           'run_vehicle', 'drive_profile']
 
 # %% ../../nbs/car/08_drive.ipynb #c40a986e
 import logging
@@ -446,6 +446,15 @@ def supervised(
     part.update = again
     return part
 
+def adder(
+    vehicle,   # a vehicle of DonkeyCar's
+    note,      # see `supervised`
+):             # called as `vehicle.add` is
+    "Return a function that adds a part to a vehicle, supervised when it has a thread."
+    def add(part, threaded=False, **channels):
+        vehicle.add(supervised(part, note) if threaded else part, threaded=threaded, **channels)
+    return add
+
 # %% ../../nbs/car/08_drive.ipynb #8f046cec
 def new_vehicle():   # a `donkeycar.vehicle.Vehicle`, without parts
     "Return a new vehicle of DonkeyCar's."
@@ -458,23 +467,21 @@ def new_vehicle():   # a `donkeycar.vehicle.Vehicle`, without parts
 def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
     vehicle, clock, fault_log, stops = new_vehicle(), LoopClock(p.rate_hz), FaultLog(), StopRequests()
-    inference = InferenceWorker(bounds=p.bounds)
-    def add(part, threaded=False, **channels):
-        vehicle.add(supervised(part, fault_log.note) if threaded else part, threaded=threaded, **channels)
+    inference, add = InferenceWorker(bounds=p.bounds), adder(vehicle, fault_log.note)
     vehicle.profiler, vehicle.clock, vehicle.fault_log = clock, clock, fault_log
     vehicle.stops, vehicle.inference = stops, inference
-    limits = RecordingLimits(**p.record)
+    limits, road = RecordingLimits(**p.record), track_outline(p.scene) if p.camera == 'twin' else None
     def notes():
         digest = getattr(inference.pilot, 'digest', '')
         return {'pilot/name': model_manager.chosen or '', 'pilot/sha256': digest, 'camera': p.camera}
     vehicle.recorder = recorder = Recorder(limits, notes)
-    has = ('imu',) if p.imu else ()
-    model_manager = ModelManager(inference, p.models, p.manifest, p.needs_release, fault_log.note, has=has)
+    model_manager = ModelManager(inference, p.models, p.manifest, p.needs_release, fault_log.note,
+                                 has=('imu',)*bool(p.imu))
     if p.models and not model_manager.change(Path(p.models[0]).name):
         raise EdgecarError('the model does not drive', p.models[0], next(iter(fault_log.last.values())))
     pads = [hardware.open_gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
     imu = p.imu and hardware.open_imu(p.imu)
-    shown = {'mode': p.mode, 'metrics': health.prometheus_text, 'ready': health.readiness}
+    shown = dict(mode=p.mode, metrics=health.prometheus_text, ready=health.readiness)
     vehicle.page = page = WebPage(**shown | p.page)
     vehicle.owner = owner = ActuatorProcess(p.actuator)
     camera = _open_camera_or_end(p, owner, page, inference)
@@ -504,7 +511,6 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     add(inference.latency, inputs=['owner'], outputs=['latency'])
     if p.remote:
         add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
-    road = track_outline(p.scene) if p.camera == 'twin' else None
     add(StatusReporter(clock, inference, model_manager, fault_log, road, recorder),
         inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
                 'recording', 'tub/num_records', 'upload', 'latency'],

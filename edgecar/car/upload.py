@@ -108,6 +108,7 @@ def remote_key(md5)->str:   # 32 hexadecimal digits, and .dir for the list of a 
     "Return where a DVC remote keeps a file with this MD5."
     return f'files/md5/{md5[:2]}/{md5[2:]}'
 
+# %% ../../nbs/car/01_upload.ipynb #5289db32
 def has_file(
     remote,   # see `find_remote`
     md5,      # 32 hexadecimal digits, and .dir for the list of a folder
@@ -117,6 +118,7 @@ def has_file(
     data = remote.get(remote_key(md5), size)
     return data is not None and len(data) == size and md5_hex(data) == md5.removesuffix('.dir')
 
+# %% ../../nbs/car/01_upload.ipynb #19354007
 def store_file(
     remote,   # see `find_remote`
     md5,      # 32 hexadecimal digits, and .dir for the list of a folder
@@ -146,6 +148,7 @@ def pinned_remote(tub)->tuple:   # the tub's folder
     except (OSError, ValueError):
         return None, None
 
+# %% ../../nbs/car/01_upload.ipynb #e7d735f5
 def is_uploaded(
     tub,           # the tub's folder
     remote=None,   # its name; None takes any
@@ -169,6 +172,7 @@ def tub_files(tub)->list:   # the tub's folder
                                Path(tub)/name, 'put the file itself there')
     return names
 
+# %% ../../nbs/car/01_upload.ipynb #45da5f76
 def upload_tub(
     tub,                      # its folder
     remote,                   # see `find_remote`
@@ -236,6 +240,7 @@ def remote_name(remote)->str:   # see `find_remote`
     except EdgecarError:
         return None
 
+# %% ../../nbs/car/01_upload.ipynb #598cab61
 def upload_finished_tubs(
     folder,                     # with the tubs
     remote,                     # see `find_remote`

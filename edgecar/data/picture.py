@@ -29,8 +29,9 @@ def _check_pixels(height, width):
     if height*width > MAX_PIXELS:
         raise InvalidRecordError('image too large', f'{height}x{width}, and {MAX_PIXELS:,} pixels are read')
 
+# %% ../../nbs/data/02_picture.ipynb #5e3de22a
 def _frame_header(data):
-    "Return the start-of-frame segment of a JPEG, from its marker on; empty when there is none."
+    "Return the start-of-frame segment of a JPEG, from its marker on; empty where it has no such segment."
     at = 2
     while data[at:at+1] == b'\xff' and at + 4 <= len(data):
         marker = data[at+1]
@@ -39,6 +40,7 @@ def _frame_header(data):
         at += 2 + int.from_bytes(data[at+2:at+4], 'big')
     return b''
 
+# %% ../../nbs/data/02_picture.ipynb #84374e85
 def _plain_jpeg(data):
     "Return the pixels of a plain JPEG; None for any other data, or a broken one."
     header = _frame_header(data) if data[:2] == b'\xff\xd8' else b''
