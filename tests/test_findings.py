@@ -2,6 +2,7 @@
 import io
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 
 class Owner:
     "The actuator's process, as far as buttons are concerned."
+    state = dict(armed=True, stopped=[])
+
     def __init__(self):
         self.said = []
 
@@ -168,6 +171,60 @@ def test_finding_4_reaches_the_parts():
         assert parts['DriverHeartbeat'].attended and parts['ButtonHandler'].limit == .7
     finally:
         vehicle.stop()
+
+
+def wheels(log):
+    return [tuple(map(float, line.split()[1:])) for line in log.read_text().splitlines()]
+
+
+def until(true, seconds=30):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, 'too long'
+        time.sleep(.002)
+
+
+def test_finding_1_a_cause_that_lasts_disarms(tmp_path):
+    "The car drove on by itself when the driver's link came back after six seconds."
+    log = tmp_path/'wheels'
+    owner = ActuatorProcess(f'mock:{log}')
+    try:
+        owner.send('arm')
+        until(lambda: (owner.run(.1, .5), wheels(log)[-1] == (.1, .5))[1])
+        end = time.monotonic() + .4   # a dip is forgiven
+        until(lambda: (owner.run(.1, .5, ['link']), time.monotonic() > end)[1])
+        until(lambda: (owner.run(.1, .5), wheels(log)[-1] == (.1, .5))[1])
+        until(lambda: (owner.run(.1, .5, ['link']), not owner.state['armed'])[1])
+        owner.send('arm')   # and nobody arms it meanwhile
+        written = len(wheels(log))
+        for _ in range(20):
+            owner.run(.1, .5)
+            time.sleep(.01)
+        assert set(wheels(log)[written:]) == {(0., 0.)} and not owner.state['armed']
+        owner.send('arm')
+        until(lambda: (owner.run(.1, .5), wheels(log)[-1] == (.1, .5))[1])
+    finally:
+        owner.shutdown()
+
+
+def test_finding_6_another_process_writes_neutral_when_the_owner_is_killed(tmp_path):
+    "Its last pulse stood until somebody started a new one."
+    log = tmp_path/'wheels'
+    vehicle = compose(Profile(actuator=f'mock:{log}', arm=True, mode='user'))
+    thread = threading.Thread(target=vehicle.start, kwargs=dict(rate_hz=1e9))
+    owner = vehicle.owner
+    try:
+        until(lambda: log.exists() and wheels(log))
+        owner.process.send_signal(signal.SIGSTOP)   # it writes nothing more
+        os.write(os.open(log, os.O_WRONLY | os.O_APPEND), b'0 0.1 0.7\n')   # what it wrote last
+        owner.process.kill()
+        owner.process.wait()
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive() and wheels(log)[-1] == (0., 0.)
+    finally:
+        vehicle.on = False
+        thread.join(60)
 
 
 @pytest.mark.parametrize('source', ['keyboard', 'gamepad', 'signal', 'page'])

@@ -179,15 +179,18 @@ HOLD_OFF_S = .5   # after a stop, in which nothing is released or armed
 
 class ButtonHandler:
     """A part that handles buttons of the page and stops from elsewhere; it gives the throttle limit, 0..1.
-    A stop cannot be undone in its own turn, nor for HOLD_OFF_S after it."""
+    A stop cannot be undone in its own turn, nor for HOLD_OFF_S after it. With `arms_itself`, for a twin that
+    nobody watches, it arms again after a fault, but not after a stop."""
     def __init__(self,
         owner,           # an `ActuatorProcess`
         model_manager,   # a `ModelManager`
         stops,           # the `StopRequests` from elsewhere
         limit=1.,        # of the throttle at the start, 0..1
+        arms_itself=False,      # whether it need not wait for a person
         clock=time.monotonic,   # gives the time, s
     ):
         self.owner, self.model_manager, self.stops, self.limit = owner, model_manager, stops, limit
+        self.arms_itself, self.person_is_needed = arms_itself, False
         self.clock, self.held_until = clock, 0.
 
     def run(self, buttons,   # name -> value; False or None is a button that is not pressed
@@ -201,6 +204,10 @@ class ButtonHandler:
         for do in ('release', 'arm'):
             if do in pressed and self.clock() >= self.held_until:
                 self.owner.send(do)
+                self.person_is_needed = do == 'release'
+        self.person_is_needed |= bool(self.owner.state['stopped'])
+        if self.arms_itself and not self.person_is_needed and not self.owner.state['armed']:
+            self.owner.send('arm')
         if 'model' in pressed:
             self.model_manager.choose(pressed['model'])
         self.limit = pressed.get('throttle_limit', self.limit)
@@ -412,15 +419,23 @@ class SpeedReader:
 
 # %% ../../nbs/car/08_drive.ipynb #41ea91ad
 class ActuatorWatchdog:
-    "A part that ends the drive when the actuator's process has ended."
-    def __init__(self, vehicle):   # a vehicle of DonkeyCar's
-        self.vehicle = vehicle
+    """A part that ends the drive when the actuator's process has ended.
+    Another one writes neutral first: the last pulse would hold for as long as the chip has power."""
+    def __init__(self, vehicle,   # a vehicle of DonkeyCar's
+        actuator:str,             # see `open_actuator`
+    ):
+        self.vehicle, self.actuator = vehicle, actuator
 
     def run(self, owner):          # state of the actuator's process
         "Stop the vehicle when the state says that the actuator's process is not alive."
-        if not owner['alive']:
-            log.critical("the actuator's process has ended; see what software cannot do")
-            self.vehicle.on = False
+        if owner['alive'] or not self.vehicle.on:
+            return
+        log.critical("the actuator's process has ended; another one writes neutral")
+        self.vehicle.on = False
+        try:
+            ActuatorProcess(self.actuator).shutdown()   # its first act, and its last, is neutral
+        except EdgecarError as e:
+            log.critical('it does not start: %s; see what software cannot do', e)
 
 # %% ../../nbs/car/08_drive.ipynb #f90be6bd
 # channels, in the order that DonkeyCar's imu model wants
@@ -493,7 +508,7 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
         add(pad, inputs=[*_DRIVER_CHANNELS, 'throttle_limit'], outputs=[*_DRIVER_CHANNELS], threaded=True)
     if imu:
         add(imu, outputs=[*IMU_CHANNELS, 'imu/temp'], threaded=True)
-    add(ButtonHandler(owner, model_manager, stops, p.first_limit), inputs=['web/buttons'],
+    add(ButtonHandler(owner, model_manager, stops, p.first_limit, p.arm), inputs=['web/buttons'],
         outputs=['throttle_limit'])
     add(OutputHistory(owner), outputs=['given'])
     add(inference, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given',
@@ -516,13 +531,11 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
                 'recording', 'tub/num_records', 'upload', 'latency'],
         outputs=['status'])
     add(health.StatusJournal(), inputs=['status'])
-    add(ActuatorWatchdog(vehicle), inputs=['owner'])
+    add(ActuatorWatchdog(vehicle, p.actuator), inputs=['owner'])
     add(recorder, inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode',
                           'angle', 'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes',
                           'throttle_limit', 'causes', 'owner', 'recording', 'web/buttons'],
         outputs=['tub/num_records', 'recording'], threaded=True)
-    if p.arm:
-        page.wheel.buttons['arm'] = True   # in the first turn: who is armed and hears nothing, is disarmed
     return vehicle
 
 # %% ../../nbs/car/08_drive.ipynb #f3c94472
@@ -546,7 +559,7 @@ def run_vehicle(
         raise EdgecarError('a part has failed', hint='see above')
     if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",
-                           hint='look at the car: its last pulse may hold')
+                           hint='look at the car: another one wrote neutral, if it could')
     return vehicle.mem['status']
 
 # %% ../../nbs/car/08_drive.ipynb #25d8c6ae
