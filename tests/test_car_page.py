@@ -39,6 +39,7 @@ class Car:
         self.out = 0., 0., 'user', False, {}
         self.status = dict(loop_hz=rate_hz, loop_p50_ms=4.21, loop_p99_ms=9.87, inference_ms=.52,
                            frame_age_ms=21., armed=False, stopped=[], faults={}, throttle_limit=.5,
+                           why=dict(page='a stop on the page'),
                            disk_left_mb=12_345., laps=0, models=['pilot.tflite', 'int8.tflite'],
                            model=dict(name='pilot.tflite', digest='sha256:0123456789abcdef0123', gate=GATE))
         self.map = dict(road=road_outline(self.scene.track))
@@ -58,8 +59,8 @@ class Car:
         if asked := {k: v for k, v in buttons.items() if v is not False}:
             self.log.append(asked)
         if 'estop' in asked:
-            self.status = dict(self.status, armed=False, stopped=['estop'],
-                               faults=dict(estop=self.status['faults'].get('estop', 0) + 1))
+            self.status = dict(self.status, armed=False, stopped=['page'],
+                               faults=dict(page=self.status['faults'].get('page', 0) + 1))
         if 'release' in asked:
             self.status = dict(self.status, stopped=[])
         if 'arm' in asked:
@@ -236,7 +237,7 @@ navigator.getGamepads = () => [null, given] })()""")
         browser.value('given.buttons[6].value = 0; given.buttons[3].pressed = true')
         wait(lambda: car.out[3])
         browser.value('given.buttons[3].pressed = false; given.buttons[1].pressed = true')
-        says(browser, 'banner', 'Stopped: e-stop. Release, then arm.')
+        says(browser, 'banner', 'Stopped: a stop on the page. Release, then arm.')
         browser.value('navigator.getGamepads = () => []')
         click(browser, 'release')
         click(browser, 'record')
@@ -278,14 +279,15 @@ navigator.getGamepads = () => [null, given] })()""")
         car.status = dict(car.status, stopped=['frozen_camera'],
                           faults={'frozen_camera': 3, '<i>heartbeat</i>': 2}, armed=False)
         browser.wait(
-            "document.getElementById('faults').textContent == 'e-stop1frozen camera, now3<i>heartbeat</i>2' "
+            "document.getElementById('faults').textContent == "
+            "'a stop on the page1frozen camera, now3<i>heartbeat</i>2' "
             "|| document.getElementById('faults').textContent == 'frozen camera, now3<i>heartbeat</i>2'")
         browser.picture().save(tmp_path/'desktop.png')
         click(browser, 'release')
         wait(lambda: not car.status['stopped'])
         key(browser, 'Space', True)
         key(browser, 'Space', False)
-        wait(lambda: car.status['stopped'] == ['estop'])
+        wait(lambda: car.status['stopped'] == ['page'])
         click(browser, 'take')
         says(browser, 'who', 'nobody drives')
         assert car.page.seen_s == 0
@@ -326,7 +328,7 @@ def test_on_a_phone(browser, tmp_path):
         touch('End')
         wait(lambda: car.out[:2] == (0, 0))
     browser.wait("document.getElementById('banner').textContent == 'Not connected: the car stops.' && "
-                 "document.body.className == 'off' && document.getElementById('estop').disabled")
+                 "document.body.className == 'off' && !document.getElementById('estop').disabled")
 
 
 @browsing

@@ -30,6 +30,7 @@ from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub
 from edgecar.sim.client import Simulator
 from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
+from edgecar.web.arbiter import ControlArbiter
 
 
 class Owner:
@@ -205,6 +206,22 @@ def test_finding_1_a_cause_that_lasts_disarms(tmp_path):
         until(lambda: (owner.run(.1, .5), wheels(log)[-1] == (.1, .5))[1])
     finally:
         owner.shutdown()
+
+
+@pytest.mark.parametrize('old_ms', [0, 200, 300, 2000])
+def test_finding_5_a_command_that_was_held_up_is_not_obeyed(old_ms):
+    "Behind an uplink that was two seconds late the car drove on, and STOP took two seconds."
+    now = 100.
+    wheel, page = ControlArbiter(clock=lambda: now), 'our page'
+    wheel.handle_message(page, dict(take=True, echo=100e3))
+    now = 101.
+    told = 101e3 - old_ms
+    wheel.handle_message(page, dict(throttle=.6, angle=.1, buttons=dict(arm=True), echo=told))
+    fresh = old_ms < 250
+    assert wheel.tick() == ((.1, .6) if fresh else (0, 0)) + ('user', False, dict(arm=True) if fresh else {})
+    assert (wheel.seen_s == 101.) == fresh   # an old one is no heartbeat: the cause is `link`
+    wheel.handle_message('a spectator', dict(buttons=dict(estop=True), echo=0.))
+    assert wheel.tick()[:2] == (0, 0) and wheel.driver is page   # a stop is a stop
 
 
 def test_finding_6_another_process_writes_neutral_when_the_owner_is_killed(tmp_path):

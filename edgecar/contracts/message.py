@@ -37,6 +37,7 @@ class DriverMessage(TypedDict, total=False):
     recording:bool        # record, or stop recording
     take:bool             # take the wheel, or leave it
     ping:float            # ms of the client's clock, sent back as it came
+    echo:float            # `now_ms` of the newest status that the client has: how old its view is
     buttons:Buttons
 
 # %% ../../nbs/contracts/12_message.ipynb #bd91d9fd
@@ -90,7 +91,8 @@ def parse_buttons(
     return {k: BUTTON_READERS[k](v) for k, v in said.items()}
 
 MESSAGE_READERS = dict(angle=clamped_number(-1, 1), throttle=clamped_number(-1, 1), drive_mode=drive_mode,
-                       recording=boolean, take=boolean, ping=clamped_number(0, 1e15), buttons=parse_buttons)
+                       recording=boolean, take=boolean, ping=clamped_number(0, 1e15),
+                       echo=clamped_number(0, 1e15), buttons=parse_buttons)
 
 # %% ../../nbs/contracts/12_message.ipynb #e28b8d19
 def parse_driver_message(

@@ -59,8 +59,10 @@ class ControlArbiter(DriverSeat):
         stale_s:float=.15,      # that a command holds
         silent_s:float=1.,      # without a word of the driver, then the wheel is free
         clock=time.monotonic,   # gives the time, s
+        old_s:float=.25,        # since the car told what a command answers, at most
     ):
         super().__init__(stale_s, silent_s, clock)
+        self.old_s = old_s
         self.lock, self.mode, self.recording = threading.Lock(), mode, False
         self.asked, self.buttons = {}, {}
 
@@ -70,16 +72,24 @@ class ControlArbiter(DriverSeat):
             if client is self.driver:
                 self.seat(None)
 
+    def is_old(self, message:DriverMessage)->bool:   # what a client asks
+        "Return whether a message answers a status that the car sent too long ago."
+        return 'echo' in message and self.clock() - message['echo']/1e3 > self.old_s
+
     def handle_message(self,
         client,                 # that sends it
         message:DriverMessage,  # what it asks
         plain=False,            # whether it is a client that knows no `take`
     )->bool:                    # whether the client drives
-        "Do what a client asks; of a client that does not drive, only a stop."
+        "Do what a client asks; of a client that does not drive, and of an old message, only a stop."
         with self.lock:
             buttons = message.get('buttons', {})
             if 'estop' in buttons:
                 self.buttons['estop'], self.angle, self.throttle = True, 0., 0.
+            if self.is_old(message):
+                if client is self.driver:
+                    self.let_go()
+                return client is self.driver
             if message.get('take') or plain and client is not self.driver and self.is_free():
                 self.seat(client)
             if client is not self.driver:

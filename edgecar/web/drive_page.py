@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'ROUTES', 'to_json_value', 'encode_jpeg', 'WebPage', 'donkeycar_update', 'page_update', 'client_update',
            'broadcast_updates', 'serve_page', 'PageHandler', 'PageFile', 'DriveHandler', 'LoginHandler', 'ClientSocket',
-           'SocketHandler', 'VideoHandler', 'HealthHandler', 'MetricsHandler', 'NotFoundHandler']
+           'SocketHandler', 'StopHandler', 'VideoHandler', 'HealthHandler', 'MetricsHandler', 'NotFoundHandler']
 
 # %% ../../nbs/web/03_drive_page.ipynb #c00a10ed
 import asyncio
@@ -139,7 +139,8 @@ def donkeycar_update(page, client)->dict:   # the `WebPage` and one of its socke
 
 # %% ../../nbs/web/03_drive_page.ipynb #a62aeb2a
 def page_update(page, client)->dict:   # the `WebPage` and one of its sockets
-    "Return all that our page shows; the road once, and how long a ping waited here."
+    """Return all that our page shows; the road once, and how long a ping waited here.
+    Its commands send `now_ms` back, which tells how old they are."""
     wheel = page.wheel
     status = dict(page.status, mode=wheel.mode, recording=wheel.recording, records=page.num_records)
     place = dict(status.get('map') or {})
@@ -151,6 +152,7 @@ def page_update(page, client)->dict:   # the `WebPage` and one of its sockets
     client.pong = None
     return to_json_value(dict(status=status | dict(map=place), age_ms=page.age_ms(), pong=pong,
                               you=wheel.driver is client, taken=wheel.driver is not None,
+                              now_ms=round(wheel.clock()*1e3),
                               others=max(len(page.sockets) - 1, 0)))
 
 # %% ../../nbs/web/03_drive_page.ipynb #6047b593
@@ -297,6 +299,16 @@ class SocketHandler(ClientSocket):
         self.close(1008, why)
 
 ROUTES.append((r'/wsDrive', SocketHandler))
+
+# %% ../../nbs/web/03_drive_page.ipynb #70f05022
+class StopHandler(PageHandler, tornado.web.RequestHandler):
+    "A stop, by POST; anybody who may look on may stop the car."
+    def post(self):
+        "Stop the car; answer 204."
+        self.page.wheel.handle_message(self, dict(buttons=dict(estop=True)))
+        self.set_status(204)
+
+ROUTES.append((r'/stop', StopHandler))
 
 # %% ../../nbs/web/03_drive_page.ipynb #4b0e5a54
 class VideoHandler(PageHandler, tornado.web.RequestHandler):

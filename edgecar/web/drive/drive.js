@@ -1,6 +1,6 @@
 'use strict'
-// The page of a car. Twenty times a second the car sends {status, age_ms, you, taken, others, pong}, then a
-// picture. Every 45 ms the page sends what its driver asks for.
+// The page of a car. Twenty times a second the car sends {status, age_ms, now_ms, you, taken, others, pong},
+// then a picture. Every 45 ms the page sends what its driver asks for.
 const SEND_EVERY_MS = 45
 const RECONNECT_MS = 700
 const LOST_MS = 500 // the connection is lost after so long without a message
@@ -15,11 +15,15 @@ const $ = id => document.getElementById(id)
 
 // ---- connection
 const token = new URLSearchParams(location.search).get('token')
+// the token is in a cookie now, and need not stand in the address
+if (token) history.replaceState(null, '', location.pathname)
+
 let socket = null
 let latest = null // the newest message of the car
 let receivedMs = -Infinity // when it came
 let latencyMs = null // there and back, without the time that the car waited
-let ticks = 0 // without control, counted
+let idleTicks = 0 // ticks without control
+let stopIsWanted = false // until the car has latched the stop
 
 // Open the socket; open it again whenever it closes.
 function connect() {
@@ -43,10 +47,18 @@ const isConnected = () => performance.now() - receivedMs < LOST_MS
 // Tell whether this page has control of the car.
 const isDriver = () => isConnected() && latest.you
 
-// Send a message now or never: a message that waits would be an old command when it arrives.
+// Send a message now or never: a message that waits would be an old command when it arrives. The car's own
+// time goes back with it, so that the car knows an old command that was held up on its way.
 function send(message) {
   if (socket.readyState !== WebSocket.OPEN || socket.bufferedAmount >= UNSENT_BYTES) return
-  socket.send(JSON.stringify(message))
+  socket.send(JSON.stringify({ ...message, echo: latest?.now_ms }))
+}
+
+// Send the stop, however much waits; where the socket is closed or held up, by another way too.
+function sendStop() {
+  if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ buttons: { estop: true } }))
+  if (socket.readyState === WebSocket.OPEN && socket.bufferedAmount < UNSENT_BYTES) return
+  fetch('stop', { method: 'POST', keepalive: true }).catch(() => null)
 }
 
 // Send the names of pressed buttons.
@@ -56,6 +68,7 @@ const press = buttons => send({ buttons })
 function receive(message) {
   latest = message
   receivedMs = performance.now()
+  if (latchedBy(message.status).includes('page')) stopIsWanted = false
   if (message.pong) {
     const [sentMs, waitedMs] = message.pong
     latencyMs = Math.max(receivedMs - sentMs - waitedMs, 0)
@@ -156,20 +169,22 @@ function tick() {
   stepKeys()
   readGamepad()
   if (!isDriver()) centreAll()
+  if (stopIsWanted) sendStop()
   const command = wanted()
   const ping = performance.now()
   if (isDriver()) send({ ...command, ping })
-  else if (ticks++ % 10 === 0) send({ ping })
+  else if (idleTicks++ % 10 === 0) send({ ping })
   $('knob').style.transform = `translate(${command.angle * 4}rem, ${-command.throttle * 4}rem)`
   $('angle').textContent = command.angle.toFixed(2)
   $('throttle').textContent = command.throttle.toFixed(2)
   render()
 }
 
-// Stop the car; any page may.
+// Stop the car; any page may. The wish is repeated every tick until the car has latched it.
 function emergencyStop() {
   centreAll()
-  press({ estop: true })
+  stopIsWanted = true
+  sendStop()
 }
 
 // Ask for a mode: user, local_angle or local.
@@ -192,41 +207,50 @@ const brief = x => (typeof x === 'number' ? +x.toPrecision(3) : words(x))
 // Say why a cause stops the car.
 const reasonText = (status, cause) => status.why?.[cause] || words(cause)
 
+// Say why the car stands still, and what starts it again.
 function bannerText(status, connected, stalled) {
   if (!connected) return 'Not connected: the car stops.'
   if (stalled) return 'The loop stands still: the car stops.'
-  const causes = stoppedBy(status).map(cause => reasonText(status, cause)).join(', ')
+  const causes = stoppedBy(status)
+    .map(cause => reasonText(status, cause))
+    .join(', ')
   return latchedBy(status).length ? `Stopped: ${causes}. Release, then arm.` : `Neutral: ${causes}.`
 }
 
+// Say whether there is a connection, and how late it is.
 function linkText(connected) {
   if (!connected) return 'not connected'
   if (latencyMs === null) return 'connected'
   return `${latencyMs.toFixed(0)} ms` + (latencyMs > SLOW_MS ? ', slow' : '')
 }
 
+// Say who has control.
 function driverText(connected, driver) {
   if (!connected) return '–'
   if (driver) return 'you drive'
   return latest.taken ? 'another drives' : 'nobody drives'
 }
 
+// Say whether the car is armed.
 function armedText(status, connected) {
   if (!connected) return '–'
   return status.armed ? 'armed' : 'disarmed'
 }
 
+// Name the button that takes control or gives it up.
 function takeText(driver) {
   if (driver) return 'Give up'
   return latest?.taken ? 'Take over' : 'Take wheel'
 }
 
+// Say what is wrong with the recording; nothing when all is well.
 function recordingText(status) {
   const dropped = status.dropped ? `${status.dropped} dropped: the disk is slow` : ''
   const reasons = [status.recording_note, dropped].filter(reason => reason).join('; ')
   return reasons && status.recording_failed ? `Recording stopped: ${reasons}` : reasons
 }
 
+// Say how many tubs wait for their upload; nothing without uploads.
 function uploadText(status) {
   const waiting = status.upload_waiting
   if (waiting === undefined) return ''
@@ -235,16 +259,19 @@ function uploadText(status) {
   return `${waiting} tub${waiting > 1 ? 's' : ''} not in the remote yet`
 }
 
+// Say how much space is left; nothing when it is unknown.
 function diskText(left_mb) {
   if (typeof left_mb !== 'number') return ''
   return left_mb < 1000 ? `${left_mb.toFixed(0)} MB left` : `${(left_mb / 1000).toFixed(1)} GB left`
 }
 
+// Say at which latencies the pilot was examined.
 function examinedText(status) {
   if (status.latency_examined_ms) return `${status.latency_examined_ms.join('–')} ms`
   return status.model?.name ? 'not examined' : '–'
 }
 
+// Write a speed in m/s; nothing when it is unknown.
 function speedText(speed) {
   if (speed === undefined || speed === null) return ''
   const rounded = Math.round(speed * 100) / 100 || 0 // no -0.00
@@ -253,14 +280,14 @@ function speedText(speed) {
 
 // ---- parts of the page
 // Change a text only when it differs, so that a screen reader does not read it again.
-function text(id, words) {
-  if ($(id).textContent !== words) $(id).textContent = words
+function text(id, value) {
+  if ($(id).textContent !== value) $(id).textContent = value
 }
 
 // Show a note, or hide it when it is empty.
-function note(id, words) {
-  text(id, words)
-  $(id).hidden = !words
+function note(id, value) {
+  text(id, value)
+  $(id).hidden = !value
 }
 
 // Make the element of one pair: a name, its value, and a class.
@@ -326,7 +353,7 @@ function render() {
   showMap(status)
 }
 
-// Show the line at the top, the banner below it, and how far the page can be believed.
+// Show the line at the top and the banner; the class of the body dims what is old.
 function showHead(status, connected, driver, stalled) {
   document.body.classList.toggle('off', !connected)
   document.body.classList.toggle('still', stalled)
@@ -352,7 +379,6 @@ function showButtons(status, connected, driver) {
   markPrimary('arm', canArm)
   $('release').disabled = !canRelease
   markPrimary('release', canRelease)
-  $('estop').disabled = !connected
   $('driving').disabled = !driver
 }
 
@@ -498,10 +524,7 @@ function mapToCanvas(width, height) {
   const y0 = Math.min(...ys)
   const y1 = Math.max(...ys)
   const scale = Math.min((width - 30) / (x1 - x0), (height - 30) / (y1 - y0))
-  return ([x, y]) => [
-    width / 2 + (x - (x0 + x1) / 2) * scale,
-    height / 2 - (y - (y0 + y1) / 2) * scale,
-  ]
+  return ([x, y]) => [width / 2 + (x - (x0 + x1) / 2) * scale, height / 2 - (y - (y0 + y1) / 2) * scale]
 }
 
 // Draw the surface of the road, its edges and its cones.
@@ -510,9 +533,7 @@ function drawRoad(draw, toPixels) {
   draw.strokeStyle = '#d2d6da'
   draw.beginPath()
   for (const edge of [road.left, road.right]) {
-    const [first, ...others] = edge.map(toPixels)
-    draw.moveTo(...first)
-    for (const point of others) draw.lineTo(...point)
+    edge.map(toPixels).forEach(([x, y], i) => (i ? draw.lineTo(x, y) : draw.moveTo(x, y)))
     draw.closePath()
   }
   draw.fill('evenodd')
@@ -591,11 +612,13 @@ $('limit').oninput = () => {
   render()
 }
 
-// the joystick follows the pointer that took hold of it, and springs back
+// Put the joystick back to its middle.
 function centreJoystick() {
   joystick.angle = 0
   joystick.throttle = 0
 }
+
+// the joystick follows the pointer that took hold of it, and springs back
 $('pad').onpointerdown = event => {
   if (!isDriver()) return
   $('pad').setPointerCapture(event.pointerId)
@@ -638,7 +661,5 @@ document.addEventListener('visibilitychange', () => {
   if (isDriver()) send({ take: false })
 })
 
-// the token is in a cookie now, and need not stand in the address
-if (token) history.replaceState(null, '', location.pathname)
 setInterval(tick, SEND_EVERY_MS)
 connect()
