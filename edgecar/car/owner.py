@@ -154,8 +154,9 @@ class CommandGate(_GateOutput):
         self.armed = not self.stopped and not self.broken and self.caused_s is None
 
     def release(self):
-        "Clear all stops; the car stays disarmed."
-        self.stopped, self.armed = [], False
+        "Clear all stops; the car is in neutral, and disarmed."
+        self.stopped = []
+        self.disarm()
 
     def disarm(self):
         "Go to neutral, and let no command pass until `arm`."
@@ -177,8 +178,8 @@ def forget(rule:CommandGate):   # that may be armed
     "Disarm after a silence, or a cause, of more than `forget_s`."
     now = rule.clock()
     caused_s = now if rule.caused_s is None else rule.caused_s
-    if now - min(rule.heard, caused_s) > rule.forget_s:
-        rule.armed = False
+    if rule.armed and now - min(rule.heard, caused_s) > rule.forget_s:
+        rule.disarm()
 
 def handle_command(
     rule:CommandGate,     # that decides
