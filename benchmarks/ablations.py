@@ -164,8 +164,8 @@ def drives():
 def file_of(row, seed):
     "Where the result of one row and seed is kept: another name when a parameter has changed since."
     stand_ins = [(name, how) for name, _, how in row.instead]
-    told = [asdict(replace(row, instead=())), stand_ins, seed, changed(row), LATENCIES_MS, TRACKS, STEPS]
-    words = json.dumps(told, sort_keys=True)
+    identity = [asdict(replace(row, instead=())), stand_ins, seed, changed(row), LATENCIES_MS, TRACKS, STEPS]
+    words = json.dumps(identity, sort_keys=True)
     return KEPT/f'{hashlib.sha256(words.encode()).hexdigest()[:16]}.json'
 
 

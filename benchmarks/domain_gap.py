@@ -62,18 +62,18 @@ def main(seeds, tracks):
     trainings = dict(twin=(twin, params), real=(real, small_tub(params)),
                      joint=([*twin, *real], parameters('joint')))
     drives = rollout_suite('try_out', tracks)
-    expert, found = run_rollouts(drives, bar=False), []
+    expert, results = run_rollouts(drives, bar=False), []
     for seed in seeds:
         for name, (tubs, recipe) in progress_bar(trainings.items(), f'seed {seed}'):
             path = made(name, tubs, recipe, seed)
             errors = {k: on_frames(path, rec, split_of(rec, params)) for k, rec in recs.items()}
-            found.append(dict(trained_on=name, seed=seed, frames=errors,
-                              driving=driving_summary(run_rollouts(drives, path, bar=False), expert)))
-            off_track = found[-1]['driving']['off_track_per_km']
+            results.append(dict(trained_on=name, seed=seed, frames=errors,
+                                driving=driving_summary(run_rollouts(drives, path, bar=False), expert)))
+            off_track = results[-1]['driving']['off_track_per_km']
             print(name, {k: round(x['mae']['value'], 3) for k, x in errors.items()}, off_track,
                   file=sys.stderr, flush=True)
-    write_json(FOUND, dict(tracks=tracks, pilots=found), digits=3)
-    print(json.dumps({f"{p['trained_on']}_{p['seed']}": line(p) for p in found}))
+    write_json(FOUND, dict(tracks=tracks, pilots=results), digits=3)
+    print(json.dumps({f"{p['trained_on']}_{p['seed']}": line(p) for p in results}))
 
 
 def line(p):

@@ -472,12 +472,12 @@ def shares(which, trials, rigs):
     return [part[(first := len(part)*rig//rigs):] + part[:first] for rig, part in enumerate(parts)]
 
 
-def tell(which, fault, found):
+def tell(which, fault, times_ms):
     "Print a line on the trials of one fault."
-    good = [ms for ms in found if ms is not None]
+    good = [ms for ms in times_ms if ms is not None]
     times = f', median {np.median(good):.0f} ms, worst {max(good):.0f} ms' if good else ''
-    if found:
-        print(f'{which:5} {fault:10} {len(good)}/{len(found)} neutral{times}', flush=True)
+    if times_ms:
+        print(f'{which:5} {fault:10} {len(good)}/{len(times_ms)} neutral{times}', flush=True)
 
 
 def neutral(which, model, trials, rigs):
@@ -485,7 +485,7 @@ def neutral(which, model, trials, rigs):
     asked, began = shares(which, trials, rigs), time.monotonic()
     print(f'{which:5} {sum(map(len, asked))} trials in {rigs} rigs', flush=True)
     with ProcessPoolExecutor(rigs, multiprocessing.get_context('spawn')) as pool:
-        done = [found for part in pool.map(share, [which]*rigs, [model]*rigs, asked) for found in part]
+        done = [trial for part in pool.map(share, [which]*rigs, [model]*rigs, asked) for trial in part]
     for fault in FAULTS:
         tell(which, fault, [ms for kind, ms in done if kind == fault])
     everything = [ms for _, ms in done if ms is not None]
@@ -499,12 +499,12 @@ def steady(rig, seconds):
     assert rig.rolls(), f'{rig.which} does not drive'
     time.sleep(seconds + 2)
     rig.tell('report')
-    found = json.loads(rig.process.stdout.readline())
+    report = json.loads(rig.process.stdout.readline())
     rig.end()
-    jitter, overhead = (round(float(np.percentile(found[k], 99)), 3) for k in ('jitter', 'overhead'))
-    print(f'{rig.which:5} {len(found["jitter"])} turns, {found["missed_deadlines"]} missed, '
+    jitter, overhead = (round(float(np.percentile(report[k], 99)), 3) for k in ('jitter', 'overhead'))
+    print(f'{rig.which:5} {len(report["jitter"])} turns, {report["missed_deadlines"]} missed, '
           f'jitter p99 {jitter} ms, overhead p99 {overhead} ms', flush=True)
-    return dict(missed_deadlines=found['missed_deadlines'], jitter_p99_ms=jitter, overhead_p99_ms=overhead)
+    return dict(missed_deadlines=report['missed_deadlines'], jitter_p99_ms=jitter, overhead_p99_ms=overhead)
 
 
 def bare(seconds):
@@ -534,12 +534,12 @@ def main():
     figures, began = {}, time.monotonic()
     for which, prefix in (('ours', ''), ('peer', 'peer_')):
         with rigged(which, asked.model) as rig:
-            found = steady(rig, asked.seconds)
-        figures |= {prefix + k: v for k, v in found.items()}
+            measured = steady(rig, asked.seconds)
+        figures |= {prefix + k: v for k, v in measured.items()}
     figures['jitter_bare_p99_ms'] = bare(asked.seconds/3)
     for which, prefix, trials in (('ours', '', asked.trials), ('peer', 'peer_', asked.peer_trials)):
-        found = neutral(which, asked.model, trials, asked.rigs) | dict(trials=trials)
-        figures |= {prefix + k: v for k, v in found.items()}
+        measured = neutral(which, asked.model, trials, asked.rigs) | dict(trials=trials)
+        figures |= {prefix + k: v for k, v in measured.items()}
     print(json.dumps(figures | dict(rigs=asked.rigs, late_s=asked.late_s,
                                     took_s=round(time.monotonic() - began, 1))))
 

@@ -37,19 +37,19 @@ def timed(target, to, **kw):
 
 def blobs(layout):
     "digest -> bytes of all that a device fetches."
-    told = read_json(layout/'index.json')['manifests'][0]
-    said = image.read_json_blob(layout, told['digest'])
-    return {x['digest']: x['size'] for x in [told, said['config'], *said['layers']]}
+    descriptor = read_json(layout/'index.json')['manifests'][0]
+    manifest = image.read_json_blob(layout, descriptor['digest'])
+    return {x['digest']: x['size'] for x in [descriptor, manifest['config'], *manifest['layers']]}
 
 
 def other_pilot(d):
     "Make a bundle of the car with another pilot, as if it had passed the gate; return its folder."
     to = shutil.copytree(ROOT/'build/bundle/car', d/'other')
     shutil.copyfile(ROOT/'build/export/donkey.tflite', to/'pilot.tflite')
-    said = read_json(to/'manifest.json')
-    said['pilot'] |= dict(sha256=sha256_file(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
-    write_json(to/'manifest.json', said)
-    manifest = read_manifest(said)
+    values = read_json(to/'manifest.json')
+    values['pilot'] |= dict(sha256=sha256_file(to/'pilot.tflite'), bytes=(to/'pilot.tflite').stat().st_size)
+    write_json(to/'manifest.json', values)
+    manifest = read_manifest(values)
     image.build_manifest = lambda repo, target: manifest
     return to
 

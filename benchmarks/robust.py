@@ -160,11 +160,11 @@ def peer_epoch_s(machine):
 
 def pooled(runs):
     "Upper end of events/km at each latency, of all rollouts of all pilots."
-    found = {}
+    upper_ends = {}
     for ms in LATENCIES_MS:
         rollouts = [r for one in runs for r in one['rollouts'] if r[0] == ms]
-        found[str(ms)] = round(per_km([r[1] for r in rollouts], [r[2] for r in rollouts])['high'], 3)
-    return found
+        upper_ends[str(ms)] = round(per_km([r[1] for r in rollouts], [r[2] for r in rollouts])['high'], 3)
+    return upper_ends
 
 
 def margins(runs):
@@ -172,7 +172,7 @@ def margins(runs):
     worst = {}
     for rule in runs[0]['verdicts']:
         numbers = [r['verdicts'][rule] for r in runs]
-        kept = [(bound - found)/bound*(1 if kind == 'most' else -1) for kind, bound, found in numbers]
+        kept = [(bound - value)/bound*(1 if kind == 'most' else -1) for kind, bound, value in numbers]
         worst[rule] = round(min(kept), 3)
     return worst
 
@@ -192,8 +192,8 @@ def main(count):
         peers[which] = runs[-1]['peer_epoch_s']
         last = runs[-1]
         shown = 'seed', 'threads', 'machine', 'passed', 'rounds', 'rehearsed', 'train_s', 'peer_epoch_s'
-        found = {rule: x[2] for rule, x in last['verdicts'].items()}
-        print(json.dumps({k: last[k] for k in shown} | found), file=sys.stderr, flush=True)
+        numbers = {rule: x[2] for rule, x in last['verdicts'].items()}
+        print(json.dumps({k: last[k] for k in shown} | numbers), file=sys.stderr, flush=True)
     train_s = [r['train_s'] for r in runs]
     peer_epochs = [r['train_s']/r['peer_epoch_s'] for r in runs]
     worst = {str(ms): round(max(r['by_latency'][str(ms)]['value'] for r in runs), 3) for ms in LATENCIES_MS}

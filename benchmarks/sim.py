@@ -36,7 +36,7 @@ def touch(frame):
 
 def episodes(recipe, env, n=8):
     "Seeds, options and the expert's commands of `n` episodes: what a replay needs."
-    g, found = rng(recipe.seed), []
+    g, plans = rng(recipe.seed), []
     for i in range(n):
         start = dict(seed=int(g.integers(2**31)), options=dict(
             track=recipe.names[i % len(recipe.names)], station=g.random(), right_m=.2*g.random(),
@@ -47,14 +47,14 @@ def episodes(recipe, env, n=8):
             commands.append(np.array(expert(env.row), np.float32))
             if env.step(commands[-1])[2]:
                 break
-        found.append((start, commands))
-    return found
+        plans.append((start, commands))
+    return plans
 
 
-def twin(env, found):
+def twin(env, plans):
     "Return the steps a second of one environment."
     steps, read, start = 0, 0, time.perf_counter()
-    for how, commands in found:
+    for how, commands in plans:
         frame, _ = env.reset(**how)
         for command in commands:
             frame, *_ = env.step(command)
@@ -65,15 +65,15 @@ def twin(env, found):
 
 def together(recipe, env, n):
     "Return the expert's commands for `n` cars with the seeds 1, 2, ...: (steps, n, 2), an episode each."
-    found = np.zeros((recipe.episode, n, 2), np.float32)
+    commands = np.zeros((recipe.episode, n, 2), np.float32)
     for i in range(n):
         env.reset(seed=1 + i)
         expert = Expert(env.track, env.vehicle, recipe.pace)
-        for at in found[:, i]:
+        for at in commands[:, i]:
             at[:] = expert(env.row)
             if env.step(at)[2]:
                 break
-    return found
+    return commands
 
 
 def vector(cars, plan):
@@ -101,10 +101,10 @@ def carracing(env, steps):
 recipe = starter_recipe()
 settings = dict(track=recipe.names, direction=0, random=recipe.random)
 env, peer = TwinEnv(**settings), gym.make('CarRacing-v3')
-found = episodes(recipe, env)
+plans = episodes(recipe, env)
 single, pairs = [], []
 for i in range(ROUNDS):
-    ours, theirs = twin(env, found), carracing(peer, recipe.episode)
+    ours, theirs = twin(env, plans), carracing(peer, recipe.episode)
     single.append(ours)
     pairs.append(ours/theirs)
     print(f'round {i + 1}: twin {ours:.0f} steps/s, CarRacing-v3 {theirs:.0f} steps/s, ratio {pairs[-1]:.0f}',
@@ -112,14 +112,14 @@ for i in range(ROUNDS):
 peer.close()
 
 scaling = {16: [], 32: []}
-for n, found in scaling.items():
+for n, ratios in scaling.items():
     one, two = (TwinVectorEnv(n, workers, **settings) for workers in (1, 2))
     plan = together(recipe, env, n)
     for i in range(ROUNDS):
         a, b = vector(one, plan), vector(two, plan)
-        found.append(b/a)
+        ratios.append(b/a)
         print(f'round {i + 1}: {n} twins {a:.0f} steps/s in one process, {b:.0f} in two, '
-              f'{found[-1]:.2f} times', flush=True)
+              f'{ratios[-1]:.2f} times', flush=True)
     one.close()
     two.close()
 

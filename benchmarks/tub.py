@@ -93,12 +93,12 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         def there(name):
             return find_tubs(repo_root()/name) if (repo_root()/name).is_dir() else []
-        if found := there('tubs/donkeycar-test-tub'):
-            tub = found[0]
+        if tubs := there('tubs/donkeycar-test-tub'):
+            tub = tubs[0]
         elif os.environ.get('EDGECAR_MIRROR'):
             tub = install_tub('donkeycar-test-tub', to=Path(d)/'tub')
-        elif found := there('data'):
-            tub = found[0]
+        elif tubs := there('data'):
+            tub = tubs[0]
         else:
             tub = synthetic_tub(Path(d)/'toy', n=1000)
         recording = load_recording(tub, cache=f'{d}/cache', bar=False)

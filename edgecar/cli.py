@@ -305,7 +305,7 @@ def replay(
     from edgecar.pilot import replay
     from edgecar.pilot.runtime import Pilot
     refs = refs or Path('refs')/f'{path.resolve().name}.csv'
-    # a missing reference is said before the driving
+    # a missing reference ends the command before the driving
     was = None if update_refs else replay.read_reference(refs)
     now = replay.replay_commands(Pilot(model), path, say=typer.echo)
     if update_refs:
@@ -317,7 +317,7 @@ def replay(
                if changed else f'{len(now)} frames, none changed by more than {tolerance}')
     if changed:
         raise EdgecarError(f'{len({c.frame for c in changed})} of {len(now)} frames have changed', refs,
-                           'if that is meant: --update-refs, and commit it')
+                           'if this is intended, run it with --update-refs and commit the file')
 
 # %% ../nbs/14_cli.ipynb #92da6b17
 @app.command()

@@ -169,7 +169,7 @@ def tub_restore(
     from edgecar.core import EdgecarError
     from edgecar.data.tub import Tub, restore_records
     if bool(records) == every:
-        raise EdgecarError('which records?', path, 'write `3 10-20`, or --all')
+        raise EdgecarError('no records are named', path, 'write `3 10-20`, or --all')
     restore_records(path, None if every else parse_record_ranges(records))
     typer.echo(Tub(path))
 
@@ -186,7 +186,8 @@ def tub_convert(
     from edgecar.data.tub import summarise_faults
     old_paths = find_legacy_tubs(old)
     if not old_paths:
-        raise EdgecarError('holds no record_*.json', old, 'is it a tub of today? try `tub ls`')
+        raise EdgecarError('holds no record_*.json', old,
+                           'if it has a manifest.json, it needs no conversion: edgecar tub ls')
     for t in old_paths:
         done = convert_tub(t, new/t.relative_to(old) if len(old_paths) > 1 else new, bar=True)
         counts = f'{done.records} records, {done.deleted} deleted, {len(done.left_out)} left out'

@@ -79,12 +79,12 @@ def driven(camera, profile, monkeypatch, caplog, turns):
 def test_any_camera_drives_any_pilot(size, tmp_path, monkeypatch, caplog):
     profile = replace(armed(tmp_path), actuator=f'mock:{tmp_path/"wheels"}')
     noise = SizedNoise(size)
-    seen, said, logged = driven(lambda owner: noise, profile, monkeypatch, caplog, 120)
+    seen, status, logged = driven(lambda owner: noise, profile, monkeypatch, caplog, 120)
     wanted = {fit_frame(frame, (120, 160)).tobytes() for frame in noise.frames}
     assert len(seen) > 20 and {frame.tobytes() for frame in seen} <= wanted
-    assert said['frame_fit'] == SIZES[size]
+    assert status['frame_fit'] == SIZES[size]
     assert logged == [f'frames for the pilot: {SIZES[size] or "as they are"}']
-    assert said['loop_p50_ms'] < 8, 'it is done beside the loop'
+    assert status['loop_p50_ms'] < 8, 'it is done beside the loop'
     assert ' 0.1000 0.2000' in (tmp_path/'wheels').read_text()
     tub, = find_tubs(f'{tmp_path}/tubs')
     picture = tub/'images'/Tub(tub).records()[0]['cam/image_array']
@@ -99,10 +99,11 @@ def test_the_twin_with_another_camera(size, tmp_path, monkeypatch, caplog):
             def camera(owner):
                 return SizedTwin(owner, '127.0.0.1', port, 'donkey', size=size)
             profile = replace(armed(tmp_path), camera='twin', actuator='twin', port=port)
-            seen, said, _ = driven(camera, profile, monkeypatch, caplog, 180)
+            seen, status, _ = driven(camera, profile, monkeypatch, caplog, 180)
         finally:
             simulator.kill()
-    assert said['frame_fit'] == SIZES[size] and len(seen) > 10 and {f.shape for f in seen} == {(120, 160, 3)}
+    assert status['frame_fit'] == SIZES[size]
+    assert len(seen) > 10 and {f.shape for f in seen} == {(120, 160, 3)}
     assert seen[-1].mean() > 8, 'it is a picture'
 
 

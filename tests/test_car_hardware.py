@@ -162,14 +162,14 @@ def look(kernel, path, gives, seconds=1., **env):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def told(looks):
+def lines_of(looks):
     out, err = looks.communicate(timeout=30)
     assert looks.returncode == 0, err
     return [json.loads(line) for line in out.splitlines()]
 
 
 def test_a_camera_of_raw_pictures(kernel, tmp_path):
-    frames = told(look(kernel, tmp_path/'video0', 'YUYV', 1.5))
+    frames = lines_of(look(kernel, tmp_path/'video0', 'YUYV', 1.5))
     assert len(frames) > 30   # 50 a second are made, of which one in seven is damaged
     # grey, and nothing of what fills the rows
     assert all(f[2:6] == [120, 160, 3, 'uint8'] and len(set(f[6])) == 1 and f[6] == f[7] for f in frames)
@@ -182,12 +182,12 @@ def test_a_camera_of_jpegs_in_another_shape(kernel, tmp_path):
     picture = np.zeros((360, 640, 3), np.uint8)
     picture[:] = 40, 80, 200   # blue, green, red
     cv2.imwrite(str(tmp_path/'one.jpg'), picture)
-    frames = told(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg')))
+    frames = lines_of(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg')))
     assert len(frames) > 20 and all(f[2:5] == [120, 160, 3] and np.allclose(f[6], (200, 80, 40), atol=6)
                                     for f in frames)
     (tmp_path/'one.jpg').write_bytes((tmp_path/'one.jpg').read_bytes()[:100])
     # damaged ones are none
-    assert told(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg'))) == []
+    assert lines_of(look(kernel, tmp_path/'video0', 'MJPG', CAMERA_JPEG=str(tmp_path/'one.jpg'))) == []
 
 
 def test_a_camera_of_something_else_is_refused(kernel, tmp_path):
@@ -205,7 +205,7 @@ def test_a_camera_whose_plug_comes_out_is_found_again(kernel, tmp_path):
     until(lambda: time.monotonic() - gone > .6)   # the last picture grows old
     (tmp_path/'video0').touch()
     back = time.monotonic()
-    frames = told(looks)
+    frames = lines_of(looks)
     assert (any(f[0] > back for f in frames) and not any(gone + .1 < f[0] < back for f in frames)
             and first[0] < gone)
 

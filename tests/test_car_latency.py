@@ -80,11 +80,11 @@ def driven(simulator, wheels, monkeypatch, late_s=0., slow_s=0., examined_ms=Non
 
 def first_writes(wheels, frames):
     "Latency of each frame, as the wheels' log has it: (when its frame was taken) -> s."
-    found = {}
+    delays_s = {}
     for moment, steering, throttle in (line.split() for line in wheels.read_text().splitlines()):
         if float(throttle) and steering in frames:
-            found.setdefault(frames[steering], float(moment) - frames[steering])
-    return found
+            delays_s.setdefault(frames[steering], float(moment) - frames[steering])
+    return delays_s
 
 
 RIGS = {'quick': (0, 0), 'late camera': (.06, 0), 'slow pilot': (0, .06), 'both': (.04, .04)}
@@ -92,16 +92,18 @@ RIGS = {'quick': (0, 0), 'late camera': (.06, 0), 'slow pilot': (0, .06), 'both'
 
 @pytest.mark.parametrize('late_s, slow_s', RIGS.values(), ids=RIGS)
 def test_it_is_what_the_wheels_say(late_s, slow_s, simulator, tmp_path, monkeypatch):
-    said, pilot, measured = driven(simulator, wheels := tmp_path/'wheels', monkeypatch, late_s, slow_s)
+    status, pilot, measured = driven(simulator, wheels := tmp_path/'wheels', monkeypatch, late_s, slow_s)
     logged = first_writes(wheels, pilot.frames)
     both = [(latency_s, logged[near]) for taken_s, latency_s in measured.items()
             if (near := min(logged, key=lambda t: abs(t - taken_s))) and abs(near - taken_s) < 1e-5]
     assert len(both) > 20, (len(logged), len(measured))   # a turn in neutral has no line of its own
     assert statistics.median(abs(a - b) for a, b in both) < SAME_S
-    assert said['latency_p50_ms']/1e3 >= late_s + slow_s and said['latency_p95_ms'] >= said['latency_p50_ms']
-    assert abs(said['latency_p50_ms']/1e3 - statistics.median(measured.values())) < .01
-    assert (said['latency_examined_ms'], said['latency_outside'], said['latency_warning']) == (None, None, '')
-    assert said['latency_count'] >= len(measured) and said['latency_sum_s'] >= sum(measured.values())*.9
+    assert status['latency_p50_ms']/1e3 >= late_s + slow_s
+    assert status['latency_p95_ms'] >= status['latency_p50_ms']
+    assert abs(status['latency_p50_ms']/1e3 - statistics.median(measured.values())) < .01
+    keys = 'latency_examined_ms', 'latency_outside', 'latency_warning'
+    assert [status[k] for k in keys] == [None, None, '']
+    assert status['latency_count'] >= len(measured) and status['latency_sum_s'] >= sum(measured.values())*.9
 
 
 EXAMINED = [([0, 1000], False), ([0, 40], True), ([400, 900], False), (None, None)]   # sooner is no fault
@@ -111,18 +113,18 @@ EXAMINED = [([0, 1000], False), ([0, 40], True), ([400, 900], False), (None, Non
 def test_it_warns_when_it_is_later(examined_ms, outside, simulator, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, 'edgecar'):
         rig = dict(slow_s=.05, examined_ms=examined_ms, turns=150)
-        said, *_ = driven(simulator, tmp_path/'wheels', monkeypatch, **rig)
+        status, *_ = driven(simulator, tmp_path/'wheels', monkeypatch, **rig)
     warnings = [r.getMessage() for r in caplog.records if r.getMessage().startswith('latency: ')]
-    assert (said['latency_outside'], said['latency_examined_ms']) == (outside, examined_ms)
-    assert bool(said['latency_warning']) is bool(outside) and len(warnings) == bool(outside), warnings
-    for text in [*warnings, *[said['latency_warning']]*bool(outside)]:
+    assert (status['latency_outside'], status['latency_examined_ms']) == (outside, examined_ms)
+    assert bool(status['latency_warning']) is bool(outside) and len(warnings) == bool(outside), warnings
+    for text in [*warnings, *[status['latency_warning']]*bool(outside)]:
         assert f'the pilot was examined at {examined_ms[0]} to {examined_ms[1]} ms' in text
-    text = health.prometheus_text(said)
+    text = health.prometheus_text(status)
     assert ('edgecar_latency_outside_examined' in text) is (outside is not None)
     if outside is not None:
         assert f'edgecar_latency_outside_examined {int(outside)}' in text
-    assert f'edgecar_frame_to_actuator_seconds{{quantile="0.5"}} {said["latency_p50_ms"]/1e3:.10g}' in text
-    assert set(said['stopped']) <= {'frame', 'slow'}, 'a warning is no reason to stop'
+    assert f'edgecar_frame_to_actuator_seconds{{quantile="0.5"}} {status["latency_p50_ms"]/1e3:.10g}' in text
+    assert set(status['stopped']) <= {'frame', 'slow'}, 'a warning is no reason to stop'
 
 
 class Foresees(Counting):
@@ -130,19 +132,19 @@ class Foresees(Counting):
     latency_s = .1
 
     def __call__(self, frame):
-        self.told = [*getattr(self, 'told', []), self.latency_s]
+        self.latencies_s = [*getattr(self, 'latencies_s', []), self.latency_s]
         return super().__call__(frame)
 
 
 @pytest.mark.parametrize('examined_ms', [None, [0, 40], [300, 400]])
 def test_a_pilot_is_told_what_is_measured(examined_ms, simulator, tmp_path, monkeypatch):
     rig = dict(slow_s=.05, examined_ms=examined_ms, pilot=Foresees, turns=150)
-    said, pilot, _ = driven(simulator, tmp_path/'wheels', monkeypatch, **rig)
+    status, pilot, _ = driven(simulator, tmp_path/'wheels', monkeypatch, **rig)
     low, high = examined_ms or (50, 300)
-    assert pilot.told[0] == .1, 'nothing is measured yet'
-    assert low/1e3 <= pilot.told[-1] <= high/1e3
+    assert pilot.latencies_s[0] == .1, 'nothing is measured yet'
+    assert low/1e3 <= pilot.latencies_s[-1] <= high/1e3
     if examined_ms is None:
-        assert abs(pilot.told[-1]*1e3 - said['latency_p50_ms']) < 20
+        assert abs(pilot.latencies_s[-1]*1e3 - status['latency_p50_ms']) < 20
 
 
 def test_another_pilot_may_come_at_any_moment(caplog):

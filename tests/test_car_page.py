@@ -369,6 +369,33 @@ def test_a_cut_line_and_a_killed_browser(browser):
 
 
 @browsing
+def test_finding_1_a_stop_in_a_stall_is_said_until_it_is_latched(browser):
+    "It was dropped while the link stood still, and the button could not be pressed; then the car drove on."
+    with Car() as car:
+        line = Line(car.page.port)
+        try:
+            open_page(browser, f'http://127.0.0.1:{line.port}/drive')
+            click(browser, 'take')
+            says(browser, 'who', 'you drive')
+            click(browser, 'arm')
+            says(browser, 'armed', 'armed')
+            line.whole.clear()
+            browser.wait("document.body.className == 'off'", 5)
+            click(browser, 'estop')
+            assert car.status['stopped'] == []   # it has not come through
+            line.whole.set()
+            wait(lambda: car.status['stopped'] == ['page'])
+            says(browser, 'banner', 'Stopped: a stop on the page. Release, then arm.')
+            browser.wait('!stopIsWanted')
+            click(browser, 'release')   # and it is not said again
+            wait(lambda: not car.status['stopped'])
+            time.sleep(.3)
+            assert not car.status['stopped'] and not car.status['armed']
+        finally:
+            line.close()
+
+
+@browsing
 def test_how_late_it_is_and_what_is_done_to_the_frames(browser, tmp_path):
     with Car() as car:
         car.status |= dict(latency_p50_ms=61.4, latency_p95_ms=80., latency_examined_ms=None,

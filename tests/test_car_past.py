@@ -87,9 +87,9 @@ def expected(turns, n):
     """What the training would have for turn n: the answers to the frames 50, 100, ... ms before,
     each held until the next."""
     frames = [frame_s for frame_s, *_ in turns]
-    found = [bisect_right(frames, frames[n] - ago*STEP_S + STEP_S/2, hi=n) - 1
-             for ago in range(LENGTH, 0, -1)]
-    return [turns[i][2] for i in found]
+    indexes = [bisect_right(frames, frames[n] - ago*STEP_S + STEP_S/2, hi=n) - 1
+               for ago in range(LENGTH, 0, -1)]
+    return [turns[i][2] for i in indexes]
 
 
 def off_by(turns, settled):

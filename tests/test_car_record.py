@@ -44,7 +44,7 @@ def outputs(log):
 
 def children(pid, room):
     "Processes of that room which a drive has started."
-    found = []
+    pids = []
     for p in Path('/proc').glob('[0-9]*'):
         try:
             words, parent = ((p/'cmdline').read_bytes().split(b'\0'),
@@ -52,8 +52,8 @@ def children(pid, room):
         except (OSError, IndexError, ValueError):
             continue
         if parent == pid and f'edgecar.car.{room}'.encode() in words:
-            found.append(int(p.name))
-    return found
+            pids.append(int(p.name))
+    return pids
 
 
 class Drive:
@@ -70,8 +70,8 @@ class Drive:
 
     def number(self, name):
         "A sample of the metrics; nan before the first turn."
-        found = re.search(rf'^edgecar_{name} (\S+)$', self.ask('metrics'), re.M)
-        return float(found[1] if found else 'nan')
+        match = re.search(rf'^edgecar_{name} (\S+)$', self.ask('metrics'), re.M)
+        return float(match[1] if match else 'nan')
 
     def children(self, room):
         return children(self.process.pid, room)
@@ -110,11 +110,11 @@ def test_a_full_disk_stops_the_recording_and_not_the_driving(tmp_path):
 def test_what_a_killed_drive_has_recorded_is_there(tmp_path):
     with Drive(tmp_path) as car:
         wait(lambda: car.number('recorded_records') > 30, 60)
-        told, recorder = car.number('recorded_records'), car.children('record')
+        recorded, recorder = car.number('recorded_records'), car.children('record')
         assert len(recorder) == 1
         car.process.kill()
         wait(lambda: not Path(f'/proc/{recorder[0]}').exists())   # nobody asks any more
-    assert sound(car.tubs) >= told
+    assert sound(car.tubs) >= recorded
     assert [f for t in find_tubs(car.tubs) for f in find_faults(t)] == []   # and it has finished its tub
 
 

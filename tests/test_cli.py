@@ -190,12 +190,12 @@ def test_doctor(edgecar, tmp_path):
 
 
 def test_doctor_looks_at_the_starter(edgecar, tmp_path):
-    def said():
+    def starter_line():
         return next(line for line in edgecar('doctor', 'train')[1].splitlines()
                     if 'starter recording' in line)
-    assert 'ok' in said() and 'not there yet: `make repro`' in said()
+    assert 'ok' in starter_line() and 'not there yet: `make repro`' in starter_line()
     (tmp_path/'data.dvc').write_text('<<<<<<< HEAD')
-    assert ' -  ' in said() and '-> data/ is not what data.dvc pins' in said()
+    assert ' -  ' in starter_line() and '-> data/ is not what data.dvc pins' in starter_line()
 
 
 def test_ctrl_c(tmp_path):

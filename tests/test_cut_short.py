@@ -137,10 +137,10 @@ def test_ctrl_c_then_the_same_bits(tmp_path, tub):
             while p.stdout.readline() not in ('now\n', ''):
                 pass
             p.send_signal(signal.SIGINT)
-            _, said = p.communicate(timeout=60)
+            _, errors = p.communicate(timeout=60)
         finally:
             p.kill()
-    assert p.returncode and 'KeyboardInterrupt' in said, said
+    assert p.returncode and 'KeyboardInterrupt' in errors, errors
     state, = (tmp_path/'state').iterdir()    # nothing half written beside it
     with np.load(state) as z:
         done = len(json.loads(str(z['history'])))

@@ -140,12 +140,12 @@ def test_what_donkeycar_made_drives_here(kind, form, existing, rec, tmp_path):
     fresh = donkey(kind)   # with nothing remembered
     fresh.load(str(h5))
     given = dict(imu=IMU) if kind == 'imu' else {}
-    said, places = [], []
+    commands, places = [], []
     for f in rec.frames[:8]:
-        said.append(pilot(f, **given))
+        commands.append(pilot(f, **given))
         places.append(pilot.location)
     want = [fresh.run(f, *BESIDE.get(kind, ())) for f in rec.frames[:8]]
-    np.testing.assert_allclose(said, clipped(want), atol=1e-4)
+    np.testing.assert_allclose(commands, clipped(want), atol=1e-4)
     assert places == ([int(w[2]) for w in want] if kind == 'localizer' else [None]*8)
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_run_here_says_so(kind, form, ops, existing, tmp_path):
     with pytest.raises(EdgecarError) as e:
         Pilot(lite) if form == 'tflite' else convert_h5(h5, tmp_path/'made.tflite')
     assert (str(e.value).startswith(f'{lite if form == "tflite" else h5}: '
-                                    'needs operations of TensorFlow that LiteRT has not')
+                                    'needs TensorFlow operations that LiteRT does not have')
             and ops in str(e.value) and '-> drive it with DonkeyCar' in str(e.value))
     assert not (tmp_path/'made.tflite').exists()
 
@@ -303,9 +303,9 @@ def test_the_flow_keeps_the_records_that_are_asked_for(tmp_path):
     kept = {}
     for keep in ('all', "mode == 'user' and abs(throttle) > .05 and steering < .9 and index >= 100",
                  "mode == 'pilot'"):
-        said = flow('prepare', tmp_path, ok='pilot' not in keep, keep=keep)
+        output = flow('prepare', tmp_path, ok='pilot' not in keep, keep=keep)
         if 'pilot' in keep:
-            assert 'that keeps none of 300 records' in said
+            assert 'that keeps none of 300 records' in output
         else:
             kept[keep] = read_json(tmp_path/'metrics/prepare.json')
     some, every = kept[keep := [*kept][1]], kept['all']

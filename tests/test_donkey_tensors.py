@@ -104,7 +104,7 @@ def peer(path, kind, frames, outputs):
     import tensorflow as tf
     net = tf.lite.Interpreter(str(path))
     net.allocate_tensors()
-    said, past = [], np.zeros(6, np.float32)
+    answers, past = [], np.zeros(6, np.float32)
     beside = dict(memory=lambda: past, imu=lambda: IMU, behavior=lambda: BESIDE['behavior'][0])
     for frame in frames:
         for detail in net.get_input_details():
@@ -114,8 +114,8 @@ def peer(path, kind, frames, outputs):
         out = [net.get_tensor(outputs[layer])[0] for layer in OUTPUTS[kind]]
         if kind == 'memory':
             past = np.concatenate([past[2:], *out])
-        said.append((*decode_command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
-    return said
+        answers.append((*decode_command(out, .8), int(out[2].argmax()) if len(out) > 2 else None))
+    return answers
 
 
 @pytest.mark.parametrize('swapped', [False, True], ids=['listed', 'turned'])
@@ -128,10 +128,10 @@ def test_drives_as_in_tensorflow(kind, style, swapped, signed, tmp_path):
     given = dict(imu=IMU) if kind == 'imu' else {}
     pilot, today = (Pilot(p, **dict(behavior=1) if kind == 'behavior' else {}) for p in (path, source))
     want = peer(path, kind, frames, tensors_of(source)[1])
-    said = [(*pilot(f, **given), pilot.location) for f in frames]
-    np.testing.assert_allclose([c[:2] for c in said], [c[:2] for c in want], atol=1e-6)
-    assert [c[2] for c in said] == [c[2] for c in want]
-    assert [c[:2] for c in said] == [today(f, **given) for f in frames], 'the signature says the same'
+    answers = [(*pilot(f, **given), pilot.location) for f in frames]
+    np.testing.assert_allclose([c[:2] for c in answers], [c[:2] for c in want], atol=1e-6)
+    assert [c[2] for c in answers] == [c[2] for c in want]
+    assert [c[:2] for c in answers] == [today(f, **given) for f in frames], 'the signature says the same'
     steering, throttle = np.array([c[:2] for c in want]).T
     assert np.abs(steering - throttle).max() > 1e-3, 'the two could not be confused'
     assert (pilot.size, pilot.needs, set(pilot.beside)) == (today.size, today.needs, set(today.beside))

@@ -47,7 +47,7 @@ def examined(luck):
     e = PARAMS['evaluate']
     drives = rollout_suite('gate', e['tracks'], steps=e['steps'], random=e['random'])
     driving, _ = score_driving('lucky', drives, e['trouble'],
-                               sure=lambda found: is_sure(found, BOUNDS), bar=False,
+                               sure=lambda summary: is_sure(summary, BOUNDS), bar=False,
                                drivers=luck)
     return [v.rule for v in judge_metrics(dict(driving=driving, parity=0.), BOUNDS)
             if not v.kept], luck.driven
@@ -112,9 +112,9 @@ def test_a_sure_verdict_ends_the_exam_early():
 
 def test_all_is_driven_when_nobody_asks_for_less():
     drives, luck = rollout_suite('select', 40), Luck(0)
-    found, runs = score_driving('lucky', drives, trouble=10, bar=False, drivers=luck)
-    assert (len(runs), luck.driven, found['rollouts']) == (40, 70, 40)
-    rollouts = {ms: x['rollouts'] for ms, x in found['by_latency'].items()}
+    summary, runs = score_driving('lucky', drives, trouble=10, bar=False, drivers=luck)
+    assert (len(runs), luck.driven, summary['rollouts']) == (40, 70, 40)
+    rollouts = {ms: x['rollouts'] for ms, x in summary['by_latency'].items()}
     assert rollouts == {'25': 10, '75': 10, '125': 10, '150': 10}
 
 

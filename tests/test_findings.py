@@ -1,4 +1,5 @@
 """What a reviewer broke, each by its number in the review: how it was broken, and that it is mended."""
+import http.client
 import io
 import os
 import shutil
@@ -21,6 +22,7 @@ from edgecar.car.record import TubStore
 from edgecar.car.upload import (
     find_remote, has_file, is_still_stored, is_uploaded, remote_key, tubs_to_upload, upload_tub
 )
+from edgecar.contracts.access import ListenGuard
 from edgecar.contracts.digest import md5_hex, tracked_files
 from edgecar.contracts.drive import RecordingLimits
 from edgecar.core import EdgecarError
@@ -31,6 +33,7 @@ from edgecar.data.tub import Tub
 from edgecar.sim.client import Simulator
 from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 from edgecar.web.arbiter import ControlArbiter
+from edgecar.web.drive_page import WebPage
 
 
 class Owner:
@@ -150,7 +153,7 @@ def test_finding_14_no_link_is_uploaded(tmp_path):
 
 def test_finding_low_a_token_is_not_sent_in_clear(monkeypatch):
     monkeypatch.setenv('EDGECAR_REMOTE_TOKEN', 'a secret')
-    with pytest.raises(EdgecarError, match='in clear'):
+    with pytest.raises(EdgecarError, match='unencrypted'):
         find_remote('http://192.0.2.1/tubs')
     assert find_remote('https://user:word@192.0.2.1/tubs').name == 'https://192.0.2.1/tubs'
 
@@ -276,6 +279,58 @@ def test_finding_8_whatever_a_terminal_sends_is_a_stop_and_so_is_its_end(typed):
     listening.join(20)
     os.close(end)
     assert stops.run() == ('keyboard',) and gone[0][0] == 'keyboard'
+
+
+@pytest.fixture
+def served():
+    "A page with a token, and a function that asks it: the status, or None when it was sent away."
+    page = WebPage(port=0, token='a long secret')
+    thread = threading.Thread(target=page.update)
+    thread.start()
+
+    def ask(path, **headers):
+        connection = http.client.HTTPConnection('127.0.0.1', page.port, timeout=20)
+        try:
+            connection.request('GET', path, headers=headers)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    until(lambda: ask('/drive.css') == 200)
+    yield page, ask
+    page.shutdown()
+    thread.join(20)
+
+
+def test_finding_9_a_token_is_not_guessed_by_trying(served):
+    "It was 1,727 guesses a second, and none of them in the log."
+    page, ask = served
+    assert ask('/metrics?token=a%20long%20secret') == 200
+    with_cookie = dict(Cookie=f'edgecar={page.guard.cookie}')
+    assert [ask(f'/metrics?token=guess{n:05}') for n in range(25)] == [403]*25
+    assert ask('/metrics?token=a%20long%20secret') == 403   # not looked at now
+    assert ask('/metrics', **with_cookie) == 200            # and who was let in is not kept out
+    until(lambda: ask('/metrics?token=a%20long%20secret') == 200)
+
+
+def test_finding_9_idle_connections_keep_nobody_out(served):
+    page, ask = served
+    with ExitStack() as opened:
+        idle = [opened.enter_context(socket.create_connection(('127.0.0.1', page.port))) for _ in range(100)]
+        idle[-1].settimeout(20)
+        assert idle[-1].recv(10) == b''   # one too many of an address
+        for connection in idle[:8]:
+            connection.close()
+        until(lambda: ask('/drive.css') == 200)
+
+
+@pytest.mark.parametrize('name, welcome', [('evil.example', False), ('192.168.4.1', True),
+                                           ('[fe80::1]', True)])
+def test_finding_9_a_foreign_name_is_refused_where_anyone_may_drive(name, welcome):
+    "A web page elsewhere could have its own name lead to the car."
+    assert bool(ListenGuard('0.0.0.0', anyone=True).refusal(name)) != welcome
 
 
 @pytest.mark.parametrize('module', ['select', 'json', 'signal'])

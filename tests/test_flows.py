@@ -24,7 +24,7 @@ def code(nb):
 
 def imports(source):
     "Files of edgecar that a piece of code imports, relative ones already made absolute."
-    found = set()
+    paths = set()
     for node in ast.walk(ast.parse(source)):
         names = ([node.module, *(f'{node.module}.{a.name}' for a in node.names)]
                  if isinstance(node, ast.ImportFrom) and node.module
@@ -33,8 +33,8 @@ def imports(source):
         for name in names:
             path = ROOT/(name.replace('.', '/') + '.py')
             if name.startswith('edgecar') and path.is_file():
-                found.add(path)
-    return found
+                paths.add(path)
+    return paths
 
 
 def absolute(path):

@@ -82,6 +82,14 @@ def test_any_bytes_are_bad_or_a_picture(capfd):
             assert e.kind == 'broken image'
 
 
+def test_an_error_shows_no_address_in_memory():
+    "What PIL says of bytes that it does not know names an object of this process."
+    for data in (b'no picture', encoded()[:2] + bytes(40), b'GIF89a' + bytes(9), b'II*\0' + bytes(9)):
+        with pytest.raises(InvalidRecordError) as caught:
+            decode_image(data)
+        assert ' at 0x' not in str(caught.value) and 'BytesIO' not in str(caught.value)
+
+
 def test_three_records_are_a_tub(tmp_path, cache):
     r = load_recording(synthetic_tub(tmp_path/'t', n=3), cache=cache, bar=False)
     assert (len(r) == 3 and r.frames.shape == (3, 120, 160, 3) and r.index.tolist() == [0, 1, 2]
@@ -140,9 +148,9 @@ def test_frames_of_another_size_are_fitted_counted_and_said(tub, cache):
     assert len(load_recording(tub, size=(240, 320), cache=cache, bar=False).fitted()) == 2
 
 
-@pytest.mark.parametrize('found', [(224, 224), (720, 1280), (96, 160), (120, 161), (480, 640), (7, 300)])
-def test_a_fitted_frame_keeps_what_is_in_the_middle_and_its_shape(found):
-    h, w = found
+@pytest.mark.parametrize('size', [(224, 224), (720, 1280), (96, 160), (120, 161), (480, 640), (7, 300)])
+def test_a_fitted_frame_keeps_what_is_in_the_middle_and_its_shape(size):
+    h, w = size
     frame = np.zeros((h, w, 3), np.uint8)
     rows, columns = np.ogrid[:h, :w]
     radius = min(h, w) / 4
@@ -268,8 +276,8 @@ def test_two_processes_at_once(tub, cache):
         command = [sys.executable, '-c', code, tub, cache]
         def run(_):
             return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        said = set(pool.map(run, range(4)))
-    assert len(said) == 1 and len(list(cache.iterdir())) == 3
+        results = set(pool.map(run, range(4)))
+    assert len(results) == 1 and len(list(cache.iterdir())) == 3
 
 
 def test_threads_do_not_matter(tub, tmp_path):
@@ -291,10 +299,10 @@ def test_ctrl_c_leaves_no_piece(tmp_path, cache):
             while p.poll() is None and not list(cache.glob('.*.tmp')):
                 time.sleep(.001)   # until it has begun
             p.send_signal(signal.SIGINT)
-            _, said = p.communicate(timeout=60)
+            _, errors = p.communicate(timeout=60)
         finally:
             p.kill()
-    assert p.returncode != 0 and 'KeyboardInterrupt' in said
+    assert p.returncode != 0 and 'KeyboardInterrupt' in errors
     assert list(cache.iterdir()) == []
     assert len(load_recording(tub, cache=cache, bar=False)) == 630
 
@@ -313,8 +321,8 @@ print(len(list(Path(sys.argv[2]).iterdir())))
 
 
 def told_no_room(done):
-    said, left = done.stdout.splitlines()
-    assert 'no room left' in said and 'free some disk space' in said and left == '0', done.stdout
+    message, left = done.stdout.splitlines()
+    assert 'no room left' in message and 'free some disk space' in message and left == '0', done.stdout
 
 
 def test_a_full_disk(tub, cache):

@@ -106,8 +106,8 @@ def test_a_killed_process_is_said_and_none_stays():
         while len(children) < 2 and time.monotonic() < until:
             children = psutil.Process(p.pid).children()
         children[0].kill()
-        said = p.communicate(timeout=60)[1]
-    assert p.returncode == 1 and 'a process that drives was ended' in said
+        errors = p.communicate(timeout=60)[1]
+    assert p.returncode == 1 and 'a rollout process ended too early' in errors
     assert not any(c.is_running() for c in children)
 
 
@@ -124,8 +124,8 @@ def test_a_training_that_misses_its_budget_says_by_how_much(trained):
         _, _, history = train(rec, few, cfg, bar=False, correct=correct, rehearse=rehearse)
     assert len(history) == 1 + 3 and [h['epoch'] for h in history if 'cost' in h] == [1, 2, 3]
     best = best_epoch(history)
-    said = verdict_of(history, best)
+    text = verdict_of(history, best)
     assert (history[best]['cost'] == min(h['cost'] for h in history if 'cost' in h)
             and not history[best]['passed'])
-    assert 'missed' in said and 'cte_p95_m by' in said and 'in 3 tries' in said
+    assert 'missed' in text and 'cte_p95_m by' in text and 'in 3 tries' in text
     assert history[best]['missed_cte_p95_m'] > .01

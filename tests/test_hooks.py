@@ -74,7 +74,7 @@ def jupyter(repo, tmp_path):
     env = {**os.environ, **{f'JUPYTER_{d}_DIR': str(tmp_path/d) for d in ('RUNTIME', 'CONFIG', 'DATA')},
            'HOME': str(tmp_path)}
     args = ['--no-browser', '--ip=127.0.0.1', '--ServerApp.port=0'] + ['--allow-root'] * (os.geteuid() == 0)
-    def said():
+    def server_info():
         for path in (tmp_path/'RUNTIME').glob('jpserver-*.json'):
             with contextlib.suppress(ValueError):
                 return json.loads(path.read_text())   # it is there before it is whole
@@ -83,7 +83,7 @@ def jupyter(repo, tmp_path):
                                   stdout=log, stderr=log)
     try:
         until = time.monotonic() + 60
-        while not (info := said()):
+        while not (info := server_info()):
             assert server.poll() is None and time.monotonic() < until, (tmp_path/'log').read_text()
             time.sleep(.05)
         with requests.Session() as session:

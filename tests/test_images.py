@@ -50,12 +50,12 @@ def images(tmp_path_factory):
 
 def files(layout):
     "path -> (entry, which layer) of an image, the way a device sees it."
-    said = image.read_json_blob(layout, image.digest_and_size(layout)[0])
-    found = {}
-    for n, layer in enumerate(said['layers']):
+    manifest = image.read_json_blob(layout, image.digest_and_size(layout)[0])
+    entries = {}
+    for n, layer in enumerate(manifest['layers']):
         with tarfile.open(layout/'blobs/sha256'/layer['digest'][7:]) as tar:
-            found |= {m.name.removeprefix('./'): (m, n) for m in tar}
-    return found
+            entries |= {m.name.removeprefix('./'): (m, n) for m in tar}
+    return entries
 
 
 def config(layout):
@@ -83,10 +83,10 @@ def get(port, path):
 
 def wait(seconds, what, good):
     end = time.monotonic() + seconds
-    while not (found := good()):
+    while not (result := good()):
         assert time.monotonic() < end, what
         time.sleep(.1)
-    return found
+    return result
 
 
 @contextlib.contextmanager
@@ -131,16 +131,16 @@ def test_both_carry_the_pilot_that_passed_the_gate(images):
 
 @pytest.mark.parametrize('target', TARGETS)
 def test_layers_and_configuration(images, target):
-    found, said = files(images[target]), config(images[target])
-    assert ((said['architecture'], said['os']) == (TARGETS[target], 'linux')
-            and len(said['rootfs']['diff_ids']) == 4)
-    assert ({n: sorted({p.split('/')[2] for p, (m, k) in found.items()
+    entries, settings = files(images[target]), config(images[target])
+    assert ((settings['architecture'], settings['os']) == (TARGETS[target], 'linux')
+            and len(settings['rootfs']['diff_ids']) == 4)
+    assert ({n: sorted({p.split('/')[2] for p, (m, k) in entries.items()
                         if k == n and p.startswith('opt/edgecar/')}) for n in range(4)}
             == {0: [], 1: ['runtime'], 2: ['app'], 3: ['pilot']})
-    c = said['config']
+    c = settings['config']
     assert (c['User'], c['StopSignal'], c['Entrypoint']) == ('1001:0', 'SIGTERM', ['edgecar'])
-    assert all(m.mtime == 0 and m.uid == m.gid == 0 for p, (m, n) in found.items()), 'one time, one owner'
-    assert not [p for p, (m, n) in found.items() if n and m.mode & 0o044 != 0o044 and not m.issym()], (
+    assert all(m.mtime == 0 and m.uid == m.gid == 0 for p, (m, n) in entries.items()), 'one time, one owner'
+    assert not [p for p, (m, n) in entries.items() if n and m.mode & 0o044 != 0o044 and not m.issym()], (
         'any user may read it')
     assert not re.search(r'version|revision|created', ' '.join(c['Labels'])), (
         'a label would tell one build from another')
@@ -148,13 +148,13 @@ def test_layers_and_configuration(images, target):
 
 @pytest.mark.parametrize('target', TARGETS)
 def test_what_is_not_in_them(images, target):
-    found = files(images[target])
+    entries = files(images[target])
     def last(word):
-        return [p for p in found if re.search(word, p)]
+        return [p for p in entries if re.search(word, p)]
     for word in (r'/(tensorflow|keras|pip|pytest|jupyter\w*|nbdev|pandas)/', r'/tests?/', r'\.(whl|pyx|h|a)$',
                  r'var/(cache|lib)/apt/.', r'\.cache'):
         assert not last(word), last(word)[:5]
-    assert not [p for p in last(r'(^|/)(sh|bash|gcc|cc|apt-get|dpkg)$') if not found[p][0].isdir()], (
+    assert not [p for p in last(r'(^|/)(sh|bash|gcc|cc|apt-get|dpkg)$') if not entries[p][0].isdir()], (
         'a folder of that name is only data')
     assert (last(r'^usr/share/doc/libc6/copyright$') and last(r'numpy-[\d.]+\.dist-info/LICENSE')
             and last(r'^opt/edgecar/pilot/LICENSES$'))
@@ -267,8 +267,8 @@ def pi(images, tmp_path_factory):
     """The car's root on a Raspberry Pi 4: its instructions by qemu, and what its kernel would
     say of its processor, which LiteRT reads. A function that starts Python there."""
     home = tmp_path_factory.mktemp('pi')
-    said = image.read_json_blob(images['car'], image.digest_and_size(images['car'])[0])
-    for layer in said['layers']:
+    manifest = image.read_json_blob(images['car'], image.digest_and_size(images['car'])[0])
+    for layer in manifest['layers']:
         with tarfile.open(images['car']/'blobs/sha256'/layer['digest'][7:]) as tar:
             tar.extractall(home)
     for name, text in {'proc/cpuinfo': ''.join(map(CORE.format, range(4))),
@@ -345,9 +345,9 @@ def test_a_manifest_and_a_pilot_that_disagree(images, tmp_path):
     with open(tmp_path/'bundle/pilot.tflite', 'ab') as f:
         f.write(b'x')
     refused('its manifest names', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
-    said = read_json(tmp_path/'bundle/manifest.json')
-    said['pilot']['sha256'] = sha256_file(tmp_path/'bundle/pilot.tflite')
-    (tmp_path/'bundle/manifest.json').write_text(json.dumps(said))
+    manifest = read_json(tmp_path/'bundle/manifest.json')
+    manifest['pilot']['sha256'] = sha256_file(tmp_path/'bundle/pilot.tflite')
+    (tmp_path/'bundle/manifest.json').write_text(json.dumps(manifest))
     refused('is not what the locks say now', 'car', ROOT, tmp_path/'car', bundle=tmp_path/'bundle')
     assert not (tmp_path/'car').exists()
 

@@ -16,17 +16,17 @@ ROOT = Path(__file__).parents[1]
 BASE = yaml.safe_load((ROOT/'params.yaml').read_text())
 
 
-def told(said):
+def overrides_in(words):
     "The overrides in the words of a `dvc exp run`, as DVC takes them apart."
-    given = [word for flag, word in zip(said, said[1:]) if flag == '-S']
-    assert len(given) == said.count('-S')
+    given = [word for flag, word in zip(words, words[1:]) if flag == '-S']
+    assert len(given) == words.count('-S')
     return to_path_overrides(given)
 
 
 @pytest.mark.parametrize('name', parameter_sets(ROOT))
 def test_dvc_makes_of_the_words_what_the_set_says(name, tmp_path):
     shutil.copy(ROOT/'params.yaml', tmp_path)
-    overrides = told(dvc_set_options(parameter_changes(name, ROOT)))
+    overrides = overrides_in(dvc_set_options(parameter_changes(name, ROOT)))
     assert list(overrides) == ['params.yaml']
     apply_overrides(tmp_path/'params.yaml', overrides['params.yaml'])
     want = yaml.safe_load((ROOT/'params.yaml').read_text())
@@ -51,11 +51,11 @@ def test_the_shipped_recipe_needs_no_real_tub_and_joint_adds_one():
 @pytest.mark.parametrize('value', [5, 1e-3, True, 'data,tubs/monday', 'edge', '', '3', 'null', '[1]', 'a=b'])
 def test_any_value_comes_through(value, tmp_path):
     (tmp_path/'params.yaml').write_text(yaml.safe_dump(dict(a=dict(b='before', c=1))))
-    overrides = told(dvc_set_options({'a.b': value}))['params.yaml']
+    overrides = overrides_in(dvc_set_options({'a.b': value}))['params.yaml']
     assert not any(o.is_sweep_override() for o in to_hydra_overrides(overrides))
     apply_overrides(tmp_path/'params.yaml', overrides)
-    found = yaml.safe_load((tmp_path/'params.yaml').read_text())['a']
-    assert found == dict(b=value, c=1) and type(found['b']) is type(value)
+    values = yaml.safe_load((tmp_path/'params.yaml').read_text())['a']
+    assert values == dict(b=value, c=1) and type(values['b']) is type(value)
 
 
 def test_experiments_in_the_readme_can_be_run():
@@ -64,7 +64,8 @@ def test_experiments_in_the_readme_can_be_run():
     lines = [part for line in (ROOT/'README.md').read_text().splitlines() for part in line.split(' && ')
              if part.startswith('dvc exp run ')]
     for line in lines:
-        for override in to_hydra_overrides(told(shlex.split(line.split('$(')[0])).get('params.yaml', [])):
+        words = shlex.split(line.split('$(')[0])
+        for override in to_hydra_overrides(overrides_in(words).get('params.yaml', [])):
             section, key = override.key_or_group.split('.')
             assert (not override.is_sweep_override()
                     and type(override.value()) in (type(BASE[section][key]), int)), line

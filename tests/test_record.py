@@ -147,9 +147,9 @@ def recording(folder, workers):
 def test_ctrl_c_leaves_nothing(tmp_path, workers, to):
     with recording(tmp_path, workers) as process:
         os.kill(process.pid, signal.SIGINT) if to.startswith('the') else os.killpg(process.pid, signal.SIGINT)
-        said = process.stderr.read()
+        errors = process.stderr.read()
     assert process.returncode != 0 and list((tmp_path/'tubs').iterdir()) == []
-    assert said.strip().endswith('KeyboardInterrupt') and 'in serve' not in said, (
+    assert errors.strip().endswith('KeyboardInterrupt') and 'in serve' not in errors, (
         'the other processes are silent')
 
 
@@ -179,8 +179,8 @@ def test_a_process_that_is_killed_is_told(tmp_path):
     with recording(tmp_path, 2) as process:
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
-        said = process.stderr.read()
-    assert (process.returncode == 1 and 'a process of the recording was ended' in said
+        errors = process.stderr.read()
+    assert (process.returncode == 1 and 'a recording process ended too early' in errors
             and list((tmp_path/'tubs').iterdir()) == [])
 
 

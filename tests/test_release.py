@@ -27,8 +27,8 @@ def stranger(monkeypatch):
 
         def do_GET(self):
             asked.append((self.path, self.headers.get('Authorization')))
-            found = next((a for path, a in answers.items() if self.path.startswith(path)), (404, {}, []))
-            status, headers, pieces = found(self) if callable(found) else found
+            answer = next((a for path, a in answers.items() if self.path.startswith(path)), (404, {}, []))
+            status, headers, pieces = answer(self) if callable(answer) else answer
             self.send_response(status)
             for k, v in headers.items():
                 self.send_header(k, v)
@@ -76,7 +76,7 @@ def test_another_blob_than_asked_for(stranger):
 
 def test_another_manifest_than_asked_for(stranger):
     stranger.answers['/v2/car/manifests'] = 200, {}, [b'{}']
-    with pytest.raises(EdgecarError, match='with something else'):
+    with pytest.raises(EdgecarError, match='sent another manifest'):
         stranger.registry().manifest(f'sha256:{"0" * 64}')
 
 
@@ -165,8 +165,8 @@ def test_credentials_do_not_follow_a_redirect(stranger, tmp_path):
 
 MANIFESTS = {
     'an index': (dict(schemaVersion=2, manifests=[]), 'is an index'),
-    'the old schema': (dict(schemaVersion=1), 'is no image'),
-    'an artifact': (dict(schemaVersion=2, mediaType='application/x'), 'is no image'),
+    'the old schema': (dict(schemaVersion=1), 'is not an image'),
+    'an artifact': (dict(schemaVersion=2, mediaType='application/x'), 'is not an image'),
     'no config': (dict(schemaVersion=2, layers=[]), 'nothing usable at config'),
     'layers that are a word': (dict(schemaVersion=2, config=dict(digest='sha256:' + '0' * 64, size=1),
                                     layers='x'), 'nothing usable at layers'),
@@ -183,8 +183,8 @@ MANIFESTS = {
 
 @pytest.mark.parametrize('wrong', MANIFESTS)
 def test_a_manifest_that_is_none(stranger, wrong):
-    found, says = MANIFESTS[wrong]
-    stranger.answers['/v2/car/manifests'] = 200, {}, [json.dumps(found).encode()]
+    manifest, says = MANIFESTS[wrong]
+    stranger.answers['/v2/car/manifests'] = 200, {}, [json.dumps(manifest).encode()]
     with pytest.raises(EdgecarError, match=says):
         read_image(stranger.registry(), 'v1')
 
@@ -232,7 +232,7 @@ def test_a_layout_that_points_outside(tmp_path):
     index = json.loads((tmp_path/'car/index.json').read_text())
     index['manifests'][0]['digest'] = 'sha256:../../../secret'
     (tmp_path/'car/index.json').write_text(json.dumps(index))
-    with pytest.raises(EdgecarError, match='is no digest'):
+    with pytest.raises(EdgecarError, match='is not a digest'):
         read_image(OciLayout(tmp_path/'car'), 'edgecar')
 
 

@@ -71,5 +71,5 @@ def test_a_recording_of_another_size_is_fitted_and_the_report_says_so(rig, tmp_p
     frames = [fit_frame(cv2.imread(str(f))[..., ::-1], (120, 160))
               for f in sorted((tmp_path/'tub/images').iterdir())]
     want = Pilot(model).drive(frames)
-    found = [row[1:] for row in read_reference(tmp_path/'refs/tub.csv')]
-    assert abs(want - found).max() < .05, 'the same frames, but for the decoder of their pictures'
+    commands = [row[1:] for row in read_reference(tmp_path/'refs/tub.csv')]
+    assert abs(want - commands).max() < .05, 'the same frames, but for the decoder of their pictures'

@@ -50,9 +50,9 @@ def loop(repo, began=None):
 
 def test_what_runs_is_timed_and_what_need_not_is_named(repo):
     began = time.time()
-    code, steps, said = loop(repo)
+    code, steps, output = loop(repo)
     took = time.time() - began
-    assert code == 0, said
+    assert code == 0, output
     assert [*steps] == ['set-up', 'data', 'slow', 'judge', 'rest', 'total']
     assert steps['set-up'] == (None, 'skipped: up to date')
     assert steps['data'][0] >= .3 and steps['slow'][0] >= 1
@@ -60,11 +60,11 @@ def test_what_runs_is_timed_and_what_need_not_is_named(repo):
     total = sum(seconds or 0 for name, (seconds, _) in steps.items() if name != 'total')
     assert abs(total - steps['total'][0]) < .3
     lines = "Running stage 'slow'", "Running stage 'judge'", 'the results', '\nstep '
-    places = [said.index(line) for line in lines]
+    places = [output.index(line) for line in lines]
     assert places == sorted(places)
 
     (repo/'params.yaml').write_text('bound: 2\n')
-    _, steps, said = loop(repo)
+    _, steps, output = loop(repo)
     assert steps['slow'] == (None, 'skipped: nothing changed') and steps['judge'][0] < steps['total'][0]
     (repo/'params.yaml').write_text('bound: 1\n')
     assert loop(repo)[1]['judge'] == (None, 'skipped: from the cache')
@@ -85,8 +85,8 @@ def test_a_step_that_fails(repo, step):
     (repo/'bad').touch()
     if step == 'data':
         (repo/'scripts/data').write_text('#!/bin/sh\nexit 3\n')
-    code, steps, said = loop(repo)
-    assert code and 'the results' not in said
+    code, steps, output = loop(repo)
+    assert code and 'the results' not in output
     assert steps[step][1] == 'failed' and [*steps][-3] == step and steps['total'][0]
 
 

@@ -54,25 +54,25 @@ def script(path, text):
     path.chmod(0o755)
 
 
-def one_line(said, *words):
-    assert (said.count('\n') == 1 and said.startswith('setup: ') and ' -> ' in said
-            and 'Traceback' not in said), said
+def one_line(output, *words):
+    assert (output.count('\n') == 1 and output.startswith('setup: ') and ' -> ' in output
+            and 'Traceback' not in output), output
     for word in words:
-        assert word in said
+        assert word in output
 
 
 def test_no_git(setup, bin):
     (bin/'git').unlink()
-    code, said = setup()
+    code, output = setup()
     assert code == 1
-    one_line(said, 'git is needed', 'apt-get install git')
+    one_line(output, 'git is needed', 'apt-get install git')
 
 
 def test_not_a_clone(setup):
     shutil.rmtree(setup.repo/'.git')
-    code, said = setup(GIT_CEILING_DIRECTORIES=str(setup.repo.parent))
+    code, output = setup(GIT_CEILING_DIRECTORIES=str(setup.repo.parent))
     assert code == 1
-    one_line(said, 'not a git clone')
+    one_line(output, 'not a git clone')
 
 
 @pytest.mark.parametrize('python', [None, 'echo 3 12', 'echo broken >&2; exit 127'],
@@ -81,39 +81,39 @@ def test_no_python(setup, bin, python):
     (bin/'python3.11').unlink()
     if python:
         script(bin/'python3', python)
-    code, said = setup()
+    code, output = setup()
     assert code == 1
-    one_line(said, 'Python 3.11 is needed', 'pyenv install 3.11', 'PYTHON=')
+    one_line(output, 'Python 3.11 is needed', 'pyenv install 3.11', 'PYTHON=')
 
 
 def test_the_named_python_is_another(setup, bin):
-    code, said = setup(PYTHON='/bin/true')
+    code, output = setup(PYTHON='/bin/true')
     assert code == 1
-    one_line(said, '/bin/true is not one')
+    one_line(output, '/bin/true is not one')
 
 
 def test_python_without_venv(setup, bin):
     real = (bin/'python3.11').resolve()
     script(bin/'python3.11', f'case "$*" in *ensurepip*) exit 1 ;; esac; exec {real} "$@"')
-    code, said = setup()
+    code, output = setup()
     assert code == 1
-    one_line(said, 'cannot make virtual environments', 'apt-get install python3.11-venv')
+    one_line(output, 'cannot make virtual environments', 'apt-get install python3.11-venv')
 
 
 def test_no_disk(setup, bin):
     script(bin/'df', 'echo Filesystem 1024-blocks Used Available; echo /dev/x 9000000 8000000 1000000')
-    code, said = setup()
+    code, output = setup()
     assert code == 1
-    one_line(said, '4 GB of disk', '1 GB are free')
+    one_line(output, '4 GB of disk', '1 GB are free')
 
 
 def test_no_index(setup):
     with socket.socket() as s:  # bound and not listening: refused at once
         s.bind(('127.0.0.1', 0))
-        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple',
-                           NO_PROXY='127.0.0.1')
+        code, output = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple',
+                             NO_PROXY='127.0.0.1')
     assert code == 1
-    first, last = said.splitlines()
+    first, last = output.splitlines()
     assert first == 'setup: making .venv (half a minute or so)'
     one_line(last + '\n', 'no package index answered', 'PIP_INDEX_URL', 'HTTPS_PROXY')
     assert 'micropipenv' in (setup.repo/'.venv/setup.log').read_text()
@@ -122,9 +122,9 @@ def test_no_index(setup):
 @pytest.mark.slow
 def test_an_index_that_never_answers(setup):
     with socket.create_server(('127.0.0.1', 0)) as s:  # the kernel takes the connection; nobody reads it
-        code, said = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple',
-                           NO_PROXY='127.0.0.1')
-    assert code == 1 and 'no package index answered' in said
+        code, output = setup(PIP_INDEX_URL=f'http://127.0.0.1:{s.getsockname()[1]}/simple',
+                             NO_PROXY='127.0.0.1')
+    assert code == 1 and 'no package index answered' in output
 
 
 @pytest.fixture
@@ -156,20 +156,20 @@ needs_uv = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason
 @pytest.mark.parametrize('uv, why', [(None, 'could not be installed'), (FAILING, 'failed')],
                          ids=['no', 'fails'])
 def test_pip_does_it_where_uv_cannot(small, uv, why):
-    code, said = small(uv)
-    assert code == 0 and small.has_toy(), said
-    assert [line for line in said.splitlines() if 'uv' in line] == [
+    code, output = small(uv)
+    assert code == 0 and small.has_toy(), output
+    assert [line for line in output.splitlines() if 'uv' in line] == [
         f'setup: uv {why} (see .venv/setup.log) -> pip installs the packages, which takes 2 minutes or so']
     said_why = 'Illegal instruction' if uv else 'No matching distribution'
     assert said_why in (small.repo/'.venv/setup.log').read_text()
-    assert 'ready: Python 3.11' in said and small(uv) == (0, ''), 'nothing to do the second time'
+    assert 'ready: Python 3.11' in output and small(uv) == (0, ''), 'nothing to do the second time'
 
 
 @needs_uv
 def test_uv_does_it_and_begins_afresh_where_it_must(small, bin):
-    code, said = small(WORKING)
-    assert code == 0 and small.has_toy(), said
-    assert 'installing 3 packages' in said and 'pip installs' not in said
+    code, output = small(WORKING)
+    assert code == 0 and small.has_toy(), output
+    assert 'installing 3 packages' in output and 'pip installs' not in output
     site, = (small.repo/'.venv/lib').glob('python3.11/site-packages')
     assert (site/'toy-1.0.dist-info/INSTALLER').read_text() == 'uv'
     assert small(WORKING) == (0, ''), 'nothing to do the second time'

@@ -54,8 +54,8 @@ def test_wrappers_of_a_vector_work():
         gym.make_vec('edgecar/Twin-v0', 3, vectorization_mode='vector_entry_point', track='oval', workers=2,
                      max_episode_steps=5))
     env.reset(seed=1)
-    said = [env.step(np.tile(np.float32([0, .3]), (3, 1)))[4] for _ in range(5)][-1]
-    assert said['episode']['l'].tolist() == [5, 5, 5] and said['_episode'].all()
+    info = [env.step(np.tile(np.float32([0, .3]), (3, 1)))[4] for _ in range(5)][-1]
+    assert info['episode']['l'].tolist() == [5, 5, 5] and info['_episode'].all()
     env.close()
 
 
@@ -95,8 +95,8 @@ def test_a_reset_leaves_nothing_behind():
     env.reset(seed=0)
     for _ in range(50):
         env.step((2*g.random(2) - 1)*[.3, 1])
-    (a, said), (b, expected) = env.reset(seed=7), fresh.reset(seed=7)
-    assert ((a == b).all() and said == expected and said['speed'] == said['lap_count'] == 0
+    (a, info), (b, expected) = env.reset(seed=7), fresh.reset(seed=7)
+    assert ((a == b).all() and info == expected and info['speed'] == info['lap_count'] == 0
             and (env.car.row == fresh.car.row).all())
     for _ in range(10):
         x, y = env.step((.1, .5)), fresh.step((.1, .5))

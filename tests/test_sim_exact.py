@@ -46,14 +46,14 @@ def start(package, code, who=(), **env):
                             stderr=subprocess.PIPE, text=True)
 
 
-def said(process):
+def words_of(process):
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out.split()
 
 
 def run(*args, **env):
-    return said(start(*args, **env))
+    return words_of(start(*args, **env))
 
 
 SINE = 'from edgecar.sim.exact import sin; print(sin(1.), sum(sin.stats.cache_hits.values()))'
@@ -155,7 +155,7 @@ def test_damaged_code_is_compiled_again_and_mended(package, kind, damage):
 @pytest.mark.slow
 def test_several_at_once(package):
     "None of them fails, and what they leave is whole."
-    all_ = [said(p) for p in [start(package, FRAME) for _ in range(3)]]
+    all_ = [words_of(p) for p in [start(package, FRAME) for _ in range(3)]]
     assert len({frame for frame, *_ in all_}) == 1
     assert run(package, FRAME)[::2] == [all_[0][0], '0'] and not list(package.rglob('*.tmp.*'))
 

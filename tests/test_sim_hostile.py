@@ -105,7 +105,7 @@ def test_hostile_messages(many, monkeypatch, caplog):
                         pass
                 line.settimeout(20)
             line.close()
-            frame, told = honest.step(0., 0.)
+            frame, info = honest.step(0., 0.)
             frames, rounds = frames + (frame.shape == (120, 160, 3)), rounds + 1
             if rounds == max(many//5000, 1):
                 grown, files = memory(), len(os.listdir('/proc/self/fd'))
@@ -152,8 +152,8 @@ def test_a_flood_is_slowed_to_its_rate_and_others_drive_on():
                       + pack_message('control', steering=0, throttle=0)*3000)
         before = honest.step(0., 0.)[1]['time']
         for _ in range(20):
-            told = honest.step(0., 0.)[1]
-        assert told['time'] - before >= .9
+            info = honest.step(0., 0.)[1]
+        assert info['time'] - before >= .9
         [waiting] = [len(c.waiting) for c in server.clients if c.waiting]
         assert waiting > 2000
         flood.close()
@@ -185,8 +185,8 @@ def test_a_paced_scene_does_not_wait_for_ever():
         wait(lambda: server.scenes)
         with Simulator(port=server.port, watchdog_s=None) as car:
             for _ in range(5):
-                told = car.step(0., .2)[1]
-        assert told['time'] == pytest.approx(.25)
+                info = car.step(0., .2)[1]
+        assert info['time'] == pytest.approx(.25)
         silent.close()
 
 

@@ -36,7 +36,7 @@ class Gym:
         self.lidar_step = float(lidar_config['degPerSweepInc']) if lidar_config else None
         self.message, self.loaded, self.over = None, False, False
         self.received, self.seen = 0, 0
-        self.heard, self.told = [], {}
+        self.heard, self.telemetry = [], {}
         self.lap_began = self.last_lap_time = 0.
         self.line_index, self.lap_count, self.dq, self.missed = -1, 0, False, False
         self.socket, self.going = socket.create_connection((host, port)), True
@@ -109,7 +109,7 @@ class Gym:
             self.lidar = np.full(int(360/self.lidar_step), -1.)
             for point in m['lidar']:
                 self.lidar[round(abs(point['rx']/self.lidar_step))] = point['d']
-        self.told, self.received = m, self.received + 1
+        self.telemetry, self.received = m, self.received + 1
         cte = abs(m['cte'])
         self.over = (self.over or self.max_cte < cte <= 2*self.max_cte or m['hit'] != 'none'
                      or self.missed or self.dq)
@@ -130,7 +130,7 @@ class Gym:
     def observe(self):
         wait(lambda: self.received != self.seen, self)
         self.seen = self.received
-        return self.image, self.told
+        return self.image, self.telemetry
 
     def step(self, steering, throttle):
         self.control(steering, throttle)
@@ -173,45 +173,46 @@ def connect():
         gym.close()
 
 
-def hand(told, track):
+def hand(telemetry, track):
     "Steering that holds the middle of the road, from what the client knows."
-    here, yaw = np.array([told['pos_x'], told['pos_z']]), np.deg2rad(90 - told['yaw'])
+    here, yaw = np.array([telemetry['pos_x'], telemetry['pos_z']]), np.deg2rad(90 - telemetry['yaw'])
     tx, ty = track.tangent[np.argmin(((track.xy - here)**2).sum(1))]
-    return float(np.clip(2*np.sin(yaw - np.arctan2(ty, tx)) - 2*told['cte']/8, -1, 1))
+    return float(np.clip(2*np.sin(yaw - np.arctan2(ty, tx)) - 2*telemetry['cte']/8, -1, 1))
 
 
 @pytest.mark.parametrize('level', SCENES)
 def test_every_environment_loads_drives_and_resets(paced, connect, level):
     gym = connect(paced.port, level)
-    image, told = gym.reset()
+    image, telemetry = gym.reset()
     assert gym.heard[:4] == ['scene_selection_ready', 'scene_names', 'scene_loaded', 'car_loaded']
-    assert ((image.shape, image.dtype) == ((120, 160, 3), np.uint8) and abs(told['speed']) < .01
-            and abs(told['cte']) < .2)
+    assert ((image.shape, image.dtype) == ((120, 160, 3), np.uint8) and abs(telemetry['speed']) < .01
+            and abs(telemetry['cte']) < .2)
     for _ in range(20):
-        image, told = gym.step(0., .5)
-    assert told['speed'] > .5 and not gym.over and told['vel_z'] == pytest.approx(told['speed'], rel=.05)
+        image, telemetry = gym.step(0., .5)
+    assert telemetry['speed'] > .5 and not gym.over
+    assert telemetry['vel_z'] == pytest.approx(telemetry['speed'], rel=.05)
     start = gym.reset()[1]
     assert (start['speed'] < .01
-            and abs(start['pos_x'] - told['pos_x']) + abs(start['pos_z'] - told['pos_z']) > .2)
+            and abs(start['pos_x'] - telemetry['pos_x']) + abs(start['pos_z'] - telemetry['pos_z']) > .2)
 
 
 def test_telemetry_has_every_field_as_a_number(paced, connect):
     gym = connect(paced.port)
-    told = gym.reset()[1]
+    telemetry = gym.reset()[1]
     numbers = ['steering_angle', 'throttle', 'speed', 'time', 'cte', 'activeNode', 'totalNodes', 'pitch',
                'yaw', 'roll', 'gyro_w'] + [f'{k}_{a}' for k in ('pos', 'vel', 'accel', 'gyro') for a in 'xyz']
-    assert all(isinstance(told[k], (int, float)) for k in numbers) and told['hit'] == 'none'
-    assert set(told) == {*numbers, 'msg_type', 'image', 'hit'}
+    assert all(isinstance(telemetry[k], (int, float)) for k in numbers) and telemetry['hit'] == 'none'
+    assert set(telemetry) == {*numbers, 'msg_type', 'image', 'hit'}
 
 
 def test_the_default_limit_of_the_cross_track_error_ends_an_episode_a_metre_off(paced, connect):
     gym = connect(paced.port, 'waveshare')
     gym.reset()
     while not gym.over:
-        told = gym.step(1., .5)[1]
+        telemetry = gym.step(1., .5)[1]
     track = find_track('oval')
-    off = abs(track.locate([[told['pos_x'], told['pos_z']]])[1][0])
-    assert 1. < off < 1.3 and abs(told['cte']) == pytest.approx(8*off, abs=1e-6)
+    off = abs(track.locate([[telemetry['pos_x'], telemetry['pos_z']]])[1][0])
+    assert 1. < off < 1.3 and abs(telemetry['cte']) == pytest.approx(8*off, abs=1e-6)
     gym.reset()
     for _ in range(5):
         gym.step(0., .3)
@@ -220,9 +221,9 @@ def test_the_default_limit_of_the_cross_track_error_ends_an_episode_a_metre_off(
 
 def test_laps_are_counted(paced, connect):
     gym, track = connect(paced.port, 'oval'), find_track('oval')
-    told = gym.reset()[1]
+    telemetry = gym.reset()[1]
     while gym.lap_count < 2 and not gym.over:
-        told = gym.step(hand(told, track), .5)[1]
+        telemetry = gym.step(hand(telemetry, track), .5)[1]
     assert gym.lap_count == 2 and 3 < gym.last_lap_time < 30 and gym.heard.count('cross_start') == 2
 
 
@@ -235,12 +236,12 @@ def test_images_come_in_the_size_and_encoding_asked_for(paced, connect, encoding
                   offset_y='3.0', rot_x='15')
     gym = connect(paced.port, cam_config=first, cam_config_b=second)
     time.sleep(.05)
-    image, told = gym.reset()
+    image, telemetry = gym.reset()
     assert image.shape == (130, 255, 3) and gym.image_b.shape == (48, 64, 3)
     assert (np.ptp(image.astype(int), axis=-1) <= (0 if encoding != 'JPG' else 2)).all()
     assert np.ptp(gym.image_b.astype(int), axis=-1).max() > 20
     begins = {'JPG': b'\xff\xd8', 'PNG': b'\x89P', 'TGA': b'\0\0'}
-    assert base64.b64decode(told['image'])[:2] == begins[encoding]
+    assert base64.b64decode(telemetry['image'])[:2] == begins[encoding]
 
 
 def test_lidar_answers_when_asked(paced, connect):
@@ -260,8 +261,9 @@ def test_places_and_nodes_agree(paced, connect):
     wait(lambda: answers, gym)
     place = 'pos_x', 'pos_y', 'pos_z', 'Qx', 'Qy', 'Qz', 'Qw'
     gym.send('set_position', **{k: str(answers[0][k]) for k in place})
-    wait(lambda: abs(gym.told['activeNode'] - 100) <= 1, gym)
-    assert gym.told['pos_x'] == pytest.approx(answers[0]['pos_x']/8, abs=1e-6) and abs(gym.told['cte']) < .01
+    wait(lambda: abs(gym.telemetry['activeNode'] - 100) <= 1, gym)
+    assert gym.telemetry['pos_x'] == pytest.approx(answers[0]['pos_x']/8, abs=1e-6)
+    assert abs(gym.telemetry['cte']) < .01
 
 
 def test_the_menu_and_the_rest(paced, connect):
@@ -314,10 +316,10 @@ def test_two_cars_share_a_scene_see_and_touch_each_other(connect):
 def test_a_race(connect):
     with serve_in_thread(SimServer(port=0, paced=True, scene='oval', laps=1)) as server:
         gym, track = connect(server.port, max_cte=80.), find_track('oval')
-        told = gym.reset()[1]
+        telemetry = gym.reset()[1]
         assert {'need_car_config', 'race_start'} <= set(gym.heard)
         while 'race_stop' not in gym.heard and not gym.over:
-            told = gym.step(hand(told, track), .5)[1]
+            telemetry = gym.step(hand(telemetry, track), .5)[1]
         assert not gym.over and gym.lap_count == 1
         while not gym.over:
             gym.step(1., 1.)

@@ -84,7 +84,7 @@ async def next_telemetry(reader):
 
 async def duet(port):
     "Drive two cars, whose commands come in changing order; return all telemetry, car after car."
-    lines, told = [], []
+    lines, telemetry = [], []
     for _ in range(2):
         reader, writer = await asyncio.open_connection('127.0.0.1', port, limit=1 << 20)
         writer.write(pack_message('load_scene', scene_name='club'))
@@ -94,10 +94,10 @@ async def duet(port):
         for k in (0, 1) if i % 3 else (1, 0):
             lines[k][1].write(pack_message('control', steering=-.1*k, throttle=.2 + .4*k))
         for reader, _ in lines:
-            told.append(parse_sim_message(await next_telemetry(reader)))
+            telemetry.append(parse_sim_message(await next_telemetry(reader)))
     for _, writer in lines:
         writer.close()
-    return told
+    return telemetry
 
 
 def test_two_paced_clients_see_the_same_twice():
@@ -150,13 +150,13 @@ def test_a_driver_survives_a_server_that_is_killed():
         port = int(process.stdout.readline())
         with Simulator(port=port, patience_s=60) as car:
             for _ in range(20):
-                frame, told = car.step(0., 1.)
-            assert told['speed'] > .5
+                frame, info = car.step(0., 1.)
+            assert info['speed'] > .5
             process.send_signal(signal.SIGKILL)
             process.wait()
             process = serve(port)
-            frame, told = car.step(0., 0.)   # as soon as it is there
-            assert told['speed'] < .1 and frame.shape == (120, 160, 3) and told['time'] < 2
+            frame, info = car.step(0., 0.)   # as soon as it is there
+            assert info['speed'] < .1 and frame.shape == (120, 160, 3) and info['time'] < 2
             for _ in range(3):
                 car.step(0., 0.)
             process.send_signal(signal.SIGKILL)

@@ -142,10 +142,10 @@ def test_rooms_are_numbered_within_their_folder():
 
 @pytest.mark.parametrize('path', MODULES, **named)
 def test_imports(path):
-    found, name = set(imports(path)), module_name(path)
-    up = {i for i in found if i.startswith('edgecar') and i != 'edgecar' and NUMBER[i] >= NUMBER[name]}
+    modules, name = set(imports(path)), module_name(path)
+    up = {i for i in modules if i.startswith('edgecar') and i != 'edgecar' and NUMBER[i] >= NUMBER[name]}
     assert not up, 'a room imports only what stands before it'
-    tops = {i.split('.')[0] for i in found}
+    tops = {i.split('.')[0] for i in modules}
     assert not tops & {'fastcore', 'execnb', 'ghapi'} | (
         tops & {'nbdev'} if name != 'edgecar.hooks' else set()), 'their pins would reach the car'
     if name not in ('edgecar.pilot.model', 'edgecar.pilot.train', 'edgecar.pilot.export'):
@@ -201,22 +201,22 @@ def gives(function):
 
 
 def test_parameters_returns_and_methods_are_documented():
-    said, missing = dict(parameters=[], returns=[], docstrings=[]), []
+    documented, missing = dict(parameters=[], returns=[], docstrings=[]), []
     for path in MODULES:
         commented = comment_lines(path)
         for name, function in public_functions(path):
             where = f'{module_name(path)}.{name}'
             for a in parameters(function):
-                said['parameters'].append(a.lineno in commented)
+                documented['parameters'].append(a.lineno in commented)
                 missing += [f'{where}: {a.arg}'] * (a.lineno not in commented)
             if function.name == '__init__':
                 continue
-            said['docstrings'].append(bool(ast.get_docstring(function)))
+            documented['docstrings'].append(bool(ast.get_docstring(function)))
             if gives(function) and not is_property(function):
                 head = range(function.lineno, function.body[0].lineno)
-                said['returns'].append(bool(function.returns or commented & set(head[-2:])))
-                missing += [f'{where}: what it returns'] * (not said['returns'][-1])
-    shares = {what: sum(x) / len(x) for what, x in said.items()}
+                documented['returns'].append(bool(function.returns or commented & set(head[-2:])))
+                missing += [f'{where}: what it returns'] * (not documented['returns'][-1])
+    shares = {what: sum(x) / len(x) for what, x in documented.items()}
     assert min(shares.values()) >= .98, f'{shares}, among them {missing[:40]}'
 
 
@@ -265,9 +265,9 @@ BANNED = [   # phrasings that a reader stumbles over, as patterns
 
 
 def test_prose_has_no_banned_phrasing():
-    found = [f'{path.relative_to(ROOT)}: {hit[0]}' for path, text in prose()
-             for pattern in BANNED if (hit := re.search(pattern, text))]
-    assert not found, '\n'.join(found)
+    hits = [f'{path.relative_to(ROOT)}: {hit[0]}' for path, text in prose()
+            for pattern in BANNED if (hit := re.search(pattern, text))]
+    assert not hits, '\n'.join(hits)
 
 
 NOT_WRITTEN = re.compile(   # notebooks are ruff's; locks, data and pictures are tools'; nbdev's modules
@@ -328,7 +328,7 @@ def test_the_tree_names_no_registry_and_no_machine():
     pattern = re.compile('|'.join([*map(re.escape, hosts), *places, *secrets]))
     files = subprocess.run(
         ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\0')
-    found = [f'{name}:{n}: {hit[0]}' for name in filter(None, files) if (ROOT/name).is_file()
-             for n, line in enumerate((ROOT/name).read_text(errors='replace').splitlines(), 1)
-             if (hit := pattern.search(line))]
-    assert not found
+    hits = [f'{name}:{n}: {hit[0]}' for name in filter(None, files) if (ROOT/name).is_file()
+            for n, line in enumerate((ROOT/name).read_text(errors='replace').splitlines(), 1)
+            if (hit := pattern.search(line))]
+    assert not hits

@@ -43,9 +43,9 @@ def test_stages_and_edges_are_those_of_dvc_yaml():
     wanted = {stage.name: {need.name for need in graph.successors(stage) if need in stages}
               for stage in stages}
     ours = {task['name']: stage_of(task) for task in SPEC['tasks'] if stage_of(task)}
-    found = {stage_of(task): {ours[need] for need in task['runAfter'] if need in ours}
-             for task in SPEC['tasks'] if stage_of(task)}
-    assert wanted and found == wanted, (
+    actual = {stage_of(task): {ours[need] for need in task['runAfter'] if need in ours}
+              for task in SPEC['tasks'] if stage_of(task)}
+    assert wanted and actual == wanted, (
         'dvc.yaml changed -> give .tekton/pull-request.yaml the same stages and runAfter')
     assert list(ours) == [stage.replace('@', '-') for stage in ours.values()], (
         'a task has the name of its stage')
@@ -74,8 +74,8 @@ def test_a_pull_request_to_main_starts_it():
 # --- the documents
 
 def test_names_are_unique_and_those_of_their_files():
-    found = [(doc['kind'], doc['metadata']['name']) for doc in DOCS]
-    assert len(set(found)) == len(found) and len(set(names(EVERY))) == len(EVERY)
+    actual = [(doc['kind'], doc['metadata']['name']) for doc in DOCS]
+    assert len(set(actual)) == len(actual) and len(set(names(EVERY))) == len(EVERY)
     assert {doc['metadata']['name'].removeprefix('edgecar-') for doc in DOCS} == {path.stem for path in FILES}
     assert all(doc['apiVersion'] == 'tekton.dev/v1' for doc in DOCS)
 

@@ -200,8 +200,8 @@ with TubWriter(sys.argv[1], fields, ['float', 'float'], created_at=0, sync_s=Non
 def test_no_room_leaves_the_tub_as_it_was(tmp_path, limit):
     command = [sys.executable, '-c', FULL, tmp_path/'t', str(limit)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    said, index = done.stdout.splitlines()
-    assert 'no room left' in said and index == '3'
+    message, index = done.stdout.splitlines()
+    assert 'no room left' in message and index == '3'
     assert [(r['_index'], r['user/angle']) for r in Tub(tmp_path/'t')] == [(0, 0), (1, 0), (2, 0), (3, 1)]
     assert len(list(tmp_path.glob('t/*'))) == 4
 

@@ -134,11 +134,11 @@ def test_fault(tub, name):
     harmed = names(tub)
     contents = {p.read_bytes() for p in tub.rglob('*') if p.is_file() and p.name != 'manifest.json'}
 
-    found = find_faults(tub)
-    def order(faults):
-        return sorted((k, -1 if i is None else i) for k, i in faults)
-    assert order((f.kind, f.index) for f in found) == order(expected), '\n'.join(map(str, found))
-    assert all(f.kind in FAULT_KINDS and f.file for f in found)
+    faults = find_faults(tub)
+    def order(pairs):
+        return sorted((k, -1 if i is None else i) for k, i in pairs)
+    assert order((f.kind, f.index) for f in faults) == order(expected), '\n'.join(map(str, faults))
+    assert all(f.kind in FAULT_KINDS and f.file for f in faults)
 
     done = repair_tub(tub)
     assert order((f.kind, f.index) for f in done.faults) == order(expected)
@@ -255,8 +255,8 @@ def test_repairs_are_kept_apart(tub):
         image(tub, i).unlink()
         folders.append(repair_tub(tub).folder)
     assert [f.relative_to(tub).as_posix() for f in folders] == ['.quarantine/0', '.quarantine/1']
-    told = json.loads((folders[1]/'faults.json').read_text())
-    assert [(f['kind'], f['index']) for f in told] == [('missing image', 4)]
+    listed = json.loads((folders[1]/'faults.json').read_text())
+    assert [(f['kind'], f['index']) for f in listed] == [('missing image', 4)]
 
 
 def test_a_sound_tub_is_not_touched(tub):

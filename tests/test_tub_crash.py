@@ -38,15 +38,15 @@ def kill_after(path, lines, delay):
     with subprocess.Popen([sys.executable, '-c', WRITER, path, '100000'], stdout=subprocess.PIPE,
                           text=True) as p:
         try:
-            said = [p.stdout.readline() for _ in range(lines)]
+            numbers = [p.stdout.readline() for _ in range(lines)]
             end = time.perf_counter() + delay
             while time.perf_counter() < end:
                 pass   # finer than a sleep
         finally:
             p.send_signal(signal.SIGKILL)
-        said += p.stdout.read().splitlines()
+        numbers += p.stdout.read().splitlines()
     assert p.returncode == -signal.SIGKILL
-    return int([x for x in said if x.strip()][-1])
+    return int([x for x in numbers if x.strip()][-1])
 
 
 def donkey_read(path):
@@ -72,12 +72,12 @@ def our_write(path, n):
             w.write({'user/angle': 0., 'user/throttle': 0.})
 
 
-def sound(path, said):
+def sound(path, index):
     "The tub holds all that was said, at most one more, and everything in it agrees."
     m = Manifest.read(path)
     records = list(Tub(path))
     assert [r['_index'] for r in records] == list(range(m.catalogs['current_index']))
-    assert len(records) in (said + 1, said + 2)
+    assert len(records) in (index + 1, index + 2)
     assert donkey_read(path) == records
     # the copy and the temporary file of the record in flight
     faults = [f for f in find_faults(path) if f.kind not in ('unlisted catalog', 'leftover file')]
@@ -91,9 +91,9 @@ def test_kill_at_any_moment(tmp_path, seed):
     pytest.importorskip('donkeycar')
     chance, tub, first = random.Random(seed), tmp_path/'tub', -1
     for kill in range(12):
-        said = kill_after(tub, lines=chance.randint(1, 9), delay=chance.uniform(0, .004))
-        assert said > first
-        before = sound(tub, said)
+        index = kill_after(tub, lines=chance.randint(1, 9), delay=chance.uniform(0, .004))
+        assert index > first
+        before = sound(tub, index)
         for name, go_on in [('ours', our_write), ('donkeycar', donkey_write)]:
             copy = shutil.copytree(tub, tmp_path/name)
             go_on(copy, 9)
@@ -102,7 +102,7 @@ def test_kill_at_any_moment(tmp_path, seed):
             assert [r['_index'] for r in after] == list(range(len(before) + 9))
             assert donkey_read(copy) == after
             shutil.rmtree(copy)
-        first = said
+        first = index
     with TubWriter(tub, sync_s=None):
         pass
     assert {p.name for p in tub.glob('*b.catalog*')} == set()   # closing leaves one copy

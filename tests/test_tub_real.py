@@ -72,8 +72,8 @@ def change(tub, how, only=None):
         lines = [json.dumps(r) + '\n' for r in records]
         file.write_text(''.join(lines))
         about = file.with_suffix('.catalog_manifest')
-        told = json.loads(about.read_text()) | {'line_lengths': list(map(len, lines))}
-        about.write_text(json.dumps(told) + '\n')
+        notes = json.loads(about.read_text()) | {'line_lengths': list(map(len, lines))}
+        about.write_text(json.dumps(notes) + '\n')
 
 
 def rewrite_manifest(tub, **catalogs):
@@ -440,8 +440,8 @@ def test_12_steering_that_has_nothing_to_do_with_the_frames_has_no_sign(tmp_path
     other = .7 * np.sin(np.arange(400) / (5 + 3 * seed) + seed)
     from edgecar.data.advice import check_driving
     rest = rec.throttle, rec.index, rec.session, rec.time_ms
-    sign, found = check_driving(rec.frames, other, *rest)
-    assert sign.verdict == 'unknown' and found == [], sign
+    sign, warned = check_driving(rec.frames, other, *rest)
+    assert sign.verdict == 'unknown' and warned == [], sign
     for factor, verdict in ((1, 'right'), (-1, 'opposite')):
         assert check_driving(rec.frames, factor * rec.steering, *rest)[0].verdict == verdict
 
@@ -484,7 +484,7 @@ def test_12_a_real_car_turns_right_where_its_steering_is_positive(tmp_path, fram
     from edgecar.data.advice import check_driving
     rest = rec.throttle, rec.index, rec.session, rec.time_ms
     for factor, verdict in ((1, 'right'), (-1, 'opposite')):
-        sign, found = check_driving(rec.frames, factor * rec.steering, *rest)
+        sign, warned = check_driving(rec.frames, factor * rec.steering, *rest)
         assert sign.verdict == verdict and abs(sign.correlation) > .9, sign
     assert tub_warnings(inspect_tub(tub)) == []
 

@@ -48,8 +48,8 @@ def index():
 
 
 def test_the_index_of_the_environment(install, index):
-    installed, said = install(PIP_INDEX_URL=index.address)
-    assert installed and '/simple/toy/' in index.asked, said
+    installed, output = install(PIP_INDEX_URL=index.address)
+    assert installed and '/simple/toy/' in index.asked, output
 
 
 def test_the_index_of_a_configuration_file(install, index, tmp_path):
@@ -77,8 +77,8 @@ def test_a_proxy(install, index, name):
 
 def test_certificates(install, tmp_path):
     with serving(TOY, tls=certificate(tmp_path)) as index:
-        installed, said = install(PIP_INDEX_URL=index.address)
-        assert not installed and not index.asked and 'certificate' in said
+        installed, output = install(PIP_INDEX_URL=index.address)
+        assert not installed and not index.asked and 'certificate' in output
         assert install(PIP_INDEX_URL=index.address, PIP_CERT=str(tmp_path/'authority.pem'))[0]
 
 
@@ -90,20 +90,20 @@ def test_other_ways_to_trust(install, tmp_path, setting):
 
 
 def test_another_file_of_that_name_is_refused(install, index):
-    installed, said = install(digest=sha256(NEWER[1]), PIP_INDEX_URL=index.address)
-    assert not installed and 'ash mismatch' in said
+    installed, output = install(digest=sha256(NEWER[1]), PIP_INDEX_URL=index.address)
+    assert not installed and 'ash mismatch' in output
 
 
 def test_nobody_else_is_asked(install, index, nobody):
     "Neither uv's own default, when pip's index does not answer, nor what uv has been told."
     proxy = index.address.removesuffix('/simple')
     with serving(TOY) as other:
-        told = dict(UV_DEFAULT_INDEX=other.address, UV_INDEX_URL=other.address, UV_INDEX=other.address)
-        told |= dict(HTTP_PROXY=proxy, HTTPS_PROXY=proxy, NO_PROXY='127.0.0.1')
-        assert not install(PIP_INDEX_URL=nobody, **told)[0]
+        misleading = dict(UV_DEFAULT_INDEX=other.address, UV_INDEX_URL=other.address, UV_INDEX=other.address)
+        misleading |= dict(HTTP_PROXY=proxy, HTTPS_PROXY=proxy, NO_PROXY='127.0.0.1')
+        assert not install(PIP_INDEX_URL=nobody, **misleading)[0]
         assert index.asked == other.asked == []
         with serving() as empty:
-            assert not install(PIP_INDEX_URL=empty.address, **told)[0]
+            assert not install(PIP_INDEX_URL=empty.address, **misleading)[0]
         assert empty.asked and index.asked == other.asked == []
 
 

@@ -76,7 +76,7 @@ def _apply_assignment(s, names):
     "Apply an assignment; raise an error when it is no assignment, or has no value that can be read."
     if (isinstance(s, (ast.Import, ast.ImportFrom, ast.Pass))
             or isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)):
-        return   # nothing is said
+        return   # it is not reported
     if not isinstance(s, ast.Assign):
         raise ValueError('no assignment')
     for target in s.targets:

@@ -328,8 +328,8 @@ class Profile(DriveOptions):
     def __post_init__(self):
         super().__post_init__()
         if unknown := self.allowed - {'unattended', 'unreleased', 'fast', ''}:
-            raise EdgecarError(f'nothing is called {min(unknown)!r} that could be allowed',
-                               hint='unattended, unreleased, fast')
+            raise EdgecarError(f'allow is {min(unknown)!r}',
+                               hint='give one or more of unattended, unreleased, fast')
 
     @property
     def allowed(self)->set:
@@ -461,6 +461,7 @@ def supervised(
     part.update = again
     return part
 
+# %% ../../nbs/car/08_drive.ipynb #fe3a4a6a
 def adder(
     vehicle,   # a vehicle of DonkeyCar's
     note,      # see `supervised`
@@ -556,7 +557,7 @@ def run_vehicle(
         threading.Thread(target=vehicle.stops.listen, args=words, daemon=True).start()
     say(f'{vehicle.page.url}   (Enter: stop)')
     if vehicle.start(rate_hz=1e9, max_loop_count=turns) is None:
-        raise EdgecarError('a part has failed', hint='see above')
+        raise EdgecarError('a part has failed', hint='read its error above')
     if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",
                            hint='look at the car: another one wrote neutral, if it could')

@@ -90,7 +90,7 @@ class PCA9685:
     ):
         self.bus, self.prescale = bus, round(25e6/4096/hz) - 1
         if not 3 <= self.prescale <= 255:
-            raise ValueError(f'{hz} pulses a second are out of reach')
+            raise ValueError(f'{hz} pulses a second are not possible: give 24 to 1526')
 
     def awake(self)->bool:
         "Return whether the chip runs with these settings."
@@ -130,11 +130,12 @@ class PwmActuator:
         hz=60.,                                  # pulses a second
     ):
         if steering == throttle or not all(0 <= c < 16 for c in (steering, throttle)):
-            raise ValueError(f'channels {steering} and {throttle} make no car')
+            raise ValueError('steering and throttle need two channels from 0 to 15, '
+                             f'not {steering} and {throttle}')
         if not all(0 < t < 4096 for t in (left, right, forward, stopped, reverse)):
             raise ValueError('a pulse has 1..4095 ticks')
         if not (forward < stopped < reverse or forward > stopped > reverse):
-            raise ValueError(f'to stand ({stopped}) is not between forward ({forward}) '
+            raise ValueError(f'stopped ({stopped}) is not between forward ({forward}) '
                              f'and reverse ({reverse})')
         self.chip = PCA9685(bus, hz)
         self.channels = (steering, throttle)
@@ -240,9 +241,9 @@ class V4l2Stream:
             got = self._ask(V4L2_REQUEST_BUFFERS,
                             bytearray(struct.pack('=III8x', buffers, V4L2_CAPTURE, V4L2_MMAP)))
             for n in range(struct.unpack_from('=I', got)[0]):
-                told = self._ask(V4L2_QUERY_BUFFER, v4l2_buffer(n))
-                self.maps.append(mmap.mmap(self.file, struct.unpack_from('=I', told, 72)[0],
-                                           offset=struct.unpack_from('=I', told, 64)[0]))
+                reply = self._ask(V4L2_QUERY_BUFFER, v4l2_buffer(n))
+                self.maps.append(mmap.mmap(self.file, struct.unpack_from('=I', reply, 72)[0],
+                                           offset=struct.unpack_from('=I', reply, 64)[0]))
                 self._ask(V4L2_QUEUE_BUFFER, v4l2_buffer(n))
             self._ask(V4L2_STREAM_ON, bytearray(struct.pack('=I', V4L2_CAPTURE)))
         except BaseException:
@@ -256,8 +257,8 @@ class V4l2Stream:
     def _choose(self, width, height, hz):
         for kind in (b'YUYV', b'MJPG'):   # as they are, or as JPEGs
             wish = bytearray(struct.pack('=I4xII4sI', V4L2_CAPTURE, width, height, kind, 0))
-            told = self._ask(V4L2_SET_FORMAT, wish + bytearray(184))
-            self.width, self.height, self.kind, _, self.stride = struct.unpack_from('=II4sII', told, 8)
+            reply = self._ask(V4L2_SET_FORMAT, wish + bytearray(184))
+            self.width, self.height, self.kind, _, self.stride = struct.unpack_from('=II4sII', reply, 8)
             if self.kind == kind:
                 break
         else:
@@ -272,10 +273,10 @@ class V4l2Stream:
         if select.select([self.file], [], [], wait_s)[0]:
             for _ in self.maps:
                 try:
-                    told = self._ask(V4L2_DEQUEUE_BUFFER, v4l2_buffer())
+                    reply = self._ask(V4L2_DEQUEUE_BUFFER, v4l2_buffer())
                 except BlockingIOError:
                     break
-                index, _, used, flags, seconds, micros = struct.unpack_from('=4I8xqq', told)
+                index, _, used, flags, seconds, micros = struct.unpack_from('=4I8xqq', reply)
                 if not flags & V4L2_ERROR_FLAG:
                     moment = seconds + micros/1e6 if flags & V4L2_MONOTONIC_FLAG else 1e99
                     newest = self.maps[index][:used], min(moment, time.monotonic())   # never of the future
@@ -331,7 +332,7 @@ class V4l2Camera:
         self.open = lambda: V4l2Stream(path, width, height, hz)
         self.size, self.flip, self.seen = (width, height), flip, (None, 0., {})
         self.over = False
-        self.found = None   # height and width of what the camera gives
+        self.frame_size = None   # height and width of what the camera gives
         try:
             self.video = self.open()
         except OSError as e:
@@ -347,12 +348,12 @@ class V4l2Camera:
             self._tell(frame.shape[:2])
             self.seen = crop_and_flip(frame, self.size, self.flip), seen[1], {}
 
-    def _tell(self, found):
+    def _tell(self, frame_size):
         "Log what is done to frames, when it changes."
         from edgecar.data.frames import describe_fit
-        if found != self.found and (text := describe_fit(found, self.size[::-1])):
+        if frame_size != self.frame_size and (text := describe_fit(frame_size, self.size[::-1])):
             log.info('camera: frames of %s', text)
-        self.found = found
+        self.frame_size = frame_size
 
     def update(self):
         "Read frames until `shutdown`; open the camera again after it fails."
@@ -548,7 +549,7 @@ class IMU:
     """A part: acceleration x, y, z, m/s^2, rate of turn x, y, z, deg/s, temperature, C.
     It raises OSError when no MPU6050 answers."""
     def __init__(self, bus, hz=60.):   # see `I2cBus`; readings a second
-        self.bus, self.hz, self.told, self.over = bus, hz, (None,)*7, False
+        self.bus, self.hz, self.reading, self.over = bus, hz, (None,)*7, False
         if bus.read(0x75) != b'\x68':
             raise OSError('no MPU6050 answers')
         bus.write(0x6b, 0)
@@ -564,12 +565,12 @@ class IMU:
     def update(self):
         "Read at `hz` until `shutdown`."
         while not self.over:
-            self.told = self.run()
+            self.reading = self.run()
             time.sleep(1/self.hz)
 
     def run_threaded(self)->tuple:
         "Return the newest seven numbers; each is None before the first reading."
-        return self.told
+        return self.reading
 
     def shutdown(self):
         "Ask `update` to end."

@@ -46,8 +46,8 @@ def metric_family(name,   # without edgecar_
     *samples,             # see `sample_line`
 )->list:                  # of lines
     "Return samples below their HELP and TYPE lines; nothing when there are no samples."
-    found = [s for some in samples for s in some]
-    return [f'# HELP edgecar_{name} {about}', f'# TYPE edgecar_{name} {kind}', *found] if found else []
+    lines = [s for some in samples for s in some]
+    return [f'# HELP edgecar_{name} {about}', f'# TYPE edgecar_{name} {kind}', *lines] if lines else []
 
 # %% ../../nbs/car/07_health.ipynb #24f72427
 LATENCY_METRIC = 'frame_to_actuator_seconds'
@@ -107,11 +107,11 @@ class JsonFormatter(logging.Formatter):
         "Return the line, without a line break."
         moment = (datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec='milliseconds')
                   .replace('+00:00', 'Z'))
-        said = dict(time=moment, level=record.levelname.lower(), room=record.name, event=record.getMessage())
-        said |= {k: v for k, v in vars(record).items() if k in ('cause', 'tub', 'was', 'now')}
+        entry = dict(time=moment, level=record.levelname.lower(), room=record.name, event=record.getMessage())
+        entry |= {k: v for k, v in vars(record).items() if k in ('cause', 'tub', 'was', 'now')}
         if record.exc_info:
-            said['error'] = self.formatException(record.exc_info)
-        return json.dumps(said, default=str)
+            entry['error'] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
 
 # %% ../../nbs/car/07_health.ipynb #71e5a0c3
 def configure_logging(

@@ -52,8 +52,8 @@ def make_record(
 # %% ../../nbs/car/06_record.ipynb #a4c34262
 def tub_number(path)->int:   # the tub's folder, or its .dvc file
     "Return the number in a tub's name; -1 when there is no number."
-    found = re.match(r'tub_(\d+)_', Path(path).name)
-    return int(found[1]) if found else -1
+    match = re.match(r'tub_(\d+)_', Path(path).name)
+    return int(match[1]) if match else -1
 
 # %% ../../nbs/car/06_record.ipynb #73a0e39c
 def disk_usage_bytes(tub)->int:   # the tub's folder
@@ -169,7 +169,7 @@ class RotatingTubWriter(DriveTubs):
         if self.left_mb <= 0:
             raise EdgecarError('no room: the budget is used up, or the disk is full, '
                                'and these tubs are stored nowhere else',
-                               hint='upload them (--remote), or take them away')
+                               hint='upload them (--remote), or move them away')
         if self.writer is not None:
             return
         self.begun_s, self.noted, self.bytes = self.clock(), notes, 0
@@ -249,7 +249,7 @@ class _RecorderQueue:
         depth=100,                  # requests that may wait
     ):
         self.limits, self.queue = limits, queue.Queue(depth)
-        self.dropped, self.failed, self.process, self.told = 0, False, None, {}
+        self.dropped, self.failed, self.process, self.report = 0, False, None, {}
         self.over, self.done = threading.Event(), threading.Event()
 
     def put(self, what):            # (record, notes), or how many records to erase
@@ -263,18 +263,18 @@ class _RecorderQueue:
 class RecorderProcess(_RecorderQueue):
     "A queue, and a process that writes what is put into the queue."
     def _start(self):
-        self.process, self.line = start_recorder_process(self.limits, self.told.get('mine', []))
+        self.process, self.line = start_recorder_process(self.limits, self.report.get('mine', []))
 
     def _ask(self, what):
         self.line.send(what)
-        was, self.told = self.told, self.line.recv()
-        if self.told['why'] and not was.get('why'):
-            log.error('recording stops: %s', self.told['why'], extra=dict(cause='recording'))
-        if was.get('tub') and was['tub'] != self.told['tub']:
+        was, self.report = self.report, self.line.recv()
+        if self.report['why'] and not was.get('why'):
+            log.error('recording stops: %s', self.report['why'], extra=dict(cause='recording'))
+        if was.get('tub') and was['tub'] != self.report['tub']:
             log.info('recording: %s is finished', was['tub'], extra=dict(tub=was['tub']))
-        if self.told['removed'] > was.get('removed', 0):
+        if self.report['removed'] > was.get('removed', 0):
             log.info('recording: tubs are removed that the remote has')
-        if self.told['why'] and what is not None:
+        if self.report['why'] and what is not None:
             self.failed = True
         with contextlib.suppress(queue.Empty):   # until the loop has seen that, and switched it off
             while self.failed:
@@ -370,11 +370,11 @@ class Recorder(RecorderProcess):
                                  1. if limit is None else limit)
             self.put((record, self.notes()))
         self.on = bool(recording)
-        return self.told.get('count', 0), self.on
+        return self.report.get('count', 0), self.on
 
     def state(self)->dict:
         "Return the state of the recording, for the page and the metrics."
-        t, left = self.told, self.told.get('left_mb')
+        t, left = self.report, self.report.get('left_mb')
         return dict(recording_note=t.get('why') or self.waits, recording_failed=bool(t.get('why')),
                     dropped=self.dropped, removed=t.get('removed', 0),
                     disk_left_mb=None if left is None else round(max(left, 0)))

@@ -105,8 +105,8 @@ def meaning(
     "Return what a field means, with its unit and its choices, in a line."
     m = f.metadata
     unit, choices = m['unit'], m['choices']
-    said = f'{m["help"]}, {unit}' if unit else m['help']
-    return f'{said}: {", ".join(choices)}' if choices else said
+    text = f'{m["help"]}, {unit}' if unit else m['help']
+    return f'{text}: {", ".join(choices)}' if choices else text
 
 def default_of(
     f,   # field of a dataclass

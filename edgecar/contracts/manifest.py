@@ -56,7 +56,7 @@ def read_gate(
 )->GateResult:
     "Return what the gate found. Raise EdgecarError when a rule or a latency cannot be understood."
     if not isinstance(values, dict):
-        raise EdgecarError('says nothing usable at gate', where)
+        raise EdgecarError('has no usable value at gate', where)
     rules = read_verdicts(values['rules'], where) if 'rules' in values else ()
     return GateResult(tuple(rules), examined_latency(values, where))
 
@@ -85,7 +85,7 @@ def _section(values, name, where):
     "Return a section of a manifest, an empty one when it is not there."
     section = values.get(name, {})
     if not isinstance(section, dict):
-        raise EdgecarError(f'says nothing usable at {name}', where)
+        raise EdgecarError(f'has no usable value at {name}', where)
     return section
 
 def read_manifest(
@@ -95,11 +95,11 @@ def read_manifest(
     """Return a checked manifest.
     Raise EdgecarError when it names no pilot, or its pilot has not passed the gate."""
     if not isinstance(values, dict):
-        raise EdgecarError('is no manifest', where, 'edgecar release build')
+        raise EdgecarError('is not a manifest', where, 'edgecar release build')
     pilot, gate = (_section(values, name, where) for name in ('pilot', 'gate'))
     sha256, size = pilot.get('sha256'), pilot.get('bytes')
     if not isinstance(sha256, str) or not re.fullmatch('[0-9a-f]{64}', sha256):
-        raise EdgecarError('names no pilot', where, 'it is made together with a release')
+        raise EdgecarError('names no pilot', where, 'take the manifest of a release')
     if size is not None and not (is_number(size) and size >= 0):
         raise EdgecarError(f'says that the pilot has {size!r} bytes', where, 'edgecar release build')
     result = read_gate(gate, where)
@@ -130,8 +130,8 @@ def read_model_release(
     pilot = values.get('pilot') if isinstance(values, dict) else None
     sha256 = pilot.get('sha256') if isinstance(pilot, dict) else pilot
     if not isinstance(sha256, str) or not re.fullmatch('[0-9a-f]{64}', sha256):
-        raise EdgecarError('names no pilot', where, 'it is made together with a release')
+        raise EdgecarError('names no pilot', where, 'take the manifest of a release')
     gate = values.get('gate', values)
     result = read_gate(gate, where)
-    said = gate.get('passed', bool(result.rules))
-    return ModelRelease(sha256, said is True and result.passed, result)
+    passed = gate.get('passed', bool(result.rules))
+    return ModelRelease(sha256, passed is True and result.passed, result)

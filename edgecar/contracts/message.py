@@ -47,7 +47,7 @@ def clamped_number(
     "Return a reader that clamps a number to a range; it raises ValueError for anything else."
     def read(value):
         if not is_number(value):
-            raise ValueError(f'{repr(value)[:40]} is no number')
+            raise ValueError(f'{repr(value)[:40]} is not a number')
         return clamp(float(value), low, high)
 
     return read
@@ -86,9 +86,9 @@ def parse_buttons(
 )->Buttons:
     "Return the known buttons that are set; raise ValueError when a value is wrong."
     if not isinstance(value, dict):
-        raise ValueError('buttons are an object')
-    said = {k: v for k, v in value.items() if k in BUTTON_READERS and v is not None and v is not False}
-    return {k: BUTTON_READERS[k](v) for k, v in said.items()}
+        raise ValueError('buttons is not an object')
+    pressed = {k: v for k, v in value.items() if k in BUTTON_READERS and v is not None and v is not False}
+    return {k: BUTTON_READERS[k](v) for k, v in pressed.items()}
 
 MESSAGE_READERS = dict(angle=clamped_number(-1, 1), throttle=clamped_number(-1, 1), drive_mode=drive_mode,
                        recording=boolean, take=boolean, ping=clamped_number(0, 1e15),
@@ -101,7 +101,7 @@ def parse_driver_message(
     "Parse a message; raise EdgecarError when it is malformed or a value is wrong."
     try:
         message = json_object(text)
-        said = {k: v for k, v in message.items() if k in MESSAGE_READERS and v is not None}
-        return {k: MESSAGE_READERS[k](v) for k, v in said.items()}
+        given = {k: v for k, v in message.items() if k in MESSAGE_READERS and v is not None}
+        return {k: MESSAGE_READERS[k](v) for k, v in given.items()}
     except (ValueError, TypeError) as e:
         raise EdgecarError(f'a message makes no sense ({str(e)[:80]})') from None

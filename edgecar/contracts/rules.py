@@ -19,7 +19,7 @@ def rule_is_kept(
 )->bool:
     "Return whether a value keeps its bound. Raise EdgecarError for an unknown kind or a non-number."
     if kind not in ('most', 'least'):
-        raise EdgecarError(f'a rule is of the kind {str(kind)[:20]!r}', hint='there is most and least')
+        raise EdgecarError(f'a rule is of the kind {str(kind)[:20]!r}', hint='write most or least')
     for name, x in dict(bound=bound, value=value).items():
         if not is_number(x):
             raise EdgecarError(f'the {name} of a rule is {str(x)[:40]!r}', hint='give a number')
@@ -86,8 +86,8 @@ class RuleVerdict:
     def row(self)->list:
         "Return rule, kind, bound, value found and verdict: a row of the gate's table."
         missed_by = abs(self.found - self.bound)
-        said = 'kept' if self.kept else f'BROKEN by {missed_by:.4g}'
-        return [self.rule, f'at {self.kind}', self.bound, self.found, said]
+        verdict = 'kept' if self.kept else f'BROKEN by {missed_by:.4g}'
+        return [self.rule, f'at {self.kind}', self.bound, self.found, verdict]
 
     def to_dict(self)->dict:
         "Return the verdict as JSON can represent it."
@@ -100,11 +100,11 @@ def read_verdicts(
 )->list:        # of RuleVerdict
     "Return verdicts from JSON. Raise EdgecarError when there are none, or one cannot be evaluated."
     if not isinstance(rules, list) or not rules:
-        raise EdgecarError('says nothing usable at gate.rules', where)
+        raise EdgecarError('has no usable value at gate.rules', where)
     verdicts = []
     for entry in rules:
         if not isinstance(entry, dict):
-            raise EdgecarError('says nothing usable at gate.rules', where)
+            raise EdgecarError('has no usable value at gate.rules', where)
         verdict = RuleVerdict(str(entry.get('rule'))[:40], entry.get('kind'), entry.get('bound'),
                               entry.get('found'))
         try:

@@ -13,9 +13,9 @@ from .field import described_fields, setting
 # %% ../../nbs/contracts/11_status.ipynb #7aa34ba0
 FAULT_CAUSES = dict(   # cause -> what is wrong
     frame='no new picture', delayed='the pictures come too late', frozen='the same picture again and again',
-    black='the picture is black', white='the picture is white', picture='this is no picture',
+    black='the picture is black', white='the picture is white', picture='the frame is not a picture',
     link='nobody is at the wheel', pilot='there is no pilot', slow='the pilot is late',
-    hung='the pilot hangs', nan='the pilot says what is no number', range='the pilot says more than there is',
+    hung='the pilot hangs', nan='the pilot gave no number', range='the pilot gave too large a command',
     exception='the pilot fails', digest='a model is not the one that was released',
     model='a model cannot be read', silent='no command reached the actuator in time',
     late='a command came too late', nonsense='a command made no sense', bus='the bus to the actuator fails',

@@ -12,15 +12,15 @@ from .error import EdgecarError
 
 # %% ../../nbs/contracts/03_untrusted.ipynb #e04da2fc
 def _unique_keys(pairs):
-    "Return a dict of pairs; raise ValueError when a key is there twice."
+    "Return a dict of pairs; raise ValueError when a key occurs twice."
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError('a key is there twice')
+        raise ValueError('a key occurs twice')
     return fields
 
 def _refuse_constant(word):
     "Raise ValueError: NaN and infinities are not JSON."
-    raise ValueError(f'{word} is no number')
+    raise ValueError(f'{word} is not a number')
 
 def json_object(
     text,               # str or bytes in UTF-8
@@ -33,7 +33,7 @@ def json_object(
     except RecursionError:
         raise ValueError('too deep') from None
     if not isinstance(value, dict):
-        raise ValueError('no object')
+        raise ValueError('not an object')
     return value
 
 # %% ../../nbs/contracts/03_untrusted.ipynb #dd3de923
@@ -61,5 +61,5 @@ def value_at(
         except (KeyError, IndexError):
             x = None
     if not isinstance(x, kind) or isinstance(x, bool) and kind is not bool:
-        raise EdgecarError(f'says nothing usable at {".".join(map(str, path))}', what)
+        raise EdgecarError(f'has no usable value at {".".join(map(str, path))}', what)
     return x

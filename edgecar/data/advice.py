@@ -100,7 +100,7 @@ WARNINGS = {   # kind -> what to do
     'no records': 'nothing was ever recorded here',
     'all deleted': 'edgecar tub restore TUB --all',
     'no frames': 'name the field that has them, as in edgecar tub repair TUB --rename image=cam/image_array',
-    'mixed sizes': 'nothing: frames are cropped and resized when they are read, and it is said how',
+    'mixed sizes': 'nothing: frames are cropped and resized when they are read, and the load reports it',
     'unnamed images': 'nothing: they are not used; are catalogs missing?',
     'opposite steering': 'look at the frames; if it is so: edgecar tub repair TUB --flip-steering',
     'negative throttle': 'if the car drives forwards: edgecar tub repair TUB --flip-throttle',
@@ -152,16 +152,16 @@ def check_driving(
     seen = {r: some for r, some in seen.items() if len({f.shape for f in some}) == 1}   # sizes may be mixed
     looked, moved = list(seen), [scene_motion(some) for some in seen.values()]
     sign = estimate_sign([steering[r.start:r.stop] for r in looked], [m[:, 0] for m in moved])
-    found = list(_constant_steering(steering)) if len(steering) else []
+    notes = list(_constant_steering(steering)) if len(steering) else []
     if sign.verdict == 'opposite':
         agree = f'{100 * sign.agree:.0f} % of runs agree'
         how = f'correlation {sign.correlation:.2f}, {sign.frames} frames, {agree}'
-        found.append(('opposite steering', f'the car turns left where steering is positive: {how}'))
+        notes.append(('opposite steering', f'the car turns left where steering is positive: {how}'))
     down = float(np.mean(np.concatenate(moved)[:, 1])) if moved else 0.
-    found += _negative_throttle(throttle, down)
+    notes += _negative_throttle(throttle, down)
     small = [_grey_thumbnail(f) for some in seen.values() for f in some]
-    found += _black_frames(small, [int(index[i]) for r in looked for i in r])
-    return sign, found
+    notes += _black_frames(small, [int(index[i]) for r in looked for i in r])
+    return sign, notes
 
 # %% ../../nbs/data/13_advice.ipynb #a3d662a4
 _IMAGE_WARNINGS = 'no frames', 'mixed sizes', 'unnamed images', 'black frames'
@@ -179,9 +179,9 @@ def _record_warnings(survey, live):
 def _image_warnings(survey):
     "Collect warnings about files of images."
     sizes = Counter('{}x{}'.format(*x.shape) for x in survey.lines if x.shape)
-    told = ', '.join(f'{n} frames of {size}' for size, n in sizes.most_common())
+    listing = ', '.join(f'{n} frames of {size}' for size, n in sizes.most_common())
     if len(sizes) > 1:
-        yield 'mixed sizes', told
+        yield 'mixed sizes', listing
     named = {as_image_name(v) for x in survey.lines for r in (x.was, x.record) if r for v in r.values()}
     lost = sorted({n for n in ImageFolder(survey.path).names.values() if not n.startswith('.')} - named)
     if lost:
@@ -206,18 +206,18 @@ def tub_warnings(
 )->list[Fault]:
     "Return the warnings about a tub that are not faults; a warning excludes no record."
     live = [x for x in survey.live() if not x.fault and x.record and '__empty__' not in x.record]
-    said = [*_record_warnings(survey, live), *_image_warnings(survey), *_driving_warnings(survey, live)]
+    notes = [*_record_warnings(survey, live), *_image_warnings(survey), *_driving_warnings(survey, live)]
     return [Fault(kind, 'images' if kind in _IMAGE_WARNINGS else 'records', None, detail) for kind,
-            detail in said]
+            detail in notes]
 
 # %% ../../nbs/data/13_advice.ipynb #a7c55df6
 def steering_signs(
     rec:Recording,   # of one tub or several
 )->dict:             # the tub's folder -> (SteeringSign, [(kind, detail)])
     "Compare the frames of a recording with the commands of each of its tubs."
-    found, start = {}, 0
+    checks, start = {}, 0
     for s in rec.sources:
         part = slice(start, start := start + s.frames)
         frames, columns = rec.frames[part], (rec.steering, rec.throttle, rec.index, rec.session, rec.time_ms)
-        found[s.tub] = check_driving(frames, *(c[part] for c in columns))
-    return found
+        checks[s.tub] = check_driving(frames, *(c[part] for c in columns))
+    return checks

@@ -100,8 +100,8 @@ def _read_manifest(path):
         return None, [Fault(kind, file.name, detail=e.what)]
     data = file.read_bytes()
     faults = [Fault('byte order mark', file.name)] * data.startswith(BOM)
-    told = json.loads(data.removeprefix(BOM).splitlines()[4])['paths']
-    odd = [p for p, name in zip(told, m.catalogs['paths']) if p != name]
+    paths = json.loads(data.removeprefix(BOM).splitlines()[4])['paths']
+    odd = [p for p, name in zip(paths, m.catalogs['paths']) if p != name]
     return m, faults + [Fault('odd path', file.name, detail=repr(p)) for p in odd]
 
 # %% ../../nbs/data/04_check.ipynb #d3bb1604
@@ -174,9 +174,9 @@ def _read_lines(path, catalogs, change=_RecordChange()):
 
 def _number_lines(lines):
     "Give every line its number; mark a line that is not a record, or has an impossible number, as faulty."
-    said = [x.record.get('_index', n) if x.record else None for n, x in enumerate(lines)]
-    possible = _plausible_indexes([i for i in said if isinstance(i, int) and i >= 0])
-    for x, index in zip(lines, said):
+    stated = [x.record.get('_index', n) if x.record else None for n, x in enumerate(lines)]
+    possible = _plausible_indexes([i for i in stated if isinstance(i, int) and i >= 0])
+    for x, index in zip(lines, stated):
         if isinstance(index, int) and index in possible:
             x.index = index
     first = next((x.index - n for n, x in enumerate(lines) if x.index is not None), 0)
@@ -196,10 +196,10 @@ def _line_lengths(path, name):
 # %% ../../nbs/data/04_check.ipynb #543666ac
 def _length_faults(path, catalogs):
     for name in catalogs:
-        about, told = (path/name).with_suffix('.catalog_manifest'), None
+        about, lengths = (path/name).with_suffix('.catalog_manifest'), None
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            told = json.loads(about.read_text())['line_lengths']
-        if told is None or told != _line_lengths(path, name):
+            lengths = json.loads(about.read_text())['line_lengths']
+        if lengths is None or lengths != _line_lengths(path, name):
             yield Fault('bad lengths', about.name)
 
 # %% ../../nbs/data/04_check.ipynb #74d715ac
@@ -290,9 +290,9 @@ def _field_faults(lines):
     "Yield a fault for each command that is in no record."
     records = [x.record for x in lines if x.record and not x.fault and '__empty__' not in x.record]
     for key in sorted(set(COMMAND_FIELDS) - {key for r in records for key in r}) if records else []:
-        found, offer = _candidate_fields(records, key), ''
-        if found:
-            offer = ', but {0} is, from {1:g} to {2:g}: --rename {0}={3}'.format(*found[0], key)
+        candidates, offer = _candidate_fields(records, key), ''
+        if candidates:
+            offer = ', but {0} is, from {1:g} to {2:g}: --rename {0}={3}'.format(*candidates[0], key)
         yield Fault('missing field', 'manifest.json', detail=f'{key} is in no record{offer}')
 
 # %% ../../nbs/data/04_check.ipynb #d355b5ee
@@ -355,9 +355,9 @@ class TubInspection:
 def _count_faults(manifest, lines):
     "Yield faults of what a manifest counts."
     after = max((x.index for x in lines if x.index is not None), default=-1) + 1
-    told, deleted = manifest.catalogs['current_index'], manifest.catalogs['deleted_indexes']
-    if told != after:
-        yield f'current_index is {told}, the catalogs end before {after}'
+    current, deleted = manifest.catalogs['current_index'], manifest.catalogs['deleted_indexes']
+    if current != after:
+        yield f'current_index is {current}, the catalogs end before {after}'
     wild = [i for i in deleted if not 0 <= i < after]
     if wild:
         yield f'deleted records {format_ranges(wild)} do not exist'
@@ -513,8 +513,8 @@ def _rewrite(survey, change):
     path, texts = survey.path, _live_texts(survey.lines)
     manifest = _changed_manifest(survey.manifest, change)
     numbers = [x.index for x in survey.lines if x.index is not None]
-    told = manifest.catalogs['current_index']
-    total = max([i + 1 for i in numbers] + [told] * (told in _plausible_indexes(numbers)), default=0)
+    current = manifest.catalogs['current_index']
+    total = max([i + 1 for i in numbers] + [current] * (current in _plausible_indexes(numbers)), default=0)
     spare = _write_tub(path, manifest, texts, total,
                        'r') if change else []   # signs turn in all records at once
     names = _write_tub(path, manifest, texts, total)

@@ -32,10 +32,10 @@ def find_legacy_tubs(
 def _read_json(file, kind):
     "Read a file that holds a `kind`; return an empty one when it is missing or broken."
     try:
-        found = json.loads(file.read_text(encoding='utf-8-sig'))
+        value = json.loads(file.read_text(encoding='utf-8-sig'))
     except (OSError, ValueError, RecursionError):
         return kind()
-    return found if isinstance(found, kind) else kind()
+    return value if isinstance(value, kind) else kind()
 
 def _read_meta(old):
     "Return (field -> type, the owner's notes, when it was begun in ms) of an old tub."
@@ -52,7 +52,7 @@ def _convert_record(file, pictures, fields, start_ms):
     "Return a record as `TubWriter.write` takes it; raise InvalidRecordError when it cannot be used."
     record = _read_json(file, dict)
     if not record:
-        raise InvalidRecordError('bad line', f'{file.name} is no record')
+        raise InvalidRecordError('bad line', f'{file.name} is not a record')
     passed = as_number(record.pop('milliseconds', None))
     if passed is None:
         passed = 50 * int(_RECORD_FILE.fullmatch(file.name)[1])

@@ -24,9 +24,9 @@ from .picture import ImageFolder, decode_image
 from .tub import Fault, Manifest, Tub, summarise_faults
 
 # %% ../../nbs/data/06_frames.ipynb #e56511f5
-def _crop_size(found, size):
+def _crop_size(frame_size, size):
     "Return the largest (height, width) within `found` that has the shape of `size`."
-    (h, w), (height, width) = found, size
+    (h, w), (height, width) = frame_size, size
     if w * height > h * width:
         return h, max(1, round(h * width / height))
     return max(1, round(w * height / width)), w
@@ -47,18 +47,18 @@ def fit_frame(
 
 # %% ../../nbs/data/06_frames.ipynb #fc301be6
 def describe_fit(
-    found,   # (height, width) of a frame, pixels
+    frame_size,   # (height, width) of a frame, pixels
     size,    # (height, width) that is asked for
 )->str:      # such as '224x224 cropped to 168x224, resized to 120x160'; empty when nothing is done
     "Say what `fit_frame` does to a frame; sizes are height x width."
-    found, size, name = tuple(found), tuple(size), lambda x: f'{x[0]}x{x[1]}'
-    if found == size:
+    frame_size, size, name = tuple(frame_size), tuple(size), lambda x: f'{x[0]}x{x[1]}'
+    if frame_size == size:
         return ''
-    cropped = _crop_size(found, size)
-    steps = [f'cropped to {name(cropped)}'] if cropped != found else []
+    cropped = _crop_size(frame_size, size)
+    steps = [f'cropped to {name(cropped)}'] if cropped != frame_size else []
     if cropped != size:
         steps.append(f'resized to {name(size)}')
-    return f"{name(found)} {', '.join(steps)}"
+    return f"{name(frame_size)} {', '.join(steps)}"
 
 # %% ../../nbs/data/06_frames.ipynb #ea2175e3
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class TubSource:
         size,      # (height, width) that is asked for, pixels
     )->dict:       # such as '240x320 resized to 120x160' -> 7
         "Return what was done to frames of another size -> how many frames."
-        told = {describe_fit(map(int, name.split('x')), size): n for name, n in sorted(self.sizes.items())}
-        return {what: n for what, n in told.items() if what}
+        counts = {describe_fit(map(int, name.split('x')), size): n for name, n in sorted(self.sizes.items())}
+        return {what: n for what, n in counts.items() if what}
 
     def fitted(self,
         size,      # (height, width) that is asked for, pixels
@@ -225,8 +225,8 @@ def _stat_digest(paths, size):
     parts = [repr((_FORMAT, size)).encode()]
     for path in paths:
         texts = sorted(f for f in path.iterdir() if f.name == 'manifest.json' or f.suffix == '.catalog')
-        told = sorted(map(_stat_signature, os.scandir(path/'images'))) if (path/'images').is_dir() else []
-        parts += [str(path).encode(), *(f.read_bytes() for f in texts), '\n'.join(told).encode()]
+        stats = sorted(map(_stat_signature, os.scandir(path/'images'))) if (path/'images').is_dir() else []
+        parts += [str(path).encode(), *(f.read_bytes() for f in texts), '\n'.join(stats).encode()]
     return _digest(*parts)
 
 # %% ../../nbs/data/06_frames.ipynb #56a42f8d
@@ -262,11 +262,11 @@ def _decode(rows, held, size, file, pool, bar):
         frames = np.empty((len(numbers), *size, 3), np.uint8)
         for frame, i in zip(frames, numbers):
             try:
-                found = decode_image(held.pop(i, None) or _image_bytes(rows[i]))
+                picture = decode_image(held.pop(i, None) or _image_bytes(rows[i]))
             except InvalidRecordError as e:
                 bad[i] = e
             else:
-                frame[:], sizes[i] = fit_frame(found, size), '{}x{}'.format(*found.shape)
+                frame[:], sizes[i] = fit_frame(picture, size), '{}x{}'.format(*picture.shape)
         if os.pwrite(f.fileno(), frames, numbers[0] * frames[0].size) < frames.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return len(numbers)
@@ -323,8 +323,8 @@ def _cached_frames(rows, key, size, held, cache, pool, bar):
         return known
     bad, sizes = _decode(rows, held, size, file, pool, bar)
     frames = np.memmap(file, np.uint8, 'r').reshape(-1, *size, 3)
-    told = [[i, e.kind, e.detail] for i, e in sorted(bad.items())]
-    _save_json(file.with_suffix('.json'), {'sum': _byte_sum(frames), 'bad': told, 'sizes': sizes})
+    listed = [[i, e.kind, e.detail] for i, e in sorted(bad.items())]
+    _save_json(file.with_suffix('.json'), {'sum': _byte_sum(frames), 'bad': listed, 'sizes': sizes})
     return frames, bad, sizes
 
 def _read_tubs(paths, size, cache, pool, bar):

@@ -119,10 +119,10 @@ def download_sources(
     mirror = str(mirror or os.environ.get('EDGECAR_MIRROR', '')).removeprefix('file://')
     names = [f'{tub.name}.tar.gz', tub.url.rsplit('/')[-1]] if mirror else []
     if '://' in mirror:
-        found = [f'{mirror.rstrip("/")}/{name}' for name in names]
+        places = [f'{mirror.rstrip("/")}/{name}' for name in names]
     else:
-        found = [repo_root()/Path(mirror).expanduser()/name for name in names]
-    return list(dict.fromkeys(found)) + [tub.url]
+        places = [repo_root()/Path(mirror).expanduser()/name for name in names]
+    return list(dict.fromkeys(places)) + [tub.url]
 
 # %% ../../nbs/data/09_public.ipynb #a4973ceb
 _RETRY_STATUS = {408, 425, 429}   # of the 4xx, those that ask for another try
@@ -180,14 +180,14 @@ def download_file(
                 why = _request(url, part, size, stall, bar) or 'the connection closed early'
             except ValueError as e:
                 # requests' InvalidURL and InvalidSchema
-                raise EdgecarError(f'is no address ({e})', url) from None
+                raise EdgecarError(f'is not a valid address ({e})', url) from None
             except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
                 why = e
             have = _file_size(part)
             failed, most = (0, have) if have > most else (failed + 1, most)
             if failed >= tries:
-                raise EdgecarError(f'{have} of {size} bytes after {tries} tries without a new one ({why})',
-                                   url)
+                raise EdgecarError(f'{have} of {size} bytes arrived, and no more after {tries} tries ({why})',
+                                   url, 'run it again; what was downloaded is kept')
             if failed:
                 time.sleep(wait * 2**(failed - 1))
 
@@ -268,8 +268,8 @@ def pinned_md5(
     pin = path.parent/f'{path.name}.dvc'
     if not pin.is_file():
         return None
-    if found := re.search(r'md5: (\w+\.dir)', pin.read_text(errors='replace')):
-        return found[1]
+    if match := re.search(r'md5: (\w+\.dir)', pin.read_text(errors='replace')):
+        return match[1]
     raise EdgecarError('pins no folder', pin,
                        f'git checkout {pin.name}, or remove it and `dvc add {path.name}`')
 
@@ -296,15 +296,15 @@ def _fetch(tub, part, mirror, **how):
 # %% ../../nbs/data/09_public.ipynb #b0a72a05
 def _check_sha256(f, tub, part):
     "Raise EdgecarError unless the open archive is the registered one; put a wrong download aside."
-    found = hashlib.file_digest(f, 'sha256').hexdigest()
+    digest = hashlib.file_digest(f, 'sha256').hexdigest()
     f.seek(0)
-    if found == tub.sha256:
+    if digest == tub.sha256:
         return
     hint = f'replace it by the file from {tub.url}'
     if Path(f.name) == part:
         part.replace(aside := part.with_suffix('.wrong'))
         hint = f'run it again to download it afresh; what came is kept as {aside}'
-    raise EdgecarError(f'sha256 is {found}, registered is {tub.sha256}: not unpacked', f.name, hint)
+    raise EdgecarError(f'sha256 is {digest}, registered is {tub.sha256}: not unpacked', f.name, hint)
 
 # %% ../../nbs/data/09_public.ipynb #fa459c5f
 @contextlib.contextmanager
@@ -342,18 +342,18 @@ def _install(tub, archive, to, part):
         with archive.open('rb') as f:
             _check_sha256(f, tub, part)
             unpack_archive(f, new)
-        found, want = folder_md5(tubs := locate_tubs(new)), pinned_md5(to)
-        if want and found != want:
+        digest, want = folder_md5(tubs := locate_tubs(new)), pinned_md5(to)
+        if want and digest != want:
             raise EdgecarError(
-                f'{tub.name} has the digest {found}, {to.name}.dvc pins {want}; nothing was installed', to,
+                f'{tub.name} has the digest {digest}, {to.name}.dvc pins {want}; nothing was installed', to,
                 f'`dvc pull {to.name}.dvc` brings what is pinned; '
                 f'`edgecar data get {tub.name}` puts this tub under tubs/')
         if is_occupied(to):
-            if found != folder_md5(to):
+            if digest != folder_md5(to):
                 raise _changed_error(tub.name, to)
         else:
             tubs.rename(to)
-        return found
+        return digest
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -395,8 +395,8 @@ def install_tub(
                 return to
             if is_occupied(to) and _expected_md5(name, to):
                 raise _changed_error(name, to)
-            found = _install(tub, _fetch(tub, part, mirror, **how), to, part)
-            write_json(_cache_path(name, '.json'), {'md5': found})
+            digest = _install(tub, _fetch(tub, part, mirror, **how), to, part)
+            write_json(_cache_path(name, '.json'), {'md5': digest})
             part.unlink(missing_ok=True)
             print(f'{to}: licence {tub.terms}')
     except OSError as e:

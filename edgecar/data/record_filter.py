@@ -67,11 +67,11 @@ def parse_filter(
     try:
         tree = ast.parse(text.strip(), mode='eval') if len(text) <= 1000 else None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-        raise no(f'that is no expression ({getattr(e, "msg", e)})') from None
+        raise no(f'it is not an expression ({getattr(e, "msg", e)})') from None
     if not tree:
-        raise no('that is too long')
+        raise no('it is too long')
     if nesting_depth(tree) > 50:
-        raise no('that is nested too deeply')
+        raise no('it is nested too deeply')
     for node in ast.walk(tree):
         if not isinstance(node, ALLOWED_NODES):
             raise no(f'{type(node).__name__} is not allowed')
@@ -145,11 +145,11 @@ def index_records(
     paths,   # the tubs' folders, in the order in which they are loaded
 )->dict:     # (session, index) -> record
     "Return the records of tubs by the numbers that `load_recording` gives them."
-    sessions, found = {}, {}
+    sessions, records = {}, {}
     for n, tub in enumerate(map(Tub, paths)):
         for index, record in tub.items():
-            found[sessions.setdefault((n, str(record.get('_session_id'))), len(sessions)), index] = record
-    return found
+            records[sessions.setdefault((n, str(record.get('_session_id'))), len(sessions)), index] = record
+    return records
 
 # %% ../../nbs/data/11_record_filter.ipynb #b5744854
 def filter_mask(
@@ -161,8 +161,8 @@ def filter_mask(
     names no field, compares what cannot be compared, or keeps nothing."""
     if text.strip() == 'all':
         return np.ones(len(rec), bool)
-    node, paths, found = parse_filter(text), [*map(Path, paths)], index_records(paths)
-    rows = [named_fields(found[key]) for key in zip(rec.session.tolist(), rec.index.tolist())]
+    node, paths, records = parse_filter(text), [*map(Path, paths)], index_records(paths)
+    rows = [named_fields(records[key]) for key in zip(rec.session.tolist(), rec.index.tolist())]
     known, where = set().union(*rows), ', '.join(map(str, paths[:3])) + (', ...' if len(paths) > 3 else '')
     for name in sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {*FUNCTIONS}):
         if name not in known:

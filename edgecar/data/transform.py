@@ -43,8 +43,8 @@ def parse_transform(
     except (SyntaxError, ValueError, AttributeError, RecursionError, MemoryError):
         steps = None
     if not steps:
-        raise no('that is no list of steps')
-    found = []
+        raise no('it is not a list of steps')
+    parsed = []
     for step in steps:
         name, given = ((step.func, step.keywords)
                        if isinstance(step, ast.Call) and not step.args else (step, []))
@@ -56,10 +56,10 @@ def parse_transform(
                 raise no(f'{name.id} has no argument {k.arg}; it has {", ".join(known) or "none"}')
             if (not isinstance(k.value, ast.Constant)
                 or type(k.value.value) not in (int, float) or not 0 <= k.value.value <= 10_000):
-                raise no(f'{ast.unparse(k)} is no number from 0 to 10000')
+                raise no(f'{ast.unparse(k)} is not a number from 0 to 10000')
             args[k.arg] = k.value.value
-        found.append((name.id, known | args))
-    return found
+        parsed.append((name.id, known | args))
+    return parsed
 
 # %% ../../nbs/data/12_transform.ipynb #99e1d7dc
 def make_parts(
@@ -132,11 +132,11 @@ class Transform:
         if not about:
             return cls(camera=size)
         try:
-            said = json.loads(about)
-            if not (isinstance(said['transform'], str) and len(said['camera']) == 2
-                    and all(type(x) is int and 0 < x < 10_000 for x in said['camera'])):
+            note = json.loads(about)
+            if not (isinstance(note['transform'], str) and len(note['camera']) == 2
+                    and all(type(x) is int and 0 < x < 10_000 for x in note['camera'])):
                 raise ValueError
-            return cls(said['transform'], said['camera'])
+            return cls(note['transform'], note['camera'])
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise EdgecarError(f'{about[:100]!r} says no transformation',
+            raise EdgecarError(f'{about[:100]!r} does not describe a transform',
                                hint='export the pilot again') from None

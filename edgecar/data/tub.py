@@ -79,13 +79,13 @@ def _catalog_list(raw):
     "Check a manifest's last line: whole numbers, paths without folders; raise ValueError on any other."
     lists = isinstance(raw['paths'], list) and isinstance(raw['deleted_indexes'], list)
     if not lists:
-        raise ValueError('odd catalog list')
+        raise ValueError('wrong list of catalogs')
     numbers = [as_whole(raw[key]) for key in ('current_index', 'max_len')]
     deleted = [as_whole(i) for i in raw['deleted_indexes']]
     paths = [as_image_name(p) for p in raw['paths']]
     climbs = any('..' in p.replace('\\', '/').split('/') for p in raw['paths'] if isinstance(p, str))
     if climbs or None in numbers + deleted + paths:
-        raise ValueError('odd catalog list')
+        raise ValueError('wrong list of catalogs')
     return {**raw, **dict(paths=paths, current_index=numbers[0], max_len=numbers[1], deleted_indexes=deleted)}
 
 # %% ../../nbs/data/03_tub.ipynb #a41c1ed5
@@ -113,7 +113,7 @@ class Manifest:
             m = cls(*map(json.loads, data.splitlines()))
             fields = m.inputs, m.types, m.manifest_metadata
             if not all(map(isinstance, fields, (list, list, dict))):
-                raise ValueError('odd fields')
+                raise ValueError('wrong list of fields')
             return replace(m, catalogs=_catalog_list(m.catalogs))
         except (ValueError, TypeError, KeyError) as e:
             raise EdgecarError(f'is broken ({e})', file, _REPAIR_HINT) from None
@@ -216,13 +216,13 @@ def find_tubs_in(
     names,         # folders: a text with commas between them, or a list
 )->list[Path]:     # the tubs at or below each, in the order of the names, each once
     "Find the tubs of all named folders; raise EdgecarError when one is missing, or holds no tub."
-    found = []
+    named_tubs = []
     for folder in map(Path, (n.strip() for n in names.split(',')) if isinstance(names, str) else names):
         tubs = find_tubs(folder)
         if not tubs:
             raise no_tub_error(folder)
-        found += [t for t in tubs if t not in found]
-    return found
+        named_tubs += [t for t in tubs if t not in named_tubs]
+    return named_tubs
 
 # %% ../../nbs/data/03_tub.ipynb #668427c0
 def no_tub_error(folder,   # one in which `find_tubs` finds nothing

@@ -57,7 +57,7 @@ def convert_to_tflite(
     calibrate=None,     # list of {input: value}, see `calibration_samples`; None leaves the net float32
 )->bytes:               # a TFLite file
     "Convert to TFLite: float32, or full-integer int8 with uint8 frames in and int8 commands out."
-    with captured_output() as said, warnings.catch_warnings(), tempfile.TemporaryDirectory() as saved:
+    with captured_output() as output, warnings.catch_warnings(), tempfile.TemporaryDirectory() as saved:
         warnings.simplefilter('ignore')
         try:
             tf.saved_model.save(plain := with_signature(model), saved,
@@ -70,7 +70,7 @@ def convert_to_tflite(
                 converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
             return with_note(converter.convert(), getattr(model, 'seen_through', ''))
         except Exception as e:
-            raise EdgecarError(f'cannot be converted to TFLite: {e}\n{said()[-2000:]}') from e
+            raise EdgecarError(f'cannot be converted to TFLite: {e}\n{output()[-2000:]}') from e
 
 # %% ../../nbs/pilot/04_export.ipynb #745fa738
 EXPORT_FILES = ('float32', 'int8', 'donkey')
@@ -191,11 +191,11 @@ def convert_h5(
     """Convert a DonkeyCar .h5 to a .tflite that drives here.
     Raise EdgecarError when it is not a DonkeyCar model, or of a kind that cannot drive here."""
     if Path(to).suffix != '.tflite':
-        raise EdgecarError('is no name for what is written', to, 'give one that ends in .tflite')
+        raise EdgecarError('does not end in .tflite', to, 'name a .tflite file')
     model = open_model(path)
     kinds = {type(layer).__name__ for layer in model.layers}
     if foreign := sorted(kinds & {'MaxPooling3D', 'AveragePooling3D'}):
-        raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(foreign)}), "
+        raise EdgecarError(f"needs TensorFlow operations that LiteRT does not have ({', '.join(foreign)}), "
                            "as DonkeyCar's 3d does", path,
                            'drive it with DonkeyCar and TensorFlow, or train linear or memory')
     with tempfile.TemporaryDirectory() as d:

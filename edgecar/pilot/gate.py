@@ -43,7 +43,7 @@ def judge_metrics(
         if not is_number(bound):
             raise EdgecarError(f'gate.{name} is {bound!r}', 'params.yaml', 'give a number')
         if not is_number(number):
-            raise EdgecarError(f'says nothing of {".".join(rule.path)}',
+            raise EdgecarError(f'has no number at {".".join(rule.path)}',
                                'metrics/evaluate.json', 'dvc repro evaluate')
         verdicts.append(RuleVerdict(name, rule.kind, float(bound), float(number)))
     return verdicts
@@ -77,7 +77,7 @@ def run_gate(
     passed.unlink(missing_ok=True)
     bounds = read_bounds(repo)
     if not pilot.is_file() or sha256_file(pilot) != metrics.get('pilot'):
-        raise EdgecarError(f'is not the pilot {str(metrics.get("pilot"))[:12]} that drove',
+        raise EdgecarError(f'is not the pilot {str(metrics.get("pilot"))[:12]} that was evaluated',
                            pilot, 'dvc repro evaluate')
     verdicts = judge_metrics(metrics, bounds)
     if all(v.kept for v in verdicts):

@@ -55,12 +55,12 @@ def saliency(
     h, w = (n//patch for n in frame.shape[:2])
     pilot = getattr(pilot, 'peek', pilot)   # one that remembers must not remember this
     asked, hidden = pilot(frame)[0], np.array(Image.fromarray(frame).filter(ImageFilter.BoxBlur(patch)))
-    found = np.zeros((h, w), np.float32)
+    changes = np.zeros((h, w), np.float32)
     for r, c in np.ndindex(h, w):
         rows, columns = slice(r*patch, (r + 1)*patch), slice(c*patch, (c + 1)*patch)
         (covered := frame.copy())[rows, columns] = hidden[rows, columns]
-        found[r, c] = abs(pilot(covered)[0] - asked)
-    return found
+        changes[r, c] = abs(pilot(covered)[0] - asked)
+    return changes
 
 # %% ../../nbs/pilot/08_movie.ipynb #893c6ca9
 def overlay_saliency(
@@ -109,12 +109,13 @@ def film_rollout(
 )->Path:              # `path`
     """Drive a rollout again and film it.
     Raise EdgecarError when the name ends in neither .webp nor .gif, or no step is left."""
-    path, steps = Path(path), range(first, min(last or d.steps, d.steps), every)
+    path, end = Path(path), min(last or d.steps, d.steps)
+    steps = range(first, end, every)
     if path.suffix not in MOVIE_FORMATS:
         raise EdgecarError('is not a film format', path, f'end its name with {" or ".join(MOVIE_FORMATS)}')
     if not steps or not (shots := render_rollout(d, pilot, steps, where)):
-        raise EdgecarError(f'has no step between {first} and {last}', path,
-                           f'the rollout has {d.steps} steps')
+        raise EdgecarError(f'has no frame: first is {first}, last is {end}', path,
+                           f'the rollout has {d.steps} steps; choose `first` below `last`')
     with atomic_write(path) as f:
         shots[0].save(f, path.suffix[1:].upper(), save_all=True, append_images=shots[1:],
                       duration=round(1000*every/CONTROL_RATE_HZ), loop=0, quality=60)

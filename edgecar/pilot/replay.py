@@ -56,7 +56,7 @@ def read_reference(
     except (ValueError, UnicodeDecodeError):
         head, rows = (), []
     if tuple(head) != REFERENCE_COLUMNS or not rows or not all(math.isfinite(x) for r in rows for x in r):
-        raise EdgecarError('is no reference of a replay', path, 'restore it: git checkout')
+        raise EdgecarError('is not a replay reference', path, 'restore it: git checkout')
     return rows
 
 # %% ../../nbs/pilot/09_replay.ipynb #cda92fd4
@@ -84,7 +84,7 @@ def command_changes(
     if len(refs) != len(now):
         raise EdgecarError(f'the reference has {len(refs)} frames, the recording {len(now)}',
                            hint='is it the same recording? if so, --update-refs')
-    found = [CommandChange(a[0], what, a[i], b[i]) for a, b in zip(refs, now)
-             for i, what in enumerate(REFERENCE_COLUMNS) if i]
-    return sorted((c for c in found if not c.by <= tolerance + 5e-5),
+    changes = [CommandChange(a[0], what, a[i], b[i]) for a, b in zip(refs, now)
+               for i, what in enumerate(REFERENCE_COLUMNS) if i]
+    return sorted((c for c in changes if not c.by <= tolerance + 5e-5),
                   key=lambda c: (c.by == c.by, -c.by))   # not a number comes first

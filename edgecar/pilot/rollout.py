@@ -253,7 +253,7 @@ def _keep_busy(process, pilot, jobs, results, tick):
             print(json.dumps([pilot, asdict(drive)]), file=process.stdin, flush=True)
         answer = process.stdout.readline()
         if not answer:
-            raise EdgecarError('a process that drives was ended',
+            raise EdgecarError('a rollout process ended too early',
                                hint='run it again; is there enough memory?')
         results[i] = json.loads(answer)
         if 'error' in results[i]:

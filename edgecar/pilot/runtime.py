@@ -93,8 +93,8 @@ def layer_name(
 ):                # the layer's name today; None when the tensor is of no layer or of several
     "Return the layer of DonkeyCar's that a tensor is named after."
     parts = re.split('[/;:]', tensor.removeprefix('serving_default_'))
-    found = {layers[part] for part in parts if part in layers}
-    return found.pop() if len(found) == 1 else None
+    matches = {layers[part] for part in parts if part in layers}
+    return matches.pop() if len(matches) == 1 else None
 
 def output_number(
     tensor:str,   # name of a tensor
@@ -295,7 +295,7 @@ class TfliteNet(_TfliteFile):
             self.net = Interpreter(model_content=data, num_threads=threads)
             signed = self._signature()
         if ops := unsupported_ops(data):   # where TensorFlow happens to be loaded they would run
-            raise EdgecarError(f"needs operations of TensorFlow that LiteRT has not ({', '.join(ops)}), "
+            raise EdgecarError(f"needs TensorFlow operations that LiteRT does not have ({', '.join(ops)}), "
                                "as DonkeyCar's rnn and 3d do", self.path,
                                'drive it with DonkeyCar and TensorFlow, or train linear or memory')
         self._connect(data, signed)
@@ -452,9 +452,9 @@ class Pilot(_Inferring):
         out = self.infer(frame, imu, remember=True)
         if len(out) > 2:
             self.location = int(out[2].argmax())
-        said = decode_command(out, self.throttle_range)   # what is remembered is as DonkeyCar's memory has it
-        self.remember(*(map(float, (out[0][0], out[1][0])) if 'past' in self.beside else said))
-        return said
+        command = decode_command(out, self.throttle_range)   # remembered as DonkeyCar does
+        self.remember(*(map(float, (out[0][0], out[1][0])) if 'past' in self.beside else command))
+        return command
 
     def drive(self,
         frames,           # (n, h, w, 3) uint8

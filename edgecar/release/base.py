@@ -156,8 +156,8 @@ def fetch_packages(
         if sha256_file(deb) != pinned[name][1]:
             deb.unlink()
             raise EdgecarError('is not the package that was pinned', deb,
-                               'scripts/base again; if it stays so, scripts/base --lock '
-                               'and look at the difference')
+                               'run scripts/base again; if that fails too, run '
+                               'scripts/base --lock and look at the difference')
     return list(debs.values())
 
 # %% ../../nbs/release/02_base.ipynb #5b35cb59
@@ -185,7 +185,7 @@ def unpack_deb(
     except FileNotFoundError:
         raise EdgecarError('dpkg-deb is needed and was not found', hint='apt-get install dpkg') from None
     except (subprocess.CalledProcessError, tarfile.TarError) as e:
-        raise EdgecarError(f'is no Debian package ({e})', deb, 'delete it and run it again') from None
+        raise EdgecarError(f'is not a Debian package ({e})', deb, 'delete it and run it again') from None
     name = re.search(rb'^Package: (\S+)', control, re.M)[1].decode()
     return entries | tar_entry(f'var/lib/dpkg/status.d/{name}', control)
 

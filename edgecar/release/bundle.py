@@ -108,7 +108,7 @@ def locked_stages(
     except (OSError, KeyError, TypeError, yaml.YAMLError) as e:
         raise EdgecarError(f'cannot be read ({e})', repo/'dvc.lock', 'dvc repro') from None
     if 'gate' not in stages:
-        raise EdgecarError('knows of no gate that was passed', repo/'dvc.lock', 'dvc repro gate')
+        raise EdgecarError('records no passed gate', repo/'dvc.lock', 'dvc repro gate')
     pins = {d['path']: d['md5'] for d in stages['gate']['deps'] + stages['evaluate']['outs']
             if Path(d['path']).parts[0] == 'metrics' or d['path'].endswith('.tflite')}
     for file, md5 in pins.items():

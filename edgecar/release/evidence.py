@@ -200,7 +200,7 @@ def _git(repo, *args):
         return subprocess.run(['git', '-C', repo, *args], capture_output=True, text=True, check=True,
                               timeout=30).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        raise EdgecarError('is not a git clone, so nothing can be said of its commit', repo,
+        raise EdgecarError('is not a git clone, so its commit is unknown', repo,
                            'release from a clone') from None
 
 # %% ../../nbs/release/06_evidence.ipynb #92bc1337
@@ -256,7 +256,7 @@ def evaluation_predicate(
     metrics, pilot = read_json(drove), manifest.sha256
     for what, named in {file: passed.get('pilot'), drove: metrics.get('pilot')}.items():
         if named != pilot:
-            raise EdgecarError(f'the image carries the pilot {pilot[:12]}, and this is of {str(named)[:12]}',
+            raise EdgecarError(f'the image carries the pilot {pilot[:12]}, this names {str(named)[:12]}',
                                what, 'dvc repro, then edgecar release build')
     runs = {f.name: dict(sha256=sha256_file(f)) for f in sorted((repo/'runs').glob('*.ipynb'))}
     return dict(version=version, target=target, pilot=dict(sha256=pilot),
@@ -281,7 +281,7 @@ def notebooks_predicate(
         try:
             text, _ = HTMLExporter(template_name='basic').from_filename(str(file))
         except Exception as e:
-            raise EdgecarError(f'cannot be shown ({type(e).__name__}: {str(e)[:200]})', file,
+            raise EdgecarError(f'cannot be rendered ({type(e).__name__}: {str(e)[:200]})', file,
                                'dvc repro -f its stage') from None
         whole = f'<!doctype html><meta charset="utf-8"><title>{file.stem}</title>\n{text}'
         return base64.b64encode(gzip.compress(whole.encode(), mtime=0)).decode()

@@ -82,7 +82,7 @@ def check_ref(
     "Raise EdgecarError when a tag or a digest is malformed, or is there where it may not be."
     if (ref.tag and not TAG_PATTERN.fullmatch(ref.tag)
             or ref.digest and not DIGEST_PATTERN.fullmatch(ref.digest)):
-        raise EdgecarError(f'{text!r} has a tag or a digest that is none', hint=_REF_HINT)
+        raise EdgecarError(f'{text!r} has an invalid tag or digest', hint=_REF_HINT)
     if bare and ref.key:
         raise EdgecarError(f'{text!r} has a tag or a digest', hint='name the repository alone')
 
@@ -142,7 +142,7 @@ class OciLayout:
         try:
             text = _read_bounded(self.folder/'index.json', 4 * MB)
         except OSError:
-            raise EdgecarError('is no image in OCI layout', folder,
+            raise EdgecarError('is not an image in OCI layout', folder,
                                'edgecar release build, or skopeo copy docker://... oci:FOLDER:TAG') from None
         self.entries = [(value_at(m, 'digest', what=self.where),
                          m.get('annotations') if isinstance(m.get('annotations'), dict) else {})
@@ -182,7 +182,7 @@ class OciLayout:
     ):                # a readable file, at its start
         "Return a file with the blob of a digest; raise EdgecarError when it is another, or too large."
         if not DIGEST_PATTERN.fullmatch(digest):
-            raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
+            raise EdgecarError(f'{digest[:80]!r} is not a digest', self.where)
         try:
             with open(self.folder/'blobs/sha256'/digest[7:], 'rb') as f:
                 return _checked_copy(iter(lambda: f.read(MB), b''), digest, most, self.where)
@@ -320,7 +320,7 @@ class Registry(_RegistryClient):
             if len(text := text + chunk) > 4 * MB:
                 raise EdgecarError(f'the manifest {key} is larger than 4 MB', self.where)
         if DIGEST_PATTERN.fullmatch(key) and f'sha256:{hashlib.sha256(text).hexdigest()}' != key:
-            raise EdgecarError(f'the registry answers {key[:19]} with something else', self.where)
+            raise EdgecarError(f'the registry sent another manifest than {key[:19]}', self.where)
         return text
 
     def blob(self,
@@ -328,7 +328,7 @@ class Registry(_RegistryClient):
     ):                # a readable file, at its start
         "Return a file with the blob of a digest; raise EdgecarError when it is another, or too large."
         if not DIGEST_PATTERN.fullmatch(digest):
-            raise EdgecarError(f'{digest[:80]!r} is no digest', self.where)
+            raise EdgecarError(f'{digest[:80]!r} is not a digest', self.where)
         answer = self._ask(f'blobs/{digest}')
         if answer.status_code == 404:
             raise EdgecarError(f'lacks {digest[:19]}', self.where, 'push it again')
@@ -434,7 +434,7 @@ def check_image_manifest(
         raise EdgecarError('is an index of several images', where,
                            'name the one of your architecture by its digest')
     if manifest.get('schemaVersion') != 2 or manifest.get('mediaType', MANIFEST_TYPE) not in IMAGE_TYPES:
-        raise EdgecarError(f"is no image: {str(manifest.get('mediaType'))[:80]}", where)
+        raise EdgecarError(f"is not an image: {str(manifest.get('mediaType'))[:80]}", where)
     blobs = [value_at(manifest, 'config', kind=dict, what=where),
              *value_at(manifest, 'layers', kind=list, what=where)]
     if len(blobs) > 256:
@@ -442,7 +442,7 @@ def check_image_manifest(
     for b in blobs:
         if (not DIGEST_PATTERN.fullmatch(value_at(b, 'digest', what=where))
                 or not 0 <= value_at(b, 'size', kind=int, what=where) < 2**33):
-            raise EdgecarError('names a blob that cannot be', where)
+            raise EdgecarError('names a blob with a wrong digest or size', where)
 
 # %% ../../nbs/release/05_oci.ipynb #7ff48846
 def read_image(

@@ -95,7 +95,7 @@ def version_key(
 )->tuple:          # of four numbers; a release comes after its candidates
     "Return a key by which older versions sort first; raise EdgecarError when the word is no version."
     if not (m := VERSION_PATTERN.fullmatch(str(version))):
-        raise EdgecarError(f'{str(version)[:40]!r} is no version', hint='write v1.2.3 or v1.2.3-rc.1')
+        raise EdgecarError(f'{str(version)[:40]!r} is not a version', hint='write v1.2.3 or v1.2.3-rc.1')
     return tuple(float('inf') if x is None else int(x) for x in m.groups())
 
 # %% ../../nbs/release/07_push.ipynb #92eccca2

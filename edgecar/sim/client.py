@@ -67,19 +67,19 @@ def wait_for_message(
     seconds,              # s to wait at most
 )->dict:                  # the message
     "Return the newest message of the type `kind`, or wait for one; raise EdgecarError after `seconds`."
-    until, found = time.monotonic() + seconds, None
-    while not found or line.read(0):
+    until, newest = time.monotonic() + seconds, None
+    while not newest or line.read(0):
         for message in line.inbox:
             if message['msg_type'] == kind:
-                found = message
+                newest = message
             if message['msg_type'] == 'car_loaded':
                 line.loaded = True
             elif message['msg_type'] == 'collision_with_starting_line':
                 count_lap(line, message)
         line.inbox.clear()
-        if not found and not line.read(until - time.monotonic()) and time.monotonic() >= until:
+        if not newest and not line.read(until - time.monotonic()) and time.monotonic() >= until:
             raise EdgecarError(f'no {kind} within {seconds:g} s', line.where)
-    return found
+    return newest
 
 # %% ../../nbs/sim/14_client.ipynb #650c1dad
 def count_lap(
@@ -94,19 +94,20 @@ def count_lap(
 
 # %% ../../nbs/sim/14_client.ipynb #d1f0d030
 def parse_telemetry(
-    told:dict,   # the message
-    line,        # `SimConnection`, which has counted the laps
+    message:dict,   # of the type telemetry
+    line,           # `SimConnection`, which has counted the laps
 )->dict:         # metres, seconds, radians and degrees, as in `TwinEnv`; and lidar and time
     "Return the `info` of a telemetry message; raise EdgecarError when it cannot be read."
     try:
         def three(key):
-            return tuple(float(told.get(f'{key}_{a}', 0)) for a in 'xyz')
+            return tuple(float(message.get(f'{key}_{a}', 0)) for a in 'xyz')
         vel = three('vel')
-        return dict(pos=three('pos'), cte=float(told.get('cte', 0))/UNITS_PER_M, speed=float(told['speed']),
-                    forward_vel=vel[2], hit=str(told['hit']), gyro=three('gyro'), accel=three('accel'),
-                    vel=vel, car=tuple(float(told.get(k, 0)) for k in ('roll', 'pitch', 'yaw')),
+        return dict(pos=three('pos'), cte=float(message.get('cte', 0))/UNITS_PER_M,
+                    speed=float(message['speed']), forward_vel=vel[2], hit=str(message['hit']),
+                    gyro=three('gyro'), accel=three('accel'),
+                    vel=vel, car=tuple(float(message.get(k, 0)) for k in ('roll', 'pitch', 'yaw')),
                     last_lap_time=line.lap_s, lap_count=line.laps,
-                    lidar=told.get('lidar', []), time=float(told.get('time', 0)))
+                    lidar=message.get('lidar', []), time=float(message.get('time', 0)))
     except (KeyError, TypeError, ValueError) as e:
         raise EdgecarError(f'a telemetry message cannot be read ({e})') from None
 
@@ -160,8 +161,9 @@ def request_frame(
                 connect_car(sim)
             sim.commanded = time.monotonic() if kind == 'control' else None
             sim.line.send(kind, **fields)
-            told = wait_for_message(sim.line, 'telemetry', sim.timeout_s)
-            return decode_sim_image(base64.b64decode(told.get('image', ''))), parse_telemetry(told, sim.line)
+            message = wait_for_message(sim.line, 'telemetry', sim.timeout_s)
+            frame = decode_sim_image(base64.b64decode(message.get('image', '')))
+            return frame, parse_telemetry(message, sim.line)
         except EdgecarError as e:
             log.info('simulator: %s', e)
             if sim.line:

@@ -76,8 +76,8 @@ class _KernelCacheLocator(_CacheLocator):
     @classmethod
     def from_function(cls, f, file):
         if (file.endswith('.py') and os.path.exists(file)
-            and 'ipykernel_' not in file and (found := cls(f, file)).place):
-            return found
+            and 'ipykernel_' not in file and (locator := cls(f, file)).place):
+            return locator
 
     def get_cache_path(self):
         return str(self.place)
@@ -110,11 +110,11 @@ class _KernelCache(FunctionCache):
 
     def load_overload(self, sig, context):
         try:
-            found = super().load_overload(sig, context)
+            overload = super().load_overload(sig, context)
         except Exception:
             return None    # a damaged file may raise anything
         # two processes may have written one file
-        return found if found and found.signature.args == sig else None
+        return overload if overload and overload.signature.args == sig else None
 
     def save_overload(self, sig, data):
         with contextlib.suppress(Exception):

@@ -42,7 +42,7 @@ class MessageFramer:
     )->list:      # of bytes, one message each
         """Return the messages that these bytes complete;
         raise EdgecarError when one is longer than `most` bytes, or the rest of the stream cannot be read."""
-        rest, found, start = self.rest + data, [], 0
+        rest, messages, start = self.rest + data, [], 0
         for mark in _MARK.finditer(rest, self.at):
             kind, length = rest[mark.start()], mark.end() - mark.start()
             if kind == 34 and length == 1:
@@ -52,15 +52,15 @@ class MessageFramer:
                 raise EdgecarError('a closing brace has no opening one')
             self.at = mark.end()
             if kind == 125 and not self.depth:
-                found.append(rest[start:self.at].lstrip())
+                messages.append(rest[start:self.at].lstrip())
                 start = self.at
         self.rest, self.at = rest[start:], self.at - start
-        if (not all(f.startswith(b'{') for f in found)
+        if (not all(f.startswith(b'{') for f in messages)
             or self.rest and self.rest.lstrip()[:1] not in (b'{', b'')):
-            raise EdgecarError('something that is no JSON object stands between messages')
-        if max(map(len, [*found, self.rest])) > self.most:
+            raise EdgecarError('there is text outside of JSON objects')
+        if max(map(len, [*messages, self.rest])) > self.most:
             raise EdgecarError(f'a message is longer than {self.most} bytes')
-        return found
+        return messages
 
 # %% ../../nbs/sim/11_protocol.ipynb #58e5521b
 def parse_sim_message(
@@ -70,7 +70,7 @@ def parse_sim_message(
     try:
         message = json_object(raw)
     except ValueError as e:
-        raise EdgecarError(f'a message is no JSON ({str(e)[:80]})') from None
+        raise EdgecarError(f'a message is not JSON ({str(e)[:80]})') from None
     if not isinstance(message.get('msg_type'), str):
         raise EdgecarError('a message has no msg_type')
     return message
@@ -266,5 +266,5 @@ class LidarConfig:
         step, down, delta, levels, reach, above, ahead = (message_number(m, k, low, high, default)
                                                           for k, (low, high, default) in names.items())
         if (rays := int(360/step)*int(levels)) > 4096:
-            raise EdgecarError(f'a lidar of {rays} rays', hint='ask for 4096 at most')
+            raise EdgecarError(f'the lidar has {rays} rays', hint='ask for 4096 at most')
         return cls(step, down, delta, int(levels), reach, above/UNITS_PER_M, ahead/UNITS_PER_M)

@@ -220,7 +220,7 @@ def record_in_processes(
                 if failed:
                     raise pickle.loads(why + running[pipe].stdout.read())
                 if not dots and running.pop(pipe).wait():
-                    raise EdgecarError('a process of the recording was ended',
+                    raise EdgecarError('a recording process ended too early',
                                        hint='run it again; is there enough memory?')
 
 # %% ../../nbs/sim/09_record.ipynb #62157a1f
@@ -307,10 +307,10 @@ def recipe_differences(
                      for k, x in asdict(recipe).items() if notes.get('twin/' + k, x) != x)
 
 # %% ../../nbs/sim/09_record.ipynb #754a61e7
-def _mismatch_error(to, found, want, first=None):
+def _mismatch_error(to, digest, want, first=None):
     "Return the error for a recording that differs from the pinned one."
     return EdgecarError(
-        f'recorded, it has the digest {found}, and {to.name}.dvc pins {want}; '
+        f'recorded, it has the digest {digest}, and {to.name}.dvc pins {want}; '
         'nothing was installed' + (f'; the first file that differs is {first}' if first else ''), to,
         f'if recipe or simulator were changed on purpose, remove {to.name}/, `edgecar record --to '
         f'{to.name}`, `dvc add {to.name}`; if not, compare the installed packages with Pipfile.lock')
@@ -336,8 +336,8 @@ def ensure_starter(
     if want and _from_dvc(to, want):
         return 'from DVC'
     with temporary_recording(to, recipe, workers, bar) as new:
-        if want not in (None, found := folder_md5(new)):
-            raise _mismatch_error(to, found, want)
+        if want not in (None, digest := folder_md5(new)):
+            raise _mismatch_error(to, digest, want)
         new.rename(to)
     return 'recorded'
 
@@ -354,11 +354,11 @@ def check_starter(
     if not (want := pinned_md5(to)):
         raise EdgecarError('is not pinned', to, f'dvc add {to.name}')
     with temporary_recording(to, recipe or starter_recipe(to.parent), workers, bar) as new:
-        if (found := folder_md5(new)) == want:
-            return found
+        if (digest := folder_md5(new)) == want:
+            return digest
         def same(a, b):
             return b.is_file() and a.read_bytes() == b.read_bytes()
         first = (next((p.relative_to(new) for p in sorted(new.rglob('*'))
                        if p.is_file() and not same(p, to/p.relative_to(new))), None)
                  if to.is_dir() else None)
-    raise _mismatch_error(to, found, want, first)
+    raise _mismatch_error(to, digest, want, first)

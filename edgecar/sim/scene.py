@@ -279,12 +279,12 @@ def telemetry_message(
     slot,     # `CarSlot`
 )->dict:      # arguments of `pack_message`
     "Take the pictures; return a client's message after a step, as `pack_message` takes it."
-    car, told, track = slot.car, car_info(slot.car), slot.scene.track
-    message = dict(steering_angle=slot.control.steering, throttle=slot.control.throttle, speed=told['speed'],
+    car, info, track = slot.car, car_info(slot.car), slot.scene.track
+    message = dict(steering_angle=slot.control.steering, throttle=slot.control.throttle, speed=info['speed'],
                    hit=slot.hit, time=slot.scene.time, activeNode=int(car.station), totalNodes=len(track.xy),
-                   cte=told['cte']*UNITS_PER_M, gyro_w=0., pictures={})
+                   cte=info['cte']*UNITS_PER_M, gyro_w=0., pictures={})
     for key, names in _PARTS.items():
-        message.update(zip(names, told[key]))
+        message.update(zip(names, info[key]))
     for key, config in slot.configs.items():
         frame = render_camera(slot, key)
         file = encode_sim_image(frame, config.encoding, config.grey)

@@ -33,7 +33,7 @@ class ServerLimits:
     strangers:int=16          # of those that have sent no token yet; the next one displaces the oldest
     message_bytes:int=16384   # length of a message
     rate_hz:int=4000          # messages a second of one client; a new camera or scene counts as 400
-    wrong:int=50              # messages that make no sense, then it is told goodbye
+    wrong:int=50              # messages that make no sense, then it is disconnected
     partial_s:float=10.       # an unfinished message, an unread answer, a missing password
     idle_s:float=300.         # nothing said at all; 0: for ever
     stale_s:float=1.          # then a car halts, in real time

@@ -123,14 +123,14 @@ def unpack_results(
     results,   # (n, 25) float64, `SharedArrays.results`
 )->tuple:      # two dicts of arrays (n,) or (n, 3)
     "Return all results as {key: array}, and their `info` as Gymnasium has it, with a mask for each key."
-    at, found = 0, {}
+    at, columns = 0, {}
     for key, size in RESULT_SIZES.items():
         part, at = results[:, at:at + size], at + size
-        found[key] = part.copy() if size == 3 else part[:, 0].copy()
-    found['hit'] = np.array(['none' if h < 0 else f'cone {h:.0f}' for h in found['hit']], object)
-    found['lap_count'] = found['lap_count'].astype(int)
-    given = {k: v for k, v in found.items() if k not in ('reward', 'terminated', 'truncated')}
-    return found, given | {f'_{k}': np.ones(len(results), bool) for k in given}
+        columns[key] = part.copy() if size == 3 else part[:, 0].copy()
+    columns['hit'] = np.array(['none' if h < 0 else f'cone {h:.0f}' for h in columns['hit']], object)
+    columns['lap_count'] = columns['lap_count'].astype(int)
+    given = {k: v for k, v in columns.items() if k not in ('reward', 'terminated', 'truncated')}
+    return columns, given | {f'_{k}': np.ones(len(results), bool) for k in given}
 
 # %% ../../nbs/sim/10_vector.ipynb #11d6b333
 def vector_worker():
@@ -177,12 +177,12 @@ class WorkerProcess:
 
     def wait(self):
         "Wait until the process has done its task; raise what went wrong there."
-        said = self.process.stdout.read(1)
-        if said == b'.':
+        flag = self.process.stdout.read(1)
+        if flag == b'.':
             return
-        raise pickle.load(self.process.stdout) if said else EdgecarError(
-            f'a process of the twins ended with code {self.process.wait()}',
-            hint='close them and begin again')
+        raise pickle.load(self.process.stdout) if flag else EdgecarError(
+            f'a simulator process ended with code {self.process.wait()}',
+            hint='close the environment and make a new one')
 
     def close(self):
         "Close the process's input, and wait until it ends."
@@ -206,10 +206,10 @@ def _seeds(seed, n):
 # %% ../../nbs/sim/10_vector.ipynb #2ac7db97
 class _Batches(VectorEnv):
     "The episodes of a `TwinVectorEnv`: all processes begin, drive and end together."
-    def _all(self, what, told, mine):
+    def _all(self, what, payloads, mine):
         "Let every process do its part; return the frames."
         frames = self.shared.frames(k := self.shared.free())
-        for w, words in zip(self.workers, told):
+        for w, words in zip(self.workers, payloads):
             w.send(what + bytes([k]) + words)
         try:
             mine(self.shared, frames), self.share.ready()
@@ -225,8 +225,8 @@ class _Batches(VectorEnv):
     )->tuple:           # observations (n, h, w, 3) uint8, and infos: {key: array}
         "Begin an episode with every car."
         seeds = _seeds(seed, self.num_envs)
-        told = [pickle.dumps((seeds[w.mine], options)) for w in self.workers]
-        frames = self._all(b'r', told, lambda *to: self.share.reset(*to, seeds, options))
+        payloads = [pickle.dumps((seeds[w.mine], options)) for w in self.workers]
+        frames = self._all(b'r', payloads, lambda *to: self.share.reset(*to, seeds, options))
         return frames, unpack_results(self.shared.results)[1]
 
     def step(self,
@@ -240,8 +240,8 @@ class _Batches(VectorEnv):
                 hint=f'give an array ({self.num_envs}, 2) of steering and throttle, each from -1 to 1')
         self.shared.commands[:] = actions
         frames = self._all(b's', [b'']*len(self.workers), self.share.step)
-        found, said = unpack_results(self.shared.results)
-        return frames, found['reward'], found['terminated'] > 0, found['truncated'] > 0, said
+        columns, infos = unpack_results(self.shared.results)
+        return frames, columns['reward'], columns['terminated'] > 0, columns['truncated'] > 0, infos
 
     def render(self):   # a tuple of (h, w, 3) uint8, or None
         "Return the last frames in `render_mode` 'camera'; `draw_map` draws maps of the places in `info`."

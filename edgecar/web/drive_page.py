@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 import cv2
 import numpy as np
-import tornado.httpserver
 import tornado.web
 import tornado.websocket
 
@@ -25,7 +24,7 @@ from ..contracts.access import ListenGuard
 from ..contracts.message import parse_driver_message
 from ..core import EdgecarError
 from .arbiter import ControlArbiter
-from .handlers import COOKIE_NAME, GuardedHandler, StaticHandler, bind_listeners
+from .handlers import COOKIE_NAME, GuardedHandler, PageServer, StaticHandler, bind_listeners
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +132,8 @@ def donkeycar_update(page, client)->dict:   # the `WebPage` and one of its socke
     now = dict(driveMode=wheel.mode, recording=wheel.recording)
     if wheel.recording:
         now['num_records'] = page.num_records
-    news = {k: v for k, v in now.items() if client.told.get(k) != v}
-    client.told = client.told | now
+    news = {k: v for k, v in now.items() if client.sent_state.get(k) != v}
+    client.sent_state = client.sent_state | now
     return news
 
 # %% ../../nbs/web/03_drive_page.ipynb #a62aeb2a
@@ -176,7 +175,7 @@ async def broadcast_updates(page):   # a `WebPage`
             try:
                 news, picture = client_update(page, client), page.picture() if client.ours else b''
             except Exception:
-                log.exception('page: the state could not be told')
+                log.exception('page: the state could not be sent')
             else:
                 if not news:
                     continue
@@ -196,8 +195,7 @@ async def serve_page(page):   # a `WebPage`
     app = tornado.web.Application(ROUTES, websocket_max_message_size=4096, websocket_ping_interval=20,
                                   log_function=lambda handler: None)
     app.page, app.guard = page, page.guard
-    http = tornado.httpserver.HTTPServer(app, max_header_size=8192, max_body_size=4096,
-                                         idle_connection_timeout=60)
+    http = PageServer(app, max_header_size=8192, max_body_size=4096, idle_connection_timeout=10)
     http.add_sockets(page.listeners)
     task = asyncio.create_task(broadcast_updates(page))
     await page.stopping.wait()
@@ -261,11 +259,11 @@ class ClientSocket(PageHandler, tornado.websocket.WebSocketHandler):
     def open(self)->None:
         "Add the client; close the connection when there are too many."
         self.ours = bool(self.get_query_argument('page', ''))
-        self.wrong, self.told, self.road = 0, {}, None
+        self.wrong, self.sent_state, self.road = 0, {}, None
         self.sent, self.pong = None, None
         self.allowance, self.filled = self.page.messages_hz, time.monotonic()
         if len(self.page.sockets) >= self.page.viewers:
-            return self.close(1013, 'too many look on')
+            return self.close(1013, 'too many viewers')
         self.page.sockets.add(self)
 
     def on_close(self):
@@ -287,7 +285,7 @@ class SocketHandler(ClientSocket):
             message = parse_driver_message(text)
         except EdgecarError:
             self.wrong += 1
-            return self.end('what?') if self.wrong > 50 else None
+            return self.end('too many unreadable messages') if self.wrong > 50 else None
         self.page.wheel.handle_message(self, message, plain=not self.ours)
         if 'ping' in message:
             self.pong = message['ping'], now
@@ -314,9 +312,9 @@ ROUTES.append((r'/stop', StopHandler))
 class VideoHandler(PageHandler, tornado.web.RequestHandler):
     "The pictures as a stream of JPEGs."
     async def get(self):
-        "Send pictures until the client leaves; answer 503 when too many clients look on."
+        "Send pictures until the client leaves; answer 503 when there are too many viewers."
         if self.page.watching >= self.page.viewers:
-            raise tornado.web.HTTPError(503, 'too many look on')
+            raise tornado.web.HTTPError(503, 'too many viewers')
         self.set_header('Content-Type', 'multipart/x-mixed-replace;boundary=frame')
         self.page.watching += 1
         try:

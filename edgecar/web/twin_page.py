@@ -14,14 +14,13 @@ import signal
 from urllib.parse import quote
 
 import numpy as np
-import tornado.httpserver
 import tornado.web
 import tornado.websocket
 
 from ..contracts.access import ListenGuard
 from ..sim.protocol import encode_sim_image
 from ..sim.server import SimServer, close_server, start_server
-from .handlers import GuardedHandler, StaticHandler, bind_listeners
+from .handlers import GuardedHandler, PageServer, StaticHandler, bind_listeners
 
 # %% ../../nbs/web/04_twin_page.ipynb #c7ce2f53
 def road_outline(track)->dict:   # a `Track`
@@ -56,13 +55,13 @@ def viewer_state(
     "Return the state that the server sends to one viewer."
     slots = [s for scene in scenes for s in scene.slots]
     slot = next((s for s in slots if slot_name(s) == chosen), slots[0] if slots else None)
-    told = dict(scenes={scene.name: [slot_state(s, speeds.get(s, 0.)) for s in scene.slots]
-                        for scene in scenes},
-                roads={s.name: road_outline(s.track) for s in scenes if s.name not in known})
+    state = dict(scenes={scene.name: [slot_state(s, speeds.get(s, 0.)) for s in scene.slots]
+                         for scene in scenes},
+                 roads={s.name: road_outline(s.track) for s in scenes if s.name not in known})
     if slot and slot.frame is not None:
         file = slot.file if slot.configs['image'].encoding == 'JPG' else encode_sim_image(slot.frame)
-        told.update(chosen=slot_name(slot), image=base64.b64encode(file).decode())
-    return told
+        state.update(chosen=slot_name(slot), image=base64.b64encode(file).decode())
+    return state
 
 # %% ../../nbs/web/04_twin_page.ipynb #d9c6e5ff
 class ViewPage(StaticHandler):
@@ -76,7 +75,7 @@ class ViewSocket(GuardedHandler, tornado.websocket.WebSocketHandler):
         "Register a viewer, or close the socket when there are too many."
         self.view, self.chosen, self.known, self.sent = self.settings['view'], None, set(), None
         if len(self.view.feeds) >= self.view.viewers:
-            return self.close(1013, 'too many look on')
+            return self.close(1013, 'too many viewers')
         self.view.feeds.add(self)
 
     def on_close(self):
@@ -88,14 +87,14 @@ class ViewSocket(GuardedHandler, tornado.websocket.WebSocketHandler):
         try:
             chosen = json.loads(message)['car']
         except (ValueError, KeyError, TypeError, RecursionError):
-            return self.close(1003, 'what?')
+            return self.close(1003, 'the message cannot be read')
         self.chosen = chosen if isinstance(chosen, str) else None
 
-    def tell(self, told):                  # see `viewer_state`
+    def tell(self, state):                  # see `viewer_state`
         "Send a state; `sent` is done once the viewer has taken it, and only then does another follow."
-        self.known |= told['roads'].keys()
+        self.known |= state['roads'].keys()
         try:
-            self.sent = asyncio.ensure_future(self.write_message(json.dumps(told)))
+            self.sent = asyncio.ensure_future(self.write_message(json.dumps(state)))
         except tornado.websocket.WebSocketClosedError:
             return
         # it has gone meanwhile
@@ -130,8 +129,7 @@ class ViewServer:
                                       websocket_max_message_size=1024,
                                       websocket_ping_interval=20, log_function=lambda handler: None)
         app.guard = self.guard
-        self.http = tornado.httpserver.HTTPServer(app, max_header_size=8192,
-                                                  max_body_size=0, idle_connection_timeout=60)
+        self.http = PageServer(app, max_header_size=8192, max_body_size=0, idle_connection_timeout=10)
         sockets = bind_listeners(self.host, self.port,
                                  'choose another port (--page-port), or end what listens there')
         self.http.add_sockets(sockets)
