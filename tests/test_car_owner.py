@@ -43,6 +43,7 @@ def owner(log):
 
 
 def rolls(owner, log):
+    owner.run(.1, .5)   # a good command: nobody can arm it while a fault holds
     owner.send('release')
     owner.send('arm')
     until(lambda: (owner.run(.1, .5), lines(log)[-1][2] == .5)[1])
