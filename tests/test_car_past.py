@@ -149,7 +149,8 @@ def test_a_driver_s_steering_is_the_past_when_the_pilot_takes_over(
 def test_what_came_before_is_neutral_when_it_is_armed(simulator, tmp_path, monkeypatch):   # noqa: F811
     with Loop(simulator, tmp_path/'wheels', monkeypatch, mode='local',
               bounds=GuardBounds(frame_s=.6, answer_s=.5)) as loop:
-        loop.vehicle.page.wheel.buttons.pop('arm', None)
+        parts = [entry['part'] for entry in loop.vehicle.parts]
+        next(part for part in parts if isinstance(part, drive.ButtonHandler)).arms_itself = False
         time.sleep(1.5)
         disarmed = len(loop.pilot.turns)
         loop.vehicle.owner.send('disarm')
