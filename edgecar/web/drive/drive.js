@@ -527,17 +527,25 @@ function mapToCanvas(width, height) {
   return ([x, y]) => [width / 2 + (x - (x0 + x1) / 2) * scale, height / 2 - (y - (y0 + y1) / 2) * scale]
 }
 
+// Add a closed outline to a path.
+function addOutline(draw, points) {
+  points.forEach(([x, y], i) => (i ? draw.lineTo(x, y) : draw.moveTo(x, y)))
+  draw.closePath()
+}
+
 // Draw the surface of the road, its edges and its cones.
 function drawRoad(draw, toPixels) {
+  const edges = [road.left, road.right].map(edge => edge.map(toPixels))
   draw.fillStyle = '#3a3f45'
-  draw.strokeStyle = '#d2d6da'
   draw.beginPath()
-  for (const edge of [road.left, road.right]) {
-    edge.map(toPixels).forEach(([x, y], i) => (i ? draw.lineTo(x, y) : draw.moveTo(x, y)))
-    draw.closePath()
-  }
+  for (const edge of edges) addOutline(draw, edge)
   draw.fill('evenodd')
-  draw.stroke()
+  draw.strokeStyle = '#d2d6da'
+  for (const edge of edges) {
+    draw.beginPath()
+    addOutline(draw, edge)
+    draw.stroke()
+  }
   draw.fillStyle = '#e8710a'
   for (const cone of road.cones ?? []) {
     draw.beginPath()
