@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 # %% ../../nbs/data/10_plot.ipynb #b662d610
 STEERING_COLOUR, THROTTLE_COLOUR = '#1f6feb', '#e8710a'
 SPLIT_COLOURS = dict(train='#999999', val='#e69f00', test='#009e73')   # of a split
-SHOWN_DPI = 110   # of a figure in a notebook
+SHOWN_DPI = 96   # of a figure in a notebook
 
 # %% ../../nbs/data/10_plot.ipynb #f864966d
 class NotebookFigure(Figure):
@@ -34,7 +34,7 @@ class NotebookFigure(Figure):
 
     def _repr_jpeg_(self):
         "Return a JPEG when the figure holds pictures; `savefig` keeps everything."
-        return self._encoded('jpeg', quality=85) if self.has_frames else None
+        return self._encoded('jpeg', quality=75) if self.has_frames else None
 
     def _repr_png_(self):
         "Return a PNG when the figure holds no pictures."
