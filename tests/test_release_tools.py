@@ -321,7 +321,7 @@ WRONG = {
     'more than the pilot in its layer': (dict(last={'usr/bin/python3': b'#!'}), 'may hold the pilot only'),
     'no rule was looked at': (dict(attest=dict(gate=dict(passed=True, rules=[]))), 'had not passed'),
     'attested as another version': (dict(attest=dict(version='v0.9.0')), 'was attested as v0.9.0'),
-    'attested as no version': (dict(attest=dict(version='newest')), 'was attested as|no version'),
+    'attested as no version': (dict(attest=dict(version='newest')), 'was attested as|is not a version'),
 }
 
 
