@@ -145,7 +145,7 @@ class CommandGate(_GateOutput):
         self.armed = False
         if cause not in self.stopped:
             self.stopped.append(cause)
-        self.counts[cause] = self.counts.get(cause, 0) + 1
+            self.counts[cause] = self.counts.get(cause, 0) + 1
         self.neutral()
 
     def arm(self):
