@@ -182,10 +182,10 @@ def plot_latencies(
 ):                # NotebookFigure
     "Draw events, distance to the line and speed over the latency, with their intervals."
     from edgecar.data.plot import STEERING_COLOUR, NotebookFigure
-    fig = NotebookFigure(figsize=(8, 2.2), layout='constrained')
+    fig = NotebookFigure(figsize=(8, 2.2))
     ms = [float(x) for x in found]
     labels = dict(off_track_per_km='carried back, 1/km', cte_p95_m='p95 of |cte|, m',
-                  speed_ratio="of the expert's speed")
+                  speed_ratio="speed, share of the expert's")
     for ax, (key, label) in zip(fig.subplots(1, 3), labels.items()):
         value, low, high = (np.array([x[key][end] for x in found.values()])
                             for end in ('value', 'low', 'high'))

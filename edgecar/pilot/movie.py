@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ..core import EdgecarError, atomic_write
 from .rollout import CONTROL_RATE_HZ, RolloutSpec, rollout
@@ -23,26 +23,30 @@ def draw_bar(
     value,    # the command, in [-1, 1]
     y,        # px, the upper edge of the bar
     colour,   # as PIL takes it
+    k:int=1,  # scale; the picture is 320*k px wide or more, and y counts k px
 ):
     "Draw a command as a bar from the middle."
-    draw.rectangle((160 + min(value, 0)*158, y, 160 + max(value, 0)*158, y + 7), fill=colour)
+    left, right = (160 + end(value, 0)*158 for end in (min, max))
+    draw.rectangle((left*k, y*k, (right + 1)*k - 1, (y + 8)*k - 1), fill=colour)
 
 # %% ../../nbs/pilot/08_movie.ipynb #7fa1192d
 def movie_frame(
     frame,           # (h, w, 3) uint8 RGB
     command,         # steering, throttle in [-1, 1]
-    chart,           # (360, 480, 3) uint8 RGB, the map of `draw_map`
+    chart,           # (360, 480, 3) or (720, 960, 3) uint8 RGB, the map of `draw_map`
     note:str='',     # text below the map
-)->Image.Image:      # 640 x 260 px
+    large:bool=False,   # twice as wide and high
+)->Image.Image:      # 640 x 260 px, 1280 x 520 px if large
     "Draw one picture of a film."
-    out = Image.new('RGB', (640, 260), (18, 19, 21))
-    out.paste(Image.fromarray(frame).resize((320, 240), Image.Resampling.NEAREST))
-    out.paste(Image.fromarray(chart).resize((320, 240), Image.Resampling.BILINEAR), (320, 0))
+    k = 2 if large else 1
+    out = Image.new('RGB', (640*k, 260*k), (18, 19, 21))
+    out.paste(Image.fromarray(frame).resize((320*k, 240*k), Image.Resampling.NEAREST))
+    out.paste(Image.fromarray(chart).resize((320*k, 240*k), Image.Resampling.BILINEAR), (320*k, 0))
     draw = ImageDraw.Draw(out)
-    for value, y, colour in zip(command, (242, 251), ((249, 171, 0), (52, 168, 83))):
-        draw_bar(draw, value, y, colour)
-    draw.line((160, 240, 160, 260), (150, 155, 160))
-    draw.text((328, 244), note, (220, 222, 225))
+    for value, y, colour in zip(command, (242, 251), ('#56b4e9', '#d55e00')):
+        draw_bar(draw, value, y, colour, k)
+    draw.line((160*k, 240*k, 160*k, 260*k), (150, 155, 160), k)
+    draw.text((328*k, 244*k), note, (220, 222, 225), ImageFont.load_default(10*k))
     return out
 
 # %% ../../nbs/pilot/08_movie.ipynb #5fe5e24a
@@ -79,6 +83,7 @@ def render_rollout(
     pilot,            # frame -> (steering, throttle)
     steps,            # numbers of the steps to show, from 0
     where:bool=False, # show where it looks, see `saliency`
+    large:bool=False, # twice as wide and high
 )->list:              # of pictures, 640 x 260 px
     "Drive a rollout, and return pictures of the chosen steps."
     shots, trail = [], []
@@ -89,9 +94,10 @@ def render_rollout(
             return
         if where:
             frame = overlay_saliency(frame, saliency(pilot, frame))
-        shots.append(movie_frame(frame, command, draw_map(car.track, [np.array(trail[-200:])]),
-                                 f'{car.track.name}  {n/CONTROL_RATE_HZ:.1f} s  cte {car.cte:+.2f} m  '
-                                 f'carried back {sum(run.events.values())}'))
+        note = (f'{car.track.name}  {n/CONTROL_RATE_HZ:.1f} s  cte {car.cte:+.2f} m  '
+                f'carried back {sum(run.events.values())}')
+        chart = draw_map(car.track, [np.array(trail[-200:])], large)
+        shots.append(movie_frame(frame, command, chart, note, large))
     rollout(replace(d, steps=min(d.steps, max(steps) + 1)), pilot, each)
     return shots
 

@@ -59,21 +59,23 @@ def open_loop_report(
 def plot_open_loop(
     y, pred,       # (n, 2) steering, throttle of driver and pilot
     title:str='',  # above the first picture
-):                 # matplotlib Figure
+):                 # NotebookFigure
     "Draw driver and pilot over time, one against the other, and the error by curvature."
-    import matplotlib.pyplot as plt
-    fig, (over, cross, bars) = plt.subplots(
-        1, 3, figsize=(11, 2.8), dpi=70, width_ratios=[3, 1, 1], layout='constrained')
+    from edgecar.data.plot import STEERING_COLOUR, NotebookFigure
+    fig = NotebookFigure(figsize=(9, 2.5))
+    over, cross, bars = fig.subplots(1, 3, width_ratios=[3, 1.3, 1.2])
     over.plot(y[:, 0], color='0.5', label='driver')
-    over.plot(pred[:, 0], color='C1', lw=1, label='pilot')
-    over.set(xlabel='test frame', ylabel='steering (left -1)', ylim=(-1.05, 1.05), title=title)
-    over.legend(loc='lower left', ncols=2)
+    over.plot(pred[:, 0], color=STEERING_COLOUR, lw=1, label='pilot')
+    over.set(xlabel='test frame', ylabel='steering, left is -1', ylim=(-1.05, 1.05), title=title)
+    over.legend(loc='lower left', ncols=2, fontsize=8, frameon=False)
     cross.plot([-1, 1], [-1, 1], color='0.8')
-    cross.plot(y[:, 0], pred[:, 0], '.', ms=2, color='C1')
-    cross.set(xlabel='driver', ylabel='pilot', xlim=(-1, 1), ylim=(-1, 1), aspect='equal')
+    cross.plot(y[:, 0], pred[:, 0], '.', ms=2, color=STEERING_COLOUR)
+    cross.set(xlabel='steering of the driver', ylabel='of the pilot', aspect='equal',
+              xlim=(-1, 1), ylim=(-1, 1))
     bins = errors_by_curvature(y[:, 0], pred[:, 0])
-    bars.bar(bins.keys(), [b['mae'] for b in bins.values()], color='C1')
-    bars.set(ylabel='MAE')
+    bars.bar(bins.keys(), [b['mae'] for b in bins.values()], color=STEERING_COLOUR)
+    bars.set(xlabel='bend', ylabel='mean |steering error|')
+    bars.tick_params(axis='x', labelsize=8)
     return fig
 
 # %% ../../nbs/pilot/05_score.ipynb #bc08245b

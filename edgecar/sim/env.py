@@ -145,38 +145,40 @@ class DelayedCommands:
 # %% ../../nbs/sim/07_env.ipynb #3197038c
 @lru_cache(16)
 def _chart(track):
-    "Draw the road from above, 480 x 360 px; return it and the function from metres to pixels."
+    "Draw the road from above, 960 x 720 px; return it and the function from metres to pixels."
     low, high = track.xy.min(0) - .8, track.xy.max(0) + .8
-    k = min(480/(high[0] - low[0]), 360/(high[1] - low[1]))
+    k = min(960/(high[0] - low[0]), 720/(high[1] - low[1]))
     def place(xy):
-        return [(float(240 + (x - (low[0] + high[0])/2)*k), float(180 - (y - (low[1] + high[1])/2)*k))
-                for x, y in np.asarray(xy)[:, :2]]
-    picture = Image.new('RGB', (480, 360), (28, 30, 33))
+        return (np.asarray(xy)[:, :2] - (low + high)/2)*(k, -k) + (480, 360)
+    picture = Image.new('RGB', (1920, 1440), (28, 30, 33))   # twice as large: halving it smooths the edges
     draw = ImageDraw.Draw(picture)
-    draw.line(place(np.vstack([track.xy, track.xy[:2]])), (66, 70, 75), int(track.width_m*k), 'curve')
-    for side in (-1, 1):
-        draw.line(place(np.vstack([(e := track.offset_line(side*track.width_m/2)), e[:1]])),
-                  (210, 214, 218), 1)
-    draw.line(place([track.offset_line(side*track.width_m/2)[0] for side in (-1, 1)]), (255, 255, 255), 3)
-    for x, y in place(track.cones) if len(track.cones) else ():
-        draw.ellipse((x - 3, y - 3, x + 3, y + 3), (232, 113, 10))
-    return picture, place
+    right, left = (2*place(np.vstack([(e := track.offset_line(side*track.width_m/2)), e[:1]]))
+                   for side in (-1, 1))
+    for ends in zip(left, left[1:], right[1:], right):   # outlined, so no gap is left between two pieces
+        draw.polygon([*map(tuple, ends)], (66, 70, 75), (66, 70, 75))
+    for edge in (left, right):
+        draw.line([*map(tuple, edge)], (210, 214, 218), 4, 'curve')
+    draw.line([tuple(left[0]), tuple(right[0])], (255, 255, 255), 12)
+    for x, y in 2*place(track.cones) if len(track.cones) else ():
+        draw.ellipse((x - 12, y - 12, x + 12, y + 12), '#d55e00')
+    return picture.reduce(2), place
 
 def draw_map(
     track:Track,      # the road
     paths,            # of each car: (n, 2) m, the last place last
-)->np.ndarray:        # (360, 480, 3) uint8
+    large:bool=False, # twice as wide and high
+)->np.ndarray:        # (360, 480, 3) uint8; (720, 960, 3) if large
     "Draw where cars are and have been."
     chart, place = _chart(track)
     picture = chart.copy()
     draw = ImageDraw.Draw(picture)
     for i, path in enumerate(paths):
-        at, colour = place(path), ('#4da3ff', '#ffb000', '#5fd38d', '#ff6f91')[i % 4]
+        at, colour = [*map(tuple, place(path))], ('#56b4e9', '#e69f00', '#009e73', '#cc79a7')[i % 4]
         if len(at) > 1:
-            draw.line(at, colour, 2)
+            draw.line(at, colour, 4, 'curve')
         x, y = at[-1]
-        draw.ellipse((x - 5, y - 5, x + 5, y + 5), colour, 'white')
-    return np.asarray(picture)
+        draw.ellipse((x - 10, y - 10, x + 10, y + 10), colour, 'white', 2)
+    return np.asarray(picture if large else picture.reduce(2))
 
 # %% ../../nbs/sim/07_env.ipynb #51a762b5
 @cached_njit

@@ -330,16 +330,16 @@ def draw_tracks(
     "Draw maps of tracks, all at one scale."
     from edgecar.data.plot import NotebookFigure
     rows = -(-len(tracks) // columns)
-    fig = NotebookFigure(figsize=(2.4 * columns, 2.1 * rows), dpi=100, layout='constrained')
+    fig = NotebookFigure(figsize=(2 * columns, 1.8 * rows))
     for ax, t in zip(fig.subplots(rows, columns, squeeze=False).flat, tracks):
         edges = [np.vstack([e, e[:1]]) for e in (t.offset_line(-t.width_m / 2), t.offset_line(t.width_m / 2))]
-        ax.fill(*np.vstack([edges[0], edges[1][::-1]]).T, color='#4d5156', lw=0)
+        ax.fill(*np.vstack([edges[0], edges[1][::-1]]).T, color='0.32', lw=0)
         for e in edges:
-            ax.plot(*e.T, color='#bdc1c6', lw=1)
+            ax.plot(*e.T, color='0.75', lw=1)
         ax.plot(*t.xy.T, color='#e69f00', lw=1, ls=(0, (4, 3)))
         ax.plot(*np.transpose([e[0] for e in edges]), color='white', lw=2.5)
         ax.arrow(*t.xy[0], *(.7 * t.tangent[0]), color='white', width=.06, zorder=3)
-        ax.plot(*t.cones.T, '^', color='#e8710a', ms=3)
+        ax.plot(*t.cones.T, '^', color='#d55e00', ms=3)
         ax.set(xlim=(-4.6, 4.6), ylim=(-3.6, 3.6), aspect='equal', xticks=[], yticks=[])
         ax.set_title(f'{t.name}: {t.length_m:.0f} m, R {1 / np.abs(t.curvature).max():.2f} m', fontsize=8)
     for ax in fig.axes[len(tracks):]:
