@@ -274,7 +274,7 @@ def test_transfer_begins_with_the_weights_of_a_donkeycar_file(kind, existing, re
 def test_transfer_of_what_is_no_pilot(rec, existing, tmp_path):
     from edgecar.pilot.train import Training, train
     (junk := tmp_path/'junk.h5').write_bytes(b'no model')
-    for path, why in [(junk, 'is not a Keras model'), (tmp_path/'none.h5', 'cannot be learned on from'),
+    for path, why in [(junk, 'is not a Keras model'), (tmp_path/'none.h5', 'cannot be a start'),
                       (existing('imu')[0], "there is no pilot kind 'imu'")]:
         with pytest.raises(EdgecarError, match=why) as e:
             train(rec, split_by_time(rec.session), Training(kind='linear', epochs=1, transfer=str(path)),

@@ -33,7 +33,7 @@ def rollout_suite(
     """Return the rollouts of one use, a generated track each, every second one backwards.
     Raise EdgecarError when the use is unknown, or there are too few or too many tracks."""
     if use not in FIRST_SEEDS:
-        raise EdgecarError(f'{use!r} is no use of the seeds', hint=f'take {", ".join(FIRST_SEEDS)}')
+        raise EdgecarError(f'there are no tracks for {use!r}', hint=f'take one of {", ".join(FIRST_SEEDS)}')
     if not 1 <= tracks <= 100_000:
         raise EdgecarError(f'{tracks} tracks cannot be driven', hint='give a number from 1 to 100000')
     drives = []

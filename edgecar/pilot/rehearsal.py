@@ -130,6 +130,5 @@ def verdict_of(
     if not short:
         return f'rehearsal passed in round {h["round"]}, epoch {h["epoch"] + 1}'
     by = ', '.join(f'{rule} by {over:.3g}' for rule, over in short.items())
-    tries = f'{len(rehearsed)} ' + ('try' if len(rehearsed) == 1 else 'tries')
-    return (f'no rehearsal was passed in {tries}; the best, epoch {h["epoch"] + 1}, '
+    return (f'no rehearsal was passed, {len(rehearsed)} held; the best, epoch {h["epoch"] + 1}, '
             f'missed {by} -> train.more_rounds allows more')

@@ -526,7 +526,7 @@ def weights_of(
     try:
         net, was = net_and_kind(open_model(path))
     except EdgecarError as e:
-        raise EdgecarError(f'cannot be learned on from: {e.what}', path, e.hint) from None
+        raise EdgecarError(f'cannot be a start of this training: {e.what}', path, e.hint) from None
     if was.name != k.name:
         raise EdgecarError(f'is {was.name}, not {k.name}', path,
                            f'set train.kind to {was.name}, or train.transfer to none')

@@ -47,7 +47,7 @@ class PublicKey:
         try:
             self.key = load_pem_public_key(text)
         except Exception as e:
-            raise EdgecarError(f'is no public key ({type(e).__name__})', path,
+            raise EdgecarError(f'is not a public key ({type(e).__name__})', path,
                                'give a PEM file: cosign public-key --key ...') from None
         text = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self.id = hashlib.sha256(text).hexdigest()
