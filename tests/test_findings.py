@@ -1,6 +1,7 @@
 """What a reviewer broke, each by its number in the review: how it was broken, and that it is mended."""
 import http.client
 import io
+import json
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from edgecar.contracts.access import ListenGuard
 from edgecar.contracts.digest import md5_hex, tracked_files
 from edgecar.contracts.drive import RecordingLimits
 from edgecar.core import EdgecarError
+from edgecar.data.check import inspect_tub, repair_tub
 from edgecar.data.fields import InvalidRecordError
 from edgecar.data.picture import decode_image
 from edgecar.data.synthetic import synthetic_tub
@@ -386,6 +388,42 @@ def test_finding_14_a_picture_is_as_large_as_its_header_says_before_it_is_decode
     done = subprocess.run(command, capture_output=True, text=True)
     why, kb = done.stdout.splitlines()
     assert 'image too large' in why and int(kb) < 50_000, done.stdout + done.stderr
+
+
+BOMBS = dict(   # name -> what makes an .h5 of a few kB that would take gigabytes
+    layer="net['config']['layers'][1]['config']['units'] = 2**28",
+    array="del h5[kernel]; h5.create_dataset(kernel, (2**30,), 'f4', chunks=(2**16,), compression='gzip')")
+
+
+@pytest.mark.parametrize('bomb', BOMBS)
+def test_finding_14_an_h5_takes_no_more_memory_than_its_size_explains(bomb, tmp_path):
+    script = (
+        'import json, resource, sys, h5py\n'
+        'from edgecar.pilot.train import keras, open_model\n'
+        'keras.Sequential([keras.layers.Dense(3, input_shape=(3,))]).save(sys.argv[1], save_format="h5")\n'
+        'with h5py.File(sys.argv[1], "r+") as h5:\n'
+        '    net, kernel = json.loads(h5.attrs["model_config"]), "model_weights/dense/dense/kernel:0"\n'
+        f'    {BOMBS[bomb]}\n'
+        '    h5.attrs["model_config"] = json.dumps(net)\n'
+        'was = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n'
+        'try: open_model(sys.argv[1])\n'
+        'except Exception as e: print(type(e).__name__, e)\n'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - was)')
+    done = subprocess.run([sys.executable, '-c', script, tmp_path/'bomb.h5'], capture_output=True, text=True)
+    *_, why, kb = done.stdout.splitlines()
+    assert why.startswith('EdgecarError') and 'would need 1,073,741,8' in why, done.stdout + done.stderr
+    assert int(kb) < 100_000 and (tmp_path/'bomb.h5').stat().st_size < 40_000
+
+
+@pytest.mark.parametrize('key, value', [('max_len', -1), ('max_len', 0), ('current_index', -3)])
+def test_finding_14_a_manifest_that_counts_below_nothing_is_mended_without_a_loss(key, value, tmp_path):
+    tub = synthetic_tub(tmp_path/'tub', n=30)
+    manifest = tub/'manifest.json'
+    *lines, last = manifest.read_text().splitlines()
+    manifest.write_text('\n'.join([*lines, json.dumps(json.loads(last) | {key: value})]) + '\n')
+    assert [f.kind for f in inspect_tub(tub).faults] == ['broken manifest']
+    repair_tub(tub)
+    assert not inspect_tub(tub).faults and len(Tub(tub)) == 30
 
 
 @pytest.mark.parametrize('hidden', [b'\xff\xc0\x00\x11\x08\x00\x08\x00\x10\x03', b''])

@@ -76,7 +76,8 @@ def _summary_line(kind, some):
 _REPAIR_HINT = 'run `edgecar tub repair` on this folder'
 
 def _catalog_list(raw):
-    "Check a manifest's last line: whole numbers, paths without folders; raise ValueError on any other."
+    """Check a manifest's last line: whole numbers, none below what it counts, and paths without folders.
+    Raise ValueError on any other."""
     lists = isinstance(raw['paths'], list) and isinstance(raw['deleted_indexes'], list)
     if not lists:
         raise ValueError('wrong list of catalogs')
@@ -84,7 +85,7 @@ def _catalog_list(raw):
     deleted = [as_whole(i) for i in raw['deleted_indexes']]
     paths = [as_image_name(p) for p in raw['paths']]
     climbs = any('..' in p.replace('\\', '/').split('/') for p in raw['paths'] if isinstance(p, str))
-    if climbs or None in numbers + deleted + paths:
+    if climbs or None in numbers + deleted + paths or numbers[0] < 0 or numbers[1] < 1:
         raise ValueError('wrong list of catalogs')
     return {**raw, **dict(paths=paths, current_index=numbers[0], max_len=numbers[1], deleted_indexes=deleted)}
 

@@ -6,7 +6,8 @@
 __all__ = ['BRIGHTEST', 'MAX_REPEATS', 'PERSON_SHARE', 'round_of', 'begins_round', 'rehearses', 'learning_rate', 'check_labels',
            'Learner', 'as_float_frames', 'Checkpoint', 'batches', 'past_commands', 'labels_of', 'best_epoch',
            'has_plateaued', 'repeat_rare', 'TrainingSet', 'run_epoch', 'kind_for_recording', 'is_over', 'train',
-           'log_epochs', 'save_model', 'unsafe_names', 'external_data', 'open_model', 'weights_of']
+           'log_epochs', 'save_model', 'unsafe_names', 'external_data', 'described_weights', 'stored_numbers',
+           'check_size', 'open_model', 'weights_of']
 
 # %% ../../nbs/pilot/02_train.ipynb #c8ab9e1b
 import hashlib
@@ -285,7 +286,7 @@ def has_plateaued(
 
 # %% ../../nbs/pilot/02_train.ipynb #b723325b
 # a person's few frames are learned so often in an epoch, while they stay below this share of the twin's
-MAX_REPEATS, PERSON_SHARE = 4, .5
+MAX_REPEATS, PERSON_SHARE = 8, 1.
 
 def repeat_rare(
     y,   # (n, 2 and more) labels, NaN where nobody knows what came before
@@ -493,18 +494,49 @@ def external_data(
             names.append(x.name)
     return names
 
+# %% ../../nbs/pilot/02_train.ipynb #55a2c2a1
+def described_weights(
+    config:dict,   # a model's description with plain names only, see `unsafe_names`
+)->int:
+    "Return how many weights a model's description asks for, without the memory for them."
+    with tf.Graph().as_default():
+        tf.random.set_seed(0)   # of this graph alone; a seeded training allows no initialiser without one
+        return keras.models.model_from_config(config).count_params()
+
+def stored_numbers(
+    h5,     # open h5py.File, see `external_data`
+)->int:
+    "Return how many numbers the arrays of an HDF5 file unpack to."
+    found = []
+    h5.visititems(lambda _, x: found.append(x))
+    return sum(math.prod(x.shape or ()) for x in found if isinstance(x, h5py.Dataset))
+
+def check_size(
+    path,          # the .h5 file
+    weights:int,   # that it asks for, or unpacks to
+):
+    """Raise EdgecarError when a file is too small for so many weights.
+    A plain file has 4 bytes for each; up to four times as many pass, and 16 MB always."""
+    has = Path(path).stat().st_size
+    if 4*weights > max(4*has, 2**24):
+        raise EdgecarError(f'would need {weights:,} weights, which its {has:,} bytes do not hold', path,
+                           'save it uncompressed, with Keras 2 (tf.keras of TensorFlow 2.15)')
+
 # %% ../../nbs/pilot/02_train.ipynb #a585677e
 def open_model(
     path,   # .h5
 ):          # keras Model, not compiled; `seen_through` says which steps its frames go through
     """Return a Keras model from an .h5 file.
-    Raise EdgecarError when the file is not one, or the model may run programs or read files."""
+    Raise EdgecarError when the file is not one, when the model may run programs or read files,
+    or when it would need far more memory than its file has."""
     try:
         with h5py.File(path) as h5:
-            if names := unsafe_names(json.loads(h5.attrs['model_config'])) + external_data(h5):
+            config = json.loads(h5.attrs['model_config'])
+            if names := unsafe_names(config) + external_data(h5):
                 raise EdgecarError(
                     f"is more than a net: {', '.join(names)} may run programs or read files", path,
                     'build it of plain layers, and save it with Keras 2 (tf.keras of TensorFlow 2.15)')
+            check_size(path, max(stored_numbers(h5), described_weights(config)))
             model = keras.models.load_model(h5, compile=False)
             model.seen_through = str(h5.attrs.get('seen_through', ''))
             if not model.inputs:
