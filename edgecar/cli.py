@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay',
-           'gate', 'params', 'drive_profile_of', 'drive', 'calibrate', 'results']
+           'gate', 'params', 'drive_profile_of', 'drive', 'campaign', 'calibrate', 'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -411,6 +411,29 @@ def drive(
         simulator = serve_in_thread(SimServer('127.0.0.1', 0, scene=base.scene, token=base.sim_token))
     with simulator as sim:
         drive_profile(replace(base, port=sim.port), typer.echo, turns)
+
+# %% ../nbs/14_cli.ipynb #0e70d951
+@app.command(epilog='Example: `edgecar campaign --minutes 10 --seed 1`')
+def campaign(
+    minutes:Annotated[float, typer.Option(help='that it takes, about', min=0)]=5.,   # min
+    seed:Annotated[int, typer.Option(help='of the first schedule', min=0)]=0,       # 0 and more
+    to:Annotated[Path,   # folder; it is made
+                 typer.Option(help='for the report and what is found')]=Path('runs/campaign'),
+    schedule:Annotated[Path,   # JSON; None: schedules from seeds
+                       typer.Option(help='drive this schedule alone, as a campaign kept it')]=None,
+):
+    """Break the drive loop in the twin, again and again, and see whether the car stops and stays stopped.
+    Fails when a promise is broken; the last line is JSON."""
+    import json
+
+    from edgecar.campaign.series import drive_file, is_bad_campaign, run_campaign
+    summary = (drive_file(schedule, to, typer.echo) if schedule
+               else run_campaign(minutes, seed, to, typer.echo))
+    why = is_bad_campaign(summary)
+    typer.echo(f'{to}/report.md{": " if why else ""}{why}')
+    typer.echo(json.dumps(summary))
+    if why:
+        raise typer.Exit(1)
 
 # %% ../nbs/14_cli.ipynb #d3614879
 @app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')

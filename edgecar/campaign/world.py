@@ -46,17 +46,17 @@ async def serve_world(
         await server.stopped.wait()
         writing.cancel()
 
-# %% ../../nbs/campaign/03_world.ipynb #afff12b0
+# %% ../../nbs/campaign/03_world.ipynb #f2972ec4
 STALL_S = .015   # a wait of 5 ms that takes longer is a stall of the machine
 
 def write_stalls(
     log,          # file to write
-    turns=None,   # waits; None: until the process is ended
+    turns=None,   # waits; None: until the parent process has ended
 ):
     "Wait, and write the beginning and the end of each stall, monotonic s."
-    last, turn = time.monotonic(), 0
+    last, turn, parent = time.monotonic(), 0, os.getppid()
     with open(log, 'wb', buffering=0) as file:
-        while turns is None or turn < turns:
+        while turn < turns if turns is not None else os.getppid() == parent:
             time.sleep(.005)
             now, turn = time.monotonic(), turn + 1
             if now - last > STALL_S:
