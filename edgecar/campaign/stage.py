@@ -29,7 +29,7 @@ from .world import read_log
 from ..contracts.fault import FaultSchedule
 from ..core import EdgecarError
 
-# %% ../../nbs/campaign/07_stage.ipynb #bdd02d0e
+# %% ../../nbs/campaign/07_stage.ipynb #5ea65f2b
 MARK = 'EDGECAR_CAMPAIGN'   # variable of the environment of all processes of a drive
 
 def start_process(
@@ -39,8 +39,9 @@ def start_process(
     **options,       # of `subprocess.Popen`
 )->subprocess.Popen:
     "Start a process that takes orders and prints its port."
-    given = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env) | options
-    return subprocess.Popen([sys.executable, '-P', '-m', f'edgecar.campaign.{room}', *map(str, words)], **given)
+    given = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+    command = [sys.executable, '-P', '-m', f'edgecar.campaign.{room}', *map(str, words)]
+    return subprocess.Popen(command, **given | options)
 
 def tell_process(process, **order):   # with a pipe as its input; what it is told
     "Send an order to a process that may have gone."

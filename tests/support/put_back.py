@@ -23,17 +23,20 @@ class Finding:
 AS_A_CAR = (('car/drive.py', "[0] not in ('mock', 'twin')", "[0] not in ('mock',)"),)
 FINDINGS = {
     1: Finding((('car/owner.py', 'now - min(rule.heard, caused_s) > rule.forget_s',
-                 'now - rule.heard > rule.forget_s'),), {'arming'}, ('stall', 'sleep', 'frame', 'arm')),
+                 'now - rule.heard > rule.forget_s'),), {'arming'},
+               ('stall', 'sleep', 'frame', 'arm')),
     4: Finding((('car/drive.py', "self.attended or self.moves_a_car and 'unattended' not in self.allowed",
                  'self.attended'),), {'late', 'arming'}, ('stall', 'client', 'sleep'), dict(attended=False),
                AS_A_CAR),
     5: Finding((('web/arbiter.py', "'echo' in message and self.clock() - message['echo']/1e3 > self.old_s",
                  'False'),), {'late', 'stop'}, ('uplink', 'stop')),
-    6: Finding((('car/drive.py', 'ActuatorProcess(self.actuator).shutdown()', 'pass'),), {'late'}, ('owner',)),
+    6: Finding((('car/drive.py', 'ActuatorProcess(self.actuator).shutdown()', 'pass'),), {'late'},
+               ('owner',)),
     7: Finding((('car/drive.py', 'HOLD_OFF_S = .5', 'HOLD_OFF_S = 0.'),), {'stop'},
                ('signal', 'enter', 'release', 'arm')),
     8: Finding((('car/guard.py', 'while os.read(file, 4096):',
-                 "for _ in open(file, encoding='utf-8', closefd=False):"),), {'stop', 'late'}, ('key', 'enter')),
+                 "for _ in open(file, encoding='utf-8', closefd=False):"),), {'stop', 'late'},
+               ('key', 'enter')),
     13: Finding((('car/drive.py', 'except Exception as e:   # whatever it is, the part is needed',
                   'except ZeroDivisionError as e:'),), {'recovery'}, ('odd', 'loss')),
 }
@@ -48,4 +51,5 @@ def package_with(number, folder, broken=True):
         text = (copy/module).read_text()
         assert text.count(now) == 1, f'{module} has changed: put finding {number} back in another way'
         (copy/module).write_text(text.replace(now, then))
-    return dict(PYTHONPATH=os.pathsep.join([str(folder), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep))
+    path = [str(folder), *filter(None, [os.environ.get('PYTHONPATH')])]
+    return dict(PYTHONPATH=os.pathsep.join(path))
