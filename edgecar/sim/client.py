@@ -69,14 +69,14 @@ def wait_for_message(
     "Return the newest message of the type `kind`, or wait for one; raise EdgecarError after `seconds`."
     until, newest = time.monotonic() + seconds, None
     while not newest or line.read(0):
-        for message in line.inbox:
+        messages, line.inbox = line.inbox, []   # one that cannot be read is not read again
+        for message in messages:
             if message['msg_type'] == kind:
                 newest = message
             if message['msg_type'] == 'car_loaded':
                 line.loaded = True
             elif message['msg_type'] == 'collision_with_starting_line':
                 count_lap(line, message)
-        line.inbox.clear()
         if not newest and not line.read(until - time.monotonic()) and time.monotonic() >= until:
             raise EdgecarError(f'no {kind} within {seconds:g} s', line.where)
     return newest
