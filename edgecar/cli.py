@@ -426,7 +426,11 @@ def campaign(
     Fails when a promise is broken; the last line is JSON."""
     import json
 
-    from edgecar.campaign.series import drive_file, is_bad_campaign, run_campaign
+    from edgecar.core import EdgecarError
+    try:
+        from edgecar.campaign.series import drive_file, is_bad_campaign, run_campaign
+    except ModuleNotFoundError:
+        raise EdgecarError('an image has no campaigns', hint='run it in a clone') from None
     summary = (drive_file(schedule, to, typer.echo) if schedule
                else run_campaign(minutes, seed, to, typer.echo))
     why = is_bad_campaign(summary)

@@ -329,7 +329,7 @@ def tub_faults(
     return tuple(f'{Path(tub).name}: {fault.kind} {fault.detail}'
                  for tub in find_tubs(folder) for fault in find_faults(tub))
 
-# %% ../../nbs/campaign/07_stage.ipynb #192c888f
+# %% ../../nbs/campaign/07_stage.ipynb #3a931316
 def drive_schedule(
     world:CampaignWorld,      # with a simulator
     schedule:FaultSchedule,   # that is driven
@@ -346,11 +346,13 @@ def drive_schedule(
             raise EdgecarError('the car does not get rolling', folder, f'read {Path(folder).name}/stderr')
         began_s = time.monotonic()
         faults = make_faults(drive, began_s)
-        ended_s = time.monotonic()
         tell_process(drive.relay, **link_faults({}))
-        if not any(f.about.ends for f in schedule.faults):
+        if any(f.about.ends for f in schedule.faults):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                drive.loop.wait(10)   # another owner writes neutral first
+        else:
             again = get_rolling(drive)
-            ended_s = time.monotonic()
+        ended_s = time.monotonic()
     finally:
         _bus(drive, None, False)
         world.simulator.send_signal(signal.SIGCONT)
