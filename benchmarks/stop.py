@@ -21,15 +21,15 @@ import numpy as np
 from edgecar.campaign.report import neutral_times
 from edgecar.campaign.series import ScheduleRunner
 from edgecar.campaign.stage import CampaignWorld
-from edgecar.contracts.fault import FAULT_KINDS, FaultSchedule, ScheduledFault
+from edgecar.contracts.fault import DRIVE_FAULTS, FaultSchedule, ScheduledFault
 from edgecar.core import EdgecarError
 
-CAUSES = [name for name, about in FAULT_KINDS.items() if about.stops and name not in ('release', 'arm')]
+CAUSES = [name for name, about in DRIVE_FAULTS.items() if about.stops and name not in ('release', 'arm')]
 
 
 def trial(runner, cause, moment_s):
     "Drive with one fault; return its `NeutralTime`s, none where the car did not get rolling."
-    about = FAULT_KINDS[cause]
+    about = DRIVE_FAULTS[cause]
     lasts_s = 0. if about.latches or about.ends or cause == 'reset' else .9
     fault = ScheduledFault(cause, moment_s, lasts_s, about.low)
     mode = 'local' if about.pilot else 'user'

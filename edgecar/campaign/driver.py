@@ -50,12 +50,13 @@ class DriverScript:
                                                                             throttle=self.throttle)
         return [*stop, *pressed, dict(take=True, ping=time.monotonic()*1e3, **held, **echo)]
 
-# %% ../../nbs/campaign/04_driver.ipynb #d9399ab7
+# %% ../../nbs/campaign/04_driver.ipynb #3b4b3034
 async def _post_stop(port):
     with contextlib.suppress(Exception):
         await AsyncHTTPClient().fetch(f'http://127.0.0.1:{port}/stop', method='POST', body='',
                                       request_timeout=5)
 
+# %% ../../nbs/campaign/04_driver.ipynb #65c8ded3
 async def send_beats(
     script:DriverScript,   # what is said
     socket,                # of tornado's, open

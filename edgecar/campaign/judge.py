@@ -7,22 +7,23 @@ __all__ = ['BOUND_S', 'P99_S', 'LONG_S', 'SHORT_S', 'PROMISES', 'OccurredFault',
            'neutral_after_s', 'stalled_s', 'speed_at', 'stop_moments', 'neutral_spans', 'times_to_neutral',
            'arming_bars', 'judge_drive']
 
-# %% ../../nbs/campaign/06_judge.ipynb #edfb3939
+# %% ../../nbs/campaign/06_judge.ipynb #e2460190
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.fault import FAULT_KINDS
+from ..contracts.fault import DRIVE_FAULTS
 
-# %% ../../nbs/campaign/06_judge.ipynb #46880c32
+# %% ../../nbs/campaign/06_judge.ipynb #3e963185
 @dataclass(frozen=True)
 class OccurredFault:
     "A fault that came, on the clock of all processes."
-    kind:str        # a name in FAULT_KINDS
+    kind:str        # a name in DRIVE_FAULTS
     began_s:float   # monotonic s
     ended_s:float   # monotonic s; of what is but a moment, the end of the drive
 
+# %% ../../nbs/campaign/06_judge.ipynb #a3f568b1
 @dataclass(frozen=True)
 class DriveEvidence:
     "All that is known of one drive."
@@ -45,7 +46,7 @@ class BrokenPromise:
     at_s:float      # since the beginning of the schedule
     detail:str      # what was seen
 
-# %% ../../nbs/campaign/06_judge.ipynb #6f77aa41
+# %% ../../nbs/campaign/06_judge.ipynb #984e91f5
 BOUND_S, P99_S = .3, .2   # to neutral, at most; of 99 in 100
 LONG_S = 1.4   # a fault that lasts so long is surely longer than the second after which a car is disarmed
 SHORT_S = .35  # one that is shorter may end before it is noticed
@@ -69,6 +70,7 @@ def neutral_after_s(
         return math.inf
     return max(pulses[after][0] - began_s, 0.)
 
+# %% ../../nbs/campaign/06_judge.ipynb #d2e83718
 def stalled_s(
     stalls,             # (begin, end) each, s
     began_s, ended_s,   # s
@@ -76,7 +78,7 @@ def stalled_s(
     "Return how much of a span the machine stalled."
     return sum(max(min(end, ended_s) - max(begin, began_s), 0.) for begin, end in stalls)
 
-# %% ../../nbs/campaign/06_judge.ipynb #bed8d7eb
+# %% ../../nbs/campaign/06_judge.ipynb #cef68818
 _PASSING_S = dict(reset=.6)   # kinds that are but a moment, and stop the car for so long
 
 def speed_at(
@@ -87,6 +89,7 @@ def speed_at(
     i = np.searchsorted([point[0] for point in track], moment_s, 'right') - 1
     return track[i][3] if len(track) and i >= 0 else 0.
 
+# %% ../../nbs/campaign/06_judge.ipynb #ca050616
 def stop_moments(
     evidence:DriveEvidence,   # of a drive
 )->list:                      # (s, kind)
@@ -96,8 +99,8 @@ def stop_moments(
     pressed = [(at_s, word) for at_s, word in evidence.acts
                if word == 'stop' and not any(0 <= k - at_s < .5 for k in killed)]
     others = [(f.began_s, f.kind) for f in evidence.faults
-              if f.kind != 'stop' and FAULT_KINDS[f.kind].latches]
-    ends = [f.began_s for f in evidence.faults if FAULT_KINDS[f.kind].ends]
+              if f.kind != 'stop' and DRIVE_FAULTS[f.kind].latches]
+    ends = [f.began_s for f in evidence.faults if DRIVE_FAULTS[f.kind].ends]
     return sorted(stop for stop in pressed + others if stop[0] < min(ends, default=math.inf) - .05)
 
 def _release_after(evidence, moment_s):
@@ -107,13 +110,14 @@ def _release_after(evidence, moment_s):
 
 def _must_be_neutral(evidence, fault):
     "Return whether a fault must bring this car to neutral."
-    about = FAULT_KINDS[fault.kind]
+    about = DRIVE_FAULTS[fault.kind]
     if not about.stops or about.latches or about.place == 'driver':
         return False
     if fault.kind == 'frozen' and speed_at(evidence.track, fault.began_s) < .3:
         return False
     return about.ends or fault.kind in (*_PASSING_S, 'bus') or fault.ended_s - fault.began_s >= SHORT_S
 
+# %% ../../nbs/campaign/06_judge.ipynb #e4925a56
 def neutral_spans(
     evidence:DriveEvidence,   # of a drive
 )->list:                      # (kind, began_s, ended_s)
@@ -164,7 +168,7 @@ def arming_bars(
             bars.append(bar('arming', fault.kind, fault.began_s, armed_after(fault.ended_s - .25)))
     return bars
 
-# %% ../../nbs/campaign/06_judge.ipynb #1f9470ec
+# %% ../../nbs/campaign/06_judge.ipynb #1d9d6e6b
 def _late(evidence):
     for kind, began_s, took_s in times_to_neutral(evidence):
         if took_s > BOUND_S:
@@ -178,6 +182,7 @@ def _moved(evidence):
             yield BrokenPromise(promise, kind, driven[0] - evidence.began_s,
                                 f'{len(driven)} pulses with throttle, and nobody has armed it since')
 
+# %% ../../nbs/campaign/06_judge.ipynb #676bb9df
 def _sped_up(evidence):
     for kind, began_s, ended_s in neutral_spans(evidence):
         speeds = [speed for at_s, _, _, speed in evidence.track if began_s + .8 < at_s < ended_s]
@@ -197,6 +202,7 @@ def judge_drive(
         broken.append(BrokenPromise('recovery', '', length_s, 'armed by a person, it does not drive again'))
     return broken
 
+# %% ../../nbs/campaign/06_judge.ipynb #343ea5c5
 PROMISES = dict(   # promise -> what it says
     late='neutral within 300 ms of each cause, and for as long as it lasts',
     arming='no throttle before a person has armed the car after each fault of more than a second',

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from ..core import EdgecarError
 
-# %% ../../nbs/campaign/02_relay.ipynb #e405e3c6
+# %% ../../nbs/campaign/02_relay.ipynb #c7bbb040
 @dataclass(frozen=True)
 class LinkFaults:
     "What is wrong with one direction of a link."
@@ -30,6 +30,7 @@ class LinkFaults:
 
 RETRY_S = .2   # until a lost piece comes again, as Linux's smallest retransmission timeout
 
+# %% ../../nbs/campaign/02_relay.ipynb #f543297e
 def piece_delay_s(
     faults:LinkFaults,   # of the direction
     g:random.Random,     # where the numbers come from
@@ -88,7 +89,7 @@ class _Direction:
         if self.name == 'down' and self.relay.inserts and piece.endswith(b'\n'):
             self.writer.write(self.relay.inserts.pop(0))
 
-# %% ../../nbs/campaign/02_relay.ipynb #b9ab04f7
+# %% ../../nbs/campaign/02_relay.ipynb #f5355792
 def _reset(writer):
     "End a connection by RST."
     at_once = struct.pack('ii', 1, 0)
@@ -96,6 +97,7 @@ def _reset(writer):
         writer.get_extra_info('socket').setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
     writer.transport.abort()
 
+# %% ../../nbs/campaign/02_relay.ipynb #c908dca0
 class FaultyRelay:
     "A relay to one port of this machine; `faults` holds what is wrong with `up` and `down`."
     def __init__(self,
@@ -148,7 +150,7 @@ def obey_order(
     if order.get('reset'):
         relay.reset()
 
-# %% ../../nbs/campaign/02_relay.ipynb #fcbddf00
+# %% ../../nbs/campaign/02_relay.ipynb #72ef4de2
 async def serve_relay(
     relay:FaultyRelay,   # that is told by standard input
 ):
@@ -164,6 +166,7 @@ async def serve_relay(
     while relay.writers:
         await asyncio.sleep(.005)
 
+# %% ../../nbs/campaign/02_relay.ipynb #7f998fc0
 def main():
     "Run the process."
     asyncio.run(serve_relay(FaultyRelay()))

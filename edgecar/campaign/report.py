@@ -6,7 +6,7 @@
 __all__ = ['way_m', 'NeutralTime', 'ScheduleResult', 'neutral_times', 'summarize_times', 'summarize_campaign', 'time_table',
            'plot_times', 'write_report', 'film_drive']
 
-# %% ../../nbs/campaign/08_report.ipynb #0471a017
+# %% ../../nbs/campaign/08_report.ipynb #70d046c7
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from .judge import PROMISES, DriveEvidence, speed_at, times_to_neutral
 from .world import coast_m
-from ..contracts.fault import FAULT_KINDS, FaultSchedule
+from ..contracts.fault import DRIVE_FAULTS, FaultSchedule
 from ..core import atomic_write
 
-# %% ../../nbs/campaign/08_report.ipynb #19550316
+# %% ../../nbs/campaign/08_report.ipynb #69e65356
 def way_m(
     track,              # (s, x, y, m/s) in the order of time
     began_s, ended_s,   # monotonic s
@@ -26,10 +26,11 @@ def way_m(
     inside = np.array([point[1:3] for point in track if began_s <= point[0] <= ended_s])
     return float(np.hypot(*np.diff(inside, axis=0).T).sum()) if len(inside) > 1 else 0.
 
+# %% ../../nbs/campaign/08_report.ipynb #ec2f8c7f
 @dataclass(frozen=True)
 class NeutralTime:
     "One cause, and what followed."
-    cause:str           # a name in FAULT_KINDS
+    cause:str           # a name in DRIVE_FAULTS
     took_ms:float       # to neutral, without stalls of the machine; inf: it was not reached
     driven_m:float      # until neutral, m
     rolled_m:float      # from neutral until it stands, rolling, m
@@ -42,6 +43,7 @@ class ScheduleResult:
     broken:tuple=()          # of `BrokenPromise`
     stalled_s:float=0.       # of the machine, s
 
+# %% ../../nbs/campaign/08_report.ipynb #99ce88bc
 def neutral_times(
     evidence:DriveEvidence,   # of a drive
 )->tuple:                     # of `NeutralTime`
@@ -53,7 +55,7 @@ def neutral_times(
         times.append(NeutralTime(cause, took_s*1e3, way_m(evidence.track, began_s, end_s), rolled_m))
     return tuple(times)
 
-# %% ../../nbs/campaign/08_report.ipynb #638fc599
+# %% ../../nbs/campaign/08_report.ipynb #bbd6ae0f
 def summarize_times(
     times_ms,    # ms; inf where neutral was not reached
 )->dict:         # n, p50, p99, max in ms, and unbounded
@@ -62,6 +64,7 @@ def summarize_times(
     p50, p99, worst = np.percentile(good, (50, 99, 100)).round(1).tolist() if good else (None,)*3
     return dict(n=len(times_ms), p50=p50, p99=p99, max=worst, unbounded=len(times_ms) - len(good))
 
+# %% ../../nbs/campaign/08_report.ipynb #688eddc4
 def summarize_campaign(
     results,     # of `ScheduleResult`
 )->dict:         # as JSON can represent it
@@ -76,7 +79,7 @@ def summarize_campaign(
                 neutral_ms=summarize_times(every), stalled_s=round(sum(r.stalled_s for r in results), 2),
                 by_cause={cause: summarize_times(by_cause[cause]) for cause in sorted(by_cause)})
 
-# %% ../../nbs/campaign/08_report.ipynb #95bdc0ca
+# %% ../../nbs/campaign/08_report.ipynb #f110d567
 def time_table(
     summary:dict,   # of `summarize_campaign`
 )->str:
@@ -85,9 +88,10 @@ def time_table(
             '|---|---|---|---|---|---|---|']
     for cause, x in summary['by_cause'].items():
         numbers = [x['n'], x['p50'], x['p99'], x['max'], x['unbounded']]
-        rows.append(f'| {cause} | {FAULT_KINDS[cause].what} | ' + ' | '.join(map(str, numbers)) + ' |')
+        rows.append(f'| {cause} | {DRIVE_FAULTS[cause].what} | ' + ' | '.join(map(str, numbers)) + ' |')
     return '\n'.join(rows)
 
+# %% ../../nbs/campaign/08_report.ipynb #9cc235dc
 def plot_times(
     results,     # of `ScheduleResult`
 ):               # a `NotebookFigure`
@@ -126,7 +130,7 @@ def write_report(
         f.write('\n'.join(lines).rstrip() + '\n')
     plot_times(results).savefig(folder/'times.png')
 
-# %% ../../nbs/campaign/08_report.ipynb #29a798f2
+# %% ../../nbs/campaign/08_report.ipynb #6cfe008b
 def _film_frame(evidence, moment_s, place):
     from PIL import Image, ImageDraw
     picture = Image.new('RGB', (320, 260), 'white')
@@ -146,6 +150,7 @@ def _film_frame(evidence, moment_s, place):
     draw.text((6, 4), f'{moment_s - evidence.began_s:5.1f} s  {words}', fill='black')
     return picture
 
+# %% ../../nbs/campaign/08_report.ipynb #7a64df37
 def film_drive(
     to,                       # file to write, .webp
     evidence:DriveEvidence,   # of a drive

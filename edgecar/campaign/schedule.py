@@ -5,30 +5,30 @@
 # %% auto #0
 __all__ = ['draw_fault', 'generate_schedule', 'shrink_schedule']
 
-# %% ../../nbs/campaign/01_schedule.ipynb #3bf0a9a2
+# %% ../../nbs/campaign/01_schedule.ipynb #d271fb85
 import random
 from dataclasses import replace
 
-from ..contracts.fault import FAULT_KINDS, FaultSchedule, ScheduledFault
+from ..contracts.fault import DRIVE_FAULTS, FaultSchedule, ScheduledFault
 
-# %% ../../nbs/campaign/01_schedule.ipynb #9eceebcd
+# %% ../../nbs/campaign/01_schedule.ipynb #4eaf6c74
 _MOMENTS = ('reset', 'recorder', 'uploader', 'signal', 'enter', 'key', 'stop', 'release', 'arm', 'odd',
             'loop', 'owner')
 
 def draw_fault(
     g:random.Random,   # where the numbers come from
-    kinds:tuple,       # names in FAULT_KINDS to choose from
+    kinds:tuple,       # names in DRIVE_FAULTS to choose from
     at_s:float,        # when it begins, s
 )->ScheduledFault:
     "Draw one fault."
     name = g.choice(kinds)
-    about = FAULT_KINDS[name]
+    about = DRIVE_FAULTS[name]
     for_s = 0. if name in _MOMENTS else g.choice([g.uniform(.05, .9), g.uniform(1.5, 3.)])
     if name == 'client':
         for_s = max(for_s, .4)
     return ScheduledFault(name, round(at_s, 2), round(for_s, 2), round(g.uniform(about.low, about.high), 3))
 
-# %% ../../nbs/campaign/01_schedule.ipynb #3b7bfe74
+# %% ../../nbs/campaign/01_schedule.ipynb #418f3ad0
 def _answers(g, fault):
     "Return what a person does about a fault: a few presses, soon or late, in or out of order."
     acts, at_s = [], fault.at_s + g.choice([0., fault.for_s]) + g.choice([0., .05, .3, .8, 1.2])
@@ -38,14 +38,15 @@ def _answers(g, fault):
         at_s += g.uniform(.2, 1.)
     return acts
 
+# %% ../../nbs/campaign/01_schedule.ipynb #030a9696
 def generate_schedule(
     seed:int,        # decides all of it, 0 and more
-    kinds:tuple=(),  # names in FAULT_KINDS; (): all
+    kinds:tuple=(),  # names in DRIVE_FAULTS; (): all
 )->FaultSchedule:
     "Return the schedule of a seed."
     g = random.Random(seed)
     mode = g.choice(['user', 'local'])
-    known = [name for name, about in FAULT_KINDS.items()
+    known = [name for name, about in DRIVE_FAULTS.items()
              if about.place != 'driver' and not about.ends and (mode == 'local' or not about.pilot)]
     pool = tuple(kinds or known)
     faults, at_s = [], g.uniform(.1, .5)
@@ -60,13 +61,14 @@ def generate_schedule(
     faults = tuple(sorted(faults, key=lambda f: f.at_s))
     return FaultSchedule(seed, mode, 1., .25, round(end_s + .8, 2), faults)
 
-# %% ../../nbs/campaign/01_schedule.ipynb #6777bd01
+# %% ../../nbs/campaign/01_schedule.ipynb #7af3d290
 def _without(items, parts):
     "Yield the items without the first, the second, ... of so many parts."
     size = -(-len(items)//parts)
     for begin in range(0, len(items), size):
         yield items[:begin] + items[begin + size:]
 
+# %% ../../nbs/campaign/01_schedule.ipynb #fce4f319
 def shrink_schedule(
     schedule:FaultSchedule,   # that breaks a promise
     breaks,                   # called with a schedule; whether it still breaks that promise

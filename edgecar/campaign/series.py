@@ -49,7 +49,7 @@ class ScheduleRunner:
         "Return a function that tells whether a schedule breaks one of the promises; it drives up to twice."
         return lambda schedule: any({b.promise for b in self.drive(schedule)} & promises for _ in range(2))
 
-# %% ../../nbs/campaign/09_series.ipynb #677d173b
+# %% ../../nbs/campaign/09_series.ipynb #ab7351d8
 def keep_finding(
     runner:ScheduleRunner,     # that has driven it
     schedule:FaultSchedule,    # that breaks a promise
@@ -66,6 +66,7 @@ def keep_finding(
     film_drive(path.with_suffix('.webp'), runner.evidence)
     return path
 
+# %% ../../nbs/campaign/09_series.ipynb #9896b3e6
 def run_seed(
     runner:ScheduleRunner,     # that drives
     schedule:FaultSchedule,    # of a seed
@@ -83,12 +84,13 @@ def run_seed(
         say(f'kept: {keep_finding(runner, schedule, {b.promise for b in broken}, folder)}')
     return ScheduleResult(schedule, neutral_times(evidence), tuple(broken), stalled_s)
 
+# %% ../../nbs/campaign/09_series.ipynb #fc78b39d
 def run_campaign(
     minutes:float,         # that it takes; the last schedule may end later
     seed:int=0,            # of the first schedule; the next has the next
     folder='runs/campaign',   # for the report and what is found; it is made
     say=print,             # called with a line for each schedule
-    kinds:tuple=(),        # names in FAULT_KINDS; (): all
+    kinds:tuple=(),        # names in DRIVE_FAULTS; (): all
     **options,             # of `drive_schedule`
 )->dict:                   # see `summarize_campaign`
     "Drive schedules until time is up; raise EdgecarError when the car does not get rolling three times."

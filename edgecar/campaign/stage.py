@@ -29,7 +29,7 @@ from .world import read_log
 from ..contracts.fault import FaultSchedule
 from ..core import EdgecarError
 
-# %% ../../nbs/campaign/07_stage.ipynb #5ea65f2b
+# %% ../../nbs/campaign/07_stage.ipynb #0aa146b4
 MARK = 'EDGECAR_CAMPAIGN'   # variable of the environment of all processes of a drive
 
 def start_process(
@@ -43,12 +43,14 @@ def start_process(
     command = [sys.executable, '-P', '-m', f'edgecar.campaign.{room}', *map(str, words)]
     return subprocess.Popen(command, **given | options)
 
+# %% ../../nbs/campaign/07_stage.ipynb #cfe327d3
 def tell_process(process, **order):   # with a pipe as its input; what it is told
     "Send an order to a process that may have gone."
     with contextlib.suppress(OSError, ValueError):
         process.stdin.write(json.dumps(order).encode() + b'\n')
         process.stdin.flush()
 
+# %% ../../nbs/campaign/07_stage.ipynb #63dc350a
 def port_of(process)->int:   # that prints it
     "Return the port that a process has printed; raise EdgecarError when it ended."
     line = process.stdout.readline()
@@ -72,7 +74,7 @@ def end_process(process):    # that may have gone, or be stopped
         process.wait()
     process.stdout and process.stdout.close()
 
-# %% ../../nbs/campaign/07_stage.ipynb #fe192f4f
+# %% ../../nbs/campaign/07_stage.ipynb #722dbb50
 def _read_proc(pid, name):
     "Return a file of a process in /proc; nothing when it has gone."
     try:
@@ -80,6 +82,7 @@ def _read_proc(pid, name):
     except OSError:
         return b''
 
+# %% ../../nbs/campaign/07_stage.ipynb #276fd18c
 def marked_processes(
     mark:str,   # value of MARK
 )->dict:        # pid -> command
@@ -114,7 +117,7 @@ class CampaignWorld:
         for process in (self.timer, self.relay, self.simulator):
             end_process(process)
 
-# %% ../../nbs/campaign/07_stage.ipynb #1061c706
+# %% ../../nbs/campaign/07_stage.ipynb #748dd2a3
 class CampaignDrive:
     "The drive of a schedule: the loop with its processes, the relay to its page, the page's client."
     def __init__(self,
@@ -125,7 +128,7 @@ class CampaignDrive:
         env=None,                 # further environment; a dict, or None
     ):
         self.world, self.schedule, self.folder, self.mark = world, schedule, Path(folder), uuid.uuid4().hex
-        self.links, self.client, self.happened = {}, None, []
+        self.links, self.client, self.known = {}, None, {}
         self.env = os.environ | (env or {}) | {MARK: self.mark}
         self.relay = start_process('relay', env=self.env)
         self.terminal, theirs = pty.openpty()
@@ -156,11 +159,15 @@ class CampaignDrive:
             os.write(self.orders, json.dumps(order).encode() + b'\n')
 
     def child(self, room)->int:   # module below edgecar.car
-        "Return the newest process of the drive that runs a module; None when there is none."
-        found = [pid for pid, line in marked_processes(self.mark).items() if f'edgecar.car.{room}' in line]
-        return max(found, default=None)
+        """Return the newest process of the drive that runs a module; None without one.
+        To look for one takes its time; one that is known and lives is not looked for."""
+        word = f'edgecar.car.{room}'
+        if word.encode() not in _read_proc(self.known.get(room), 'cmdline'):
+            found = [pid for pid, line in marked_processes(self.mark).items() if word in line]
+            self.known[room] = max(found, default=None)
+        return self.known[room]
 
-# %% ../../nbs/campaign/07_stage.ipynb #5364d350
+# %% ../../nbs/campaign/07_stage.ipynb #c507e4d5
 def link_faults(
     links:dict,   # kind -> amount, of all that is wrong with the link
 )->dict:          # an order for the relay
@@ -180,6 +187,7 @@ def _link(drive, fault, begins):
         drive.links[fault.kind] = fault.amount
     tell_process(drive.relay, **link_faults(drive.links))
 
+# %% ../../nbs/campaign/07_stage.ipynb #7c063398
 def _sim(drive, fault, begins):
     if begins:
         tell_process(drive.world.relay, insert='{"msg_type": "collision_with_starting_line"}\n')
@@ -219,7 +227,7 @@ def _socket(drive, fault, begins):
     if begins:
         threading.Thread(target=lambda: asyncio.run(send_nonsense(drive.page_port)), daemon=True).start()
 
-# %% ../../nbs/campaign/07_stage.ipynb #69d71285
+# %% ../../nbs/campaign/07_stage.ipynb #82740e59
 def _limit_files(pid, size):
     "Set how long a file of a process may grow, bytes."
     if pid is not None:
@@ -230,6 +238,9 @@ def _signal_process(pid, number):
     if pid is not None:
         with contextlib.suppress(OSError):
             os.kill(pid, number)
+
+# %% ../../nbs/campaign/07_stage.ipynb #80b7c191
+_ROOMS = dict(owner='owner', recorder='record', uploader='upload', disk='record')
 
 def _process(drive, fault, begins):
     kind = fault.kind
@@ -246,13 +257,12 @@ def _process(drive, fault, begins):
     if begins and kind in ('loop', 'signal'):
         return drive.loop.send_signal(signal.SIGKILL if kind == 'loop' else signal.SIGUSR1)
     if begins:
-        room = dict(owner='owner', recorder='record', uploader='upload')[kind]
-        _signal_process(drive.child(room), signal.SIGKILL)
+        _signal_process(drive.child(_ROOMS[kind]), signal.SIGKILL)
 
 _PLACES = dict(rig=_rig, link=_link, sim=_sim, driver=_driver, terminal=_terminal, bus=_bus, socket=_socket,
                process=_process)
 
-# %% ../../nbs/campaign/07_stage.ipynb #51d46523
+# %% ../../nbs/campaign/07_stage.ipynb #23a4ccea
 def is_rolling(drive:CampaignDrive,   # with its page open
     speed_mps:float=1.,                # at least
 )->bool:
@@ -260,6 +270,7 @@ def is_rolling(drive:CampaignDrive,   # with its page open
     pulses, track = read_log(drive.folder/'wheels')[-1:], read_log(drive.world.folder/'track')[-1:]
     return bool(pulses and track) and moves(pulses[0]) and track[0][3] >= speed_mps
 
+# %% ../../nbs/campaign/07_stage.ipynb #4b426a8c
 def get_rolling(
     drive:CampaignDrive,   # with its page open
     speed_mps:float=1.,    # at least
@@ -278,6 +289,7 @@ def get_rolling(
         time.sleep(.02)
     return False
 
+# %% ../../nbs/campaign/07_stage.ipynb #f1e0c8ef
 def make_faults(
     drive:CampaignDrive,   # that rolls
     began_s:float,         # when the schedule begins, monotonic s
@@ -286,15 +298,18 @@ def make_faults(
     steps = [(f.at_s + after, begins, n, f) for n, f in enumerate(drive.schedule.faults)
              for after, begins in ((0., True), (max(f.for_s, 1e-6), False))]
     spans = {}
+    for room in {_ROOMS[f.kind] for f in drive.schedule.faults if f.kind in _ROOMS}:
+        drive.child(room)
+    began_s = max(began_s, time.monotonic())
     for at_s, begins, n, fault in sorted(steps, key=lambda step: step[:3]):
         time.sleep(max(began_s + at_s - time.monotonic(), 0))
         spans.setdefault(n, []).append(time.monotonic())
         with contextlib.suppress(ProcessLookupError):
             _PLACES[fault.about.place](drive, fault, begins)
     time.sleep(max(began_s + drive.schedule.length_s - time.monotonic(), 0))
-    return [OccurredFault(drive.schedule.faults[n].kind, begin, end) for n, (begin, end) in spans.items()]
+    return [OccurredFault(f.kind, *spans[n]) for n, f in enumerate(drive.schedule.faults)]
 
-# %% ../../nbs/campaign/07_stage.ipynb #5483936d
+# %% ../../nbs/campaign/07_stage.ipynb #4b9a6bec
 ORPHAN_S = 60.   # after the end of the loop; what lives on is an orphan
 
 def end_drive(
@@ -318,6 +333,7 @@ def end_drive(
         os.close(fd)
     return tuple(left.values())
 
+# %% ../../nbs/campaign/07_stage.ipynb #877f48dc
 def tub_faults(
     folder,   # with tubs, or none
 )->tuple:     # a line for each fault
@@ -326,10 +342,10 @@ def tub_faults(
     from edgecar.data.tub import find_tubs
     if not Path(folder).is_dir():
         return ()
-    return tuple(f'{Path(tub).name}: {fault.kind} {fault.detail}'
-                 for tub in find_tubs(folder) for fault in find_faults(tub))
+    return tuple(f'{Path(tub).name}: {fault.kind} {fault.detail}' for tub in find_tubs(folder)
+                 for fault in find_faults(tub) if fault.kind not in ('unlisted catalog', 'leftover file'))
 
-# %% ../../nbs/campaign/07_stage.ipynb #3a931316
+# %% ../../nbs/campaign/07_stage.ipynb #0b52d0c7
 def drive_schedule(
     world:CampaignWorld,      # with a simulator
     schedule:FaultSchedule,   # that is driven
@@ -357,7 +373,8 @@ def drive_schedule(
         _bus(drive, None, False)
         world.simulator.send_signal(signal.SIGCONT)
         orphans = end_drive(drive)
-    faults = tuple(replace(f, ended_s=ended_s) if f.ended_s - f.began_s < .01 else f for f in faults)
+    faults = tuple(f if planned.for_s else replace(f, ended_s=ended_s)
+                   for f, planned in zip(faults, schedule.faults))
     track = [point for point in read_log(world.folder/'track') if point[0] > began_s - 2]
     stalls = [stall for stall in read_log(world.folder/'stalls') if stall[1] > began_s]
     return DriveEvidence(began_s, ended_s, faults, tuple(read_acts(drive.folder/'acts')),

@@ -18,7 +18,7 @@ from ..sim import vehicle as v
 from ..sim.server import SimServer, start_server
 from ..sim.vehicle import N_STATE, PHYSICS_HZ, Vehicle, advance
 
-# %% ../../nbs/campaign/03_world.ipynb #2fc22276
+# %% ../../nbs/campaign/03_world.ipynb #3c8390aa
 async def log_track(
     server:SimServer,   # that has at most one car
     file,               # opened for writing, without a buffer
@@ -31,6 +31,7 @@ async def log_track(
                 file.write(f'{time.monotonic():.4f} {x:.4f} {y:.4f} {speed:.4f}\n'.encode())
         await asyncio.sleep(.01)
 
+# %% ../../nbs/campaign/03_world.ipynb #c8179ad2
 async def serve_world(
     log,             # file to write
     rate_hz=60.,     # of the simulator, steps a second
@@ -46,7 +47,7 @@ async def serve_world(
         await server.stopped.wait()
         writing.cancel()
 
-# %% ../../nbs/campaign/03_world.ipynb #f2972ec4
+# %% ../../nbs/campaign/03_world.ipynb #4e079f25
 STALL_S = .015   # a wait of 5 ms that takes longer is a stall of the machine
 
 def write_stalls(
@@ -63,6 +64,7 @@ def write_stalls(
                 file.write(f'{last + .005:.4f} {now:.4f}\n'.encode())
             last = now
 
+# %% ../../nbs/campaign/03_world.ipynb #f28b5bc6
 def read_log(
     path,   # of a file with numbers in lines; it may be missing, and its last line unfinished
 )->list:    # a tuple of floats for each whole line
