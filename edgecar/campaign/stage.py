@@ -187,7 +187,7 @@ def _link(drive, fault, begins):
         drive.links[fault.kind] = fault.amount
     tell_process(drive.relay, **link_faults(drive.links))
 
-# %% ../../nbs/campaign/07_stage.ipynb #7c063398
+# %% ../../nbs/campaign/07_stage.ipynb #f6575d1a
 def _sim(drive, fault, begins):
     if begins:
         tell_process(drive.world.relay, insert='{"msg_type": "collision_with_starting_line"}\n')
@@ -196,6 +196,7 @@ def _driver(drive, fault, begins):
     if begins:
         tell_process(drive.client, press=[fault.kind])
 
+# %% ../../nbs/campaign/07_stage.ipynb #ee9fbd62
 def _terminal(drive, fault, begins):
     if begins:
         os.write(drive.terminal, b'\xff\n' if fault.kind == 'key' else b'\n')
