@@ -126,7 +126,7 @@ def release_verify(
                       typer.Option(help='version that runs, or the file that remembers it')]=None,
     remember:Annotated[bool,   # then `running` is a file
                        typer.Option('--remember',
-                                    help='write what was proved into the file that --running names')]=False,
+                                    help='note in the file of --running that this one starts, on trial')]=False,
     identity:Annotated[str,    # HOST/NAME; None: the repository of `ref`
                        typer.Option(help='repository it was signed as, if this is a copy')]=None,
     auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
@@ -135,12 +135,12 @@ def release_verify(
     thing that is not as it must be; the last line names what to start."""
     from edgecar.core import EdgecarError
     from edgecar.release.push import VERSION_PATTERN
-    from edgecar.release.verify import verify_image, write_running_release as note
+    from edgecar.release.verify import change_slots, verify_image
     if remember and (not running or VERSION_PATTERN.fullmatch(running)):
         raise EdgecarError('--remember needs a file', hint='--running FILE')
     proof = verify_image(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)
     if remember:
-        note(running, proof.version, proof.digest)
+        change_slots(running, lambda slots: slots.with_start(proof.version, proof.digest))
     typer.echo(f'start       {proof.start}')
 
 # %% ../nbs/12_shipping.ipynb #5e08e910

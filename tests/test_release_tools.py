@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edgecar.contracts.policy import ReleaseSlots
 from edgecar.core import EdgecarError, write_json
 from edgecar.release import diff, push, sign, verify
 from edgecar.release.evidence import (
@@ -427,6 +428,8 @@ def test_verify_refuses_to_go_back_and_remembers(released, keys, tmp_path):
     edgecar = [shutil.which('edgecar'), 'release', 'verify', name, '--key', keys/'image.pub',
                '--gate-key', keys/'gate.pub', '--running', state]
     subprocess.run([*edgecar, '--remember'], check=True, capture_output=True, timeout=60)
+    assert verify.running_release(state) == {}     # on trial: nothing older is refused yet
+    verify.change_slots(state, ReleaseSlots.with_confirmation)
     assert json.loads(state.read_text()) == dict(version='v1.0.0', digest=released.digest)
     subprocess.run(edgecar, check=True, capture_output=True, timeout=60)    # the same again may start
     with pytest.raises(EdgecarError, match='older than v1.0.1'):
