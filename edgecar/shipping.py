@@ -126,7 +126,7 @@ def release_verify(
                       typer.Option(help='version that runs, or the file that remembers it')]=None,
     remember:Annotated[bool,   # then `running` is a file
                        typer.Option('--remember',
-                                    help='note in the file of --running that this one starts, on trial')]=False,
+                                    help='note in the file of --running what starts, on trial')]=False,
     identity:Annotated[str,    # HOST/NAME; None: the repository of `ref`
                        typer.Option(help='repository it was signed as, if this is a copy')]=None,
     auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
