@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..contracts.manifest import GateResult
+from ..contracts.manifest import GateResult, ReleaseManifest
 from ..contracts.policy import ReleaseSlots, read_slots, slots_to_dict
 from ..contracts.rules import check_verdicts, read_verdicts
 from ..contracts.untrusted import parse_untrusted_json, value_at
@@ -260,6 +260,7 @@ class VerifiedImage:
     version:str      # v1.2.3
     evaluation:dict = field(repr=False)   # the predicate, see `evaluation_predicate`
     image:Image = field(repr=False)       # what was read, see `read_image`
+    manifest:ReleaseManifest = field(repr=False)   # of the pilot on board
 
 # %% ../../nbs/release/08_verify.ipynb #0db42663
 def choose_evaluation(
@@ -331,4 +332,4 @@ def verify_image(
     why = 'no release is confirmed' if running_now is not None else '--running was not given'
     say(f"not older   {version}, and {now['version']} runs" if now
         else f'not older   {version}: nothing is known to run ({why})')
-    return VerifiedImage(f'{ref.repo}@{image.digest}', image.digest, version, predicate, image)
+    return VerifiedImage(f'{ref.repo}@{image.digest}', image.digest, version, predicate, image, manifest)
