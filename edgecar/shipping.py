@@ -111,12 +111,16 @@ def release_sign(   # noqa: PLR0913 - options of a command
                 sbom, auth_file, ca, timeout, typer.echo, images, digests)
 
 # %% ../nbs/12_shipping.ipynb #08124619
-def _verify_by_policy(policy, ref, first, fallback, remember, start_file, auth, ca):   # noqa: PLR0913
+def _verify_by_policy(policy, ref, first, fallback, remember, to, auth, ca):   # noqa: PLR0913
     "Prove that an image may start on this device, and say what to start."
-    from edgecar.release.admission import admit_image, admit_or_fall_back, note_start, read_policy_file
-    demands = read_policy_file(policy)
+    from edgecar.release.admission import (
+        admit_image, admit_or_fall_back, note_start, read_policy_file, unpack_pilot
+    )
+    demands, (start_file, unpack) = read_policy_file(policy), to
     admit = admit_or_fall_back if fallback else admit_image
     proof = admit(demands, ref, first, auth, ca, typer.echo)
+    if unpack:
+        unpack_pilot(proof, unpack)
     if remember or start_file:
         slots = note_start(demands, proof, start_file)
         on_trial = slots.trial and slots.trial.digest == proof.digest
@@ -154,6 +158,8 @@ def release_verify(   # noqa: PLR0913 - options of a command
                        typer.Option('--fallback', help='if it is refused, take what was confirmed')]=False,
     start_file:Annotated[Path,     # for systemd
                          typer.Option(help='write EDGECAR_IMAGE, the name to start, into it')]=None,
+    unpack:Annotated[Path,     # for a car without a container
+                     typer.Option(help='write the verified pilot and its manifest into this folder')]=None,
     auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
 ):
     """Prove, with public keys and no network but the registry's, that an image may start. Fails at the first
@@ -165,9 +171,10 @@ def release_verify(   # noqa: PLR0913 - options of a command
         if running or identity:
             raise EdgecarError('--policy names the state file and the repository',
                                hint='leave --running and --identity out')
-        return _verify_by_policy(policy, ref, first, fallback, remember, start_file, auth_file, ca)
-    if first or fallback or start_file:
-        raise EdgecarError('--first, --fallback and --start-file need a policy', hint='--policy FILE')
+        return _verify_by_policy(policy, ref, first, fallback, remember, (start_file, unpack), auth_file, ca)
+    if first or fallback or start_file or unpack:
+        raise EdgecarError('--first, --fallback, --start-file and --unpack need a policy',
+                           hint='--policy FILE')
     if remember and (not running or VERSION_PATTERN.fullmatch(running)):
         raise EdgecarError('--remember needs a file', hint='--running FILE')
     proof = verify_image(ref, key, gate_key, running, identity, auth_file, ca, typer.echo)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['read_policy_file', 'policy_from_params', 'check_purpose', 'check_provenance', 'check_evidence', 'check_rules',
-           'check_listed', 'check_history', 'admit_image', 'admit_or_fall_back', 'note_start', 'wait_until_healthy',
-           'confirm_start']
+           'check_listed', 'check_history', 'admit_image', 'admit_or_fall_back', 'note_start', 'unpack_pilot',
+           'wait_until_healthy', 'confirm_start']
 
-# %% ../../nbs/release/13_admission.ipynb #7b2c9ff1
+# %% ../../nbs/release/13_admission.ipynb #d437d42b
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,8 @@ from ..contracts.rules import check_verdicts
 from ..contracts.untrusted import parse_untrusted_json, value_at
 from ..core import EdgecarError, atomic_write
 from .bundle import TARGETS
-from .evidence import PROVENANCE_TYPE
-from .oci import MB, parse_ref
+from .evidence import PILOT_FOLDER, PROVENANCE_TYPE
+from .oci import MB, layer_files, parse_ref
 from edgecar.release.verify import (
     PublicKey, VerifiedImage, attested_predicates, change_slots, kept_rules, release_slots, verify_image
 )
@@ -222,6 +222,22 @@ def note_start(
         with atomic_write(start_file, 'w') as f:
             f.write(f'EDGECAR_IMAGE={proof.start}\nEDGECAR_VERSION={proof.version}\n')
     return slots
+
+# %% ../../nbs/release/13_admission.ipynb #feea90f7
+def unpack_pilot(
+    proof:VerifiedImage,   # of the release
+    folder,                # for pilot.tflite, manifest.json, card.md and LICENSES; made
+)->Path:                   # of the pilot
+    "Write the files beside the pilot of a verified image; raise EdgecarError when its layer is another one."
+    files = {Path(info.name).name: text for info, text in layer_files(
+        proof.image, -1, lambda name: name.startswith(f'{PILOT_FOLDER}/'), most=2**26, packed=2**26,
+        unpacked=2**27) if text is not None}
+    folder = Path(folder)
+    (folder/'manifest.json').unlink(missing_ok=True)
+    for name in sorted(files, key=lambda name: name == 'manifest.json'):
+        with atomic_write(folder/name) as f:
+            f.write(files[name])
+    return folder/'pilot.tflite'
 
 # %% ../../nbs/release/13_admission.ipynb #47706939
 def wait_until_healthy(

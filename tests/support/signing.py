@@ -81,8 +81,8 @@ class Club:
         "A device policy; the file is written."
         values = dict(schema=1, repository=CAR, target='car', architecture='amd64', image_key='image.pub',
                       gate_key='gate.pub', state='car/running.json', sbom=True, provenance=True,
-                      modified=False, max_age_days=30., starts=3, trust='trust', trust_root='trust/1.root.json',
-                      rules=BOUNDS, builders=[BUILDER]) | demands
+                      modified=False, max_age_days=30., starts=3, trust='trust',
+                      trust_root='trust/1.root.json', rules=BOUNDS, builders=[BUILDER]) | demands
         (self.folder/'policy.json').write_text(json.dumps(values))
         return self.folder/'policy.json'
 
