@@ -382,3 +382,38 @@ def test_a_layout_with_a_flood_beside_it(club):
     toy_image(ref.folder, [b'{}'] * 65, tag=digest.replace(':', '-') + '.att')
     with pytest.raises(EdgecarError, match='holds 65 statements'):
         admit(club, name)
+
+
+@pytest.mark.images
+def test_a_real_registry_serves_what_is_admitted_and_what_is_not(club, tmp_path):
+    "Debian's registry: a trial, a confirmation, a bad release, the fall back by digest, and a flood."
+    from test_release_tools import Server
+    server = Server(tmp_path/'registry')
+    car = f'{server.to}-car'
+
+    def push(name):
+        ref = parse_ref(name)
+        digest = OciLayout(ref.folder).find(ref.tag).replace(':', '-')
+        for tag in (ref.tag, f'{digest}.sig', f'{digest}.att'):
+            subprocess.run(['skopeo', 'copy', '-q', '--preserve-digests', '--dest-tls-verify=false',
+                            f'oci:{ref.folder}:{tag}', f'docker://{car}:{tag}'], check=True, timeout=60)
+        return f'{car}:{ref.tag}'
+
+    try:
+        good = push(club.release())
+        proof, slots, _ = start(club, good)
+        assert proof.start == f'{car}@{proof.digest}' and slots.trial.starts == 1
+        confirm_start(read_policy_file(club.policy()).state, proof.start)
+        bad = push(club.release('v1.1.0', b'another pilot', target='twin'))
+        with pytest.raises(EdgecarError, match="target is 'twin'"):
+            admit(club, bad, first=False)
+        again, slots, lines = start(club, bad)
+        assert again.digest == proof.digest and slots.trial is None
+        assert 'fall back   v1.0.0 was confirmed here' in lines
+        ref = parse_ref(club.release('v1.2.0', b'a third pilot'))
+        digest = OciLayout(ref.folder).find('v1.2.0')
+        toy_image(ref.folder, [b'{}'] * 65, tag=digest.replace(':', '-') + '.att')
+        with pytest.raises(EdgecarError, match='holds 65 statements'):
+            admit(club, push(f'oci:{ref.folder}:v1.2.0'), first=False)
+    finally:
+        server.stop()
