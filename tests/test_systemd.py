@@ -75,7 +75,7 @@ def test_the_units_are_valid(tmp_path):
 
 @pytest.mark.parametrize('old, new', [
     ('ProtectSystem=strict', 'ProtectSystem=always'), ('Restart=on-failure', 'Restart=perhaps'),
-    ('[Service]', '[Servce]'), (str(BIN/'edgecar release'), '/none/edgecar release')])
+    ('[Service]', '[Other]'), (str(BIN/'edgecar release'), '/none/edgecar release')])
 def test_a_broken_copy_is_rejected(tmp_path, old, new):
     copied(tmp_path, SERVICES[1])
     code, said = verify_units(copied(tmp_path, SERVICES[0], change=(old, new)))
