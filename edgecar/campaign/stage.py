@@ -228,13 +228,14 @@ def _socket(drive, fault, begins):
     if begins:
         threading.Thread(target=lambda: asyncio.run(send_nonsense(drive.page_port)), daemon=True).start()
 
-# %% ../../nbs/campaign/07_stage.ipynb #82740e59
+# %% ../../nbs/campaign/07_stage.ipynb #bb73a8da
 def _limit_files(pid, size):
     "Set how long a file of a process may grow, bytes."
     if pid is not None:
         with contextlib.suppress(OSError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
+# %% ../../nbs/campaign/07_stage.ipynb #750496e7
 def _signal_process(pid, number):
     if pid is not None:
         with contextlib.suppress(OSError):

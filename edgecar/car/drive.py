@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..contracts.drive import DriveOptions, RecordingLimits
 from ..contracts.status import FAULT_CAUSES, DriveStatus
 from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
-    StopRequests
+    StopRequests, demanded_rules, load_pilot
 )
 from .owner import ActuatorProcess
 from ..web.drive_page import WebPage
@@ -492,6 +493,7 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
         return {'pilot/name': model_manager.chosen or '', 'pilot/sha256': digest, 'camera': p.camera}
     vehicle.recorder = recorder = Recorder(limits, notes)
     model_manager = ModelManager(inference, p.models, p.manifest, p.needs_release, fault_log.note,
+                                 partial(load_pilot, demands=demanded_rules(p.policy)),
                                  has=('imu',)*bool(p.imu))
     if p.models and not model_manager.change(Path(p.models[0]).name):
         raise EdgecarError('the model does not drive', p.models[0], next(iter(fault_log.last.values())))
