@@ -1,4 +1,6 @@
 """What a reviewer broke, each by its number in the review: how it was broken, and that it is mended."""
+import contextlib
+import hashlib
 import http.client
 import io
 import json
@@ -290,8 +292,8 @@ def served():
     thread = threading.Thread(target=page.update)
     thread.start()
 
-    def ask(path, **headers):
-        connection = http.client.HTTPConnection('127.0.0.1', page.port, timeout=20)
+    def ask(path, source='127.0.0.1', **headers):
+        connection = http.client.HTTPConnection('127.0.0.1', page.port, 20, (source, 0))
         try:
             connection.request('GET', path, headers=headers)
             return connection.getresponse().status
@@ -326,6 +328,69 @@ def test_finding_9_idle_connections_keep_nobody_out(served):
         for connection in idle[:8]:
             connection.close()
         until(lambda: ask('/drive.css') == 200)
+
+
+def test_finding_9_a_thousand_guesses_are_counted_for_each_address_and_logged(served, caplog):
+    "One who guesses is not looked at any more, and keeps nobody else out. His cookies are no guesses."
+    page, ask = served
+    assert [ask(f'/metrics?token=guess{n:05}') for n in range(1000)] == [403]*1000
+    counted = [r.getMessage() for r in caplog.records if 'wrong token' in r.getMessage()]
+    assert 20 <= len(counted) < 60 and counted[19] == 'a wrong token from 127.0.0.1, its number 20'
+    assert not any('guess0' in line for line in counted)
+    assert ask('/metrics?token=a%20long%20secret', source='127.0.0.2') == 200
+    others = [f'127.0.1.{n}' for n in range(1, 9)]
+    assert {ask(f'/metrics?token=guess{n:05}', source=a) for a in others for n in range(20)} == {403}
+    assert ask('/metrics?token=a%20long%20secret', source='127.0.0.3') == 403   # the bucket of all is empty
+    guessed = hashlib.sha256(b'edgecar a long secret').hexdigest()   # what a cookie once was
+    assert ask('/metrics', Cookie=f'edgecar={guessed}') == 403
+    assert ask('/metrics', Cookie=f'edgecar={page.guard.cookie}') == 200
+
+
+def test_finding_9_strangers_from_many_addresses_keep_nobody_out(served):
+    "300 connections that say nothing: one address gets 32, all together 128, and the oldest make room."
+    page, ask = served
+    with ExitStack() as opened:
+        def connect(source):
+            return opened.enter_context(socket.create_connection(('127.0.0.1', page.port), 20, (source, 0)))
+
+        guest = opened.enter_context(contextlib.closing(
+            http.client.HTTPConnection('127.0.0.1', page.port, 20, ('127.0.0.9', 0))))
+        guest.request('GET', '/metrics?token=a%20long%20secret')
+        assert guest.getresponse().read() == b''
+        place = guest.sock.getsockname()
+        idle = [connect(f'127.0.2.{1 + n % 10}') for n in range(300)]
+        assert ask('/drive.css', source='127.0.0.3') == 200
+        assert idle[0].recv(10) == b''   # the oldest made room
+        guest.request('GET', '/metrics?token=a%20long%20secret')   # who has shown the token keeps a place
+        assert guest.getresponse().status == 200 and guest.sock.getsockname() == place
+
+
+@pytest.mark.parametrize('begun', [b'', b'GET /drive HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ',
+                                   b'POST /login HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 4000\r\n\r\n'],
+                         ids=['nothing', 'headers', 'body'])
+def test_finding_9_a_request_that_never_ends_is_ended(monkeypatch, begun):
+    "Slow loris: a byte now and then kept a connection for ever."
+    monkeypatch.setattr('edgecar.web.handlers.PATIENCE_S', 1)
+    page = WebPage(port=0, token='a long secret')
+    thread = threading.Thread(target=page.update)
+    thread.start()
+    try:
+        with socket.create_connection(('127.0.0.1', page.port), 20) as slow:
+            slow.sendall(begun)
+            slow.settimeout(.1)
+            began, answer = time.monotonic(), None
+            while answer is None and time.monotonic() - began < 10:
+                try:
+                    slow.sendall(b'a' if begun else b'')
+                    answer = slow.recv(1000)
+                except TimeoutError:
+                    continue
+                except OSError:   # cut while it was sending
+                    answer = b''
+            assert answer is not None and time.monotonic() - began > .5
+    finally:
+        page.shutdown()
+        thread.join(20)
 
 
 @pytest.mark.parametrize('name, welcome', [('evil.example', False), ('192.168.4.1', True),
