@@ -71,6 +71,7 @@ class _PageState:
         messages_hz:float=500.,    # that a client may send
     ):
         check_encrypted(host, bool(tls), plain_http)
+        self.notes = ()   # lines for the person who starts it
         self.tls, self.guard, self.metrics, self.ready = tls, ListenGuard(host, token, anyone), metrics, ready
         self.viewers, self.rate_hz, self.messages_hz = viewers, rate_hz, messages_hz
         self.wheel, self.sockets, self.watching = ControlArbiter(mode), set(), 0

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['log', 'SIOCGIFADDR', 'MOST_CONNECTIONS', 'MOST_OF_AN_ADDRESS', 'PATIENCE_S', 'COOKIE_NAME', 'bind_listeners',
-           'own_addresses', 'page_url', 'PageServer', 'close_a_stranger', 'GuardedHandler', 'StaticHandler']
+           'own_addresses', 'page_url', 'shown_url', 'PageServer', 'close_a_stranger', 'GuardedHandler',
+           'StaticHandler']
 
 # %% ../../nbs/web/01_handlers.ipynb #e3476be4
 import fcntl
 import logging
 import socket
+import sys
 import time
 from importlib.resources import files
 from urllib.parse import quote
@@ -65,6 +67,12 @@ def page_url(
     host = f'[{host}]' if ':' in host else host
     scheme = 'https' if encrypted else 'http'
     return f'{scheme}://{host}:{port}{path}' + (f'?token={quote(token)}' if token else '')
+
+def shown_url(
+    page,   # with a `url`
+)->str:
+    "Return the address of a page for a person: with the token in a terminal, never in a log."
+    return page.url if sys.stdout.isatty() else page.url.partition('?')[0]
 
 # %% ../../nbs/web/01_handlers.ipynb #e11c34ce
 MOST_CONNECTIONS, MOST_OF_AN_ADDRESS, PATIENCE_S = 128, 32, 10

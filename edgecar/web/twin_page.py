@@ -20,7 +20,7 @@ from ..contracts.access import ListenGuard, check_encrypted
 from ..sim.protocol import encode_sim_image
 from ..sim.server import SimServer, close_server, start_server
 from edgecar.web.handlers import (
-    COOKIE_NAME, GuardedHandler, PageServer, StaticHandler, bind_listeners, page_url
+    COOKIE_NAME, GuardedHandler, PageServer, StaticHandler, bind_listeners, page_url, shown_url
 )
 
 # %% ../../nbs/web/04_twin_page.ipynb #c7ce2f53
@@ -187,7 +187,7 @@ async def serve_simulator(
         + ('paced by commands' if server.pace else f'{server.rate_hz:g} Hz')
         + (f', {server.scene}' if server.scene else ''))
     if view:
-        say(f'page: {view.url}')
+        say(f'page: {shown_url(view)}')
     await server.stopped.wait()
     if view:
         await view.close()
