@@ -150,6 +150,13 @@ class GuardedHandler:
         if self.secret:
             self.request.connection.stream.known = True
 
+    def log_exception(self, kind, error, trace):
+        "Log a failure without the query, which may hold the token; a refusal only for who debugs."
+        request = self.request
+        if isinstance(error, tornado.web.HTTPError):
+            return log.debug('page: %s %s (%s): %s', request.method, request.path, request.remote_ip, error)
+        log.error('page: %s %s failed', request.method, request.path, exc_info=(kind, error, trace))
+
     def set_default_headers(self):
         "Set the headers that limit what a browser may do with the answer."
         self.set_header('Content-Security-Policy',
