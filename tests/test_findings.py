@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,8 +15,10 @@ import threading
 import time
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from edgecar.car.drive import ButtonHandler, Profile, TwinCamera, compose, supervised
@@ -28,7 +31,8 @@ from edgecar.car.upload import (
 from edgecar.contracts.access import ListenGuard
 from edgecar.contracts.digest import md5_hex, tracked_files
 from edgecar.contracts.drive import RecordingLimits
-from edgecar.core import EdgecarError
+from edgecar.contracts.params import SECTIONS, check_params, check_shell_text, section_fields
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data.check import inspect_tub, repair_tub
 from edgecar.data.fields import InvalidRecordError
 from edgecar.data.picture import decode_image
@@ -153,6 +157,28 @@ def test_finding_14_no_link_is_uploaded(tmp_path):
     with pytest.raises(EdgecarError, match='is a link'):
         upload_tub(tub, remote)
     assert not has_file(remote, md5_hex(b'a private key'), 13)
+
+
+@pytest.mark.parametrize('section, name', [(s, f.name) for s in SECTIONS for f in section_fields(s)
+                                           if f.type is str])
+def test_finding_low_no_parameter_reaches_a_shell_as_more_than_a_text(section, name):
+    "`tubs: data; reboot` was two commands, and nothing refused it."
+    root = repo_root(Path(__file__).parent)
+    params = yaml.safe_load((root/'params.yaml').read_text())
+    for odd in ('data; reboot', '$(reboot)', '`reboot`', '"', 'a\nreboot', '\\'):
+        params[section][name] = odd
+        with pytest.raises(EdgecarError, match=f'{section}.{name} has .* which a shell would obey'):
+            check_params(params)
+    stages = yaml.safe_load((root/'dvc.yaml').read_text())['stages']
+    commands = [stage['cmd'] for stage in stages.values() if f'{{{section}.{name}}}' in stage['cmd']]
+    assert commands or section == 'data'
+    odd = "data & reboot | x > y < z (a) # 'b' * ? ~ !"   # is passed on as it stands
+    check_shell_text(name, odd)
+    for command in commands:
+        at = command.index(f'-p {name} ')
+        given = re.search(r'-p \w+ \S+', command[at:])[0].replace(f'${{{section}.{name}}}', odd)
+        done = subprocess.run(['sh', '-c', f"printf '%s\\n' {given}"], stdout=subprocess.PIPE, text=True)
+        assert done.stdout.splitlines() == ['-p', name, odd]
 
 
 def test_finding_low_a_token_is_not_sent_in_clear(monkeypatch):
