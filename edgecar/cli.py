@@ -435,16 +435,8 @@ def certificate(
                  typer.Option(help='the folder for cert.pem and key.pem')]=Path('.'),
 ):
     "Make a certificate for a page; prints its SHA-256, which a browser shows too."
-    from edgecar.core import EdgecarError
-    from edgecar.web.certificate import certificate_fingerprint, make_certificate
-    from edgecar.web.credentials import write_private
-    try:
-        key, made = make_certificate(names)
-    except ValueError as e:
-        raise EdgecarError(f'no certificate has these names ({e})', hint='give names in ASCII') from None
-    for name, content in (('key.pem', key), ('cert.pem', made)):
-        write_private(to/name, content)
-    typer.echo(f'{to/"cert.pem"}: SHA-256 {certificate_fingerprint(made)}')
+    from edgecar.web.certificate import write_certificate
+    typer.echo(f'{to/"cert.pem"}: SHA-256 {write_certificate(to, names)}')
 
 # %% ../nbs/14_cli.ipynb #d3614879
 @app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')

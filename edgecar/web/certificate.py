@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VALID_DAYS', 'RENEW_DAYS', 'certificate_names', 'make_certificate', 'certificate_fingerprint', 'is_current',
-           'kept_certificate', 'tls_context']
+           'kept_certificate', 'write_certificate', 'tls_context']
 
 # %% ../../nbs/web/06_certificate.ipynb #4653536a
 import hashlib
@@ -40,6 +40,7 @@ def _name_of(text):
     except ValueError:
         return x509.DNSName(text)
 
+# %% ../../nbs/web/06_certificate.ipynb #694f8374
 def _need_cryptography():
     "Raise EdgecarError when the package is missing that makes a certificate."
     try:
@@ -77,7 +78,7 @@ def make_certificate(
 def certificate_fingerprint(
     pem:bytes,   # a file with a certificate, the first one counts
 )->str:          # hexadecimal bytes with colons
-    "Return the SHA-256 of a certificate; raise EdgecarError when there is none."
+    "Return the SHA-256 of a certificate; raise EdgecarError when there is no certificate."
     found = re.search(rb'-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----', pem, re.S)
     if not found:
         raise EdgecarError('there is no certificate in it', hint='give a PEM file')
@@ -99,18 +100,33 @@ def is_current(
     begun = seen.not_valid_before_utc <= now < seen.not_valid_after_utc - timedelta(days=RENEW_DAYS)
     return begun and {_name_of(name) for name in names} <= {*has}
 
+# %% ../../nbs/web/06_certificate.ipynb #7112ac9a
 def kept_certificate(
     names:list,         # that it must have
     folder=None,        # that keeps it; None: `state_folder()`
     now:datetime=None,  # with a time zone; None: the time now
 )->Path:                # PEM file of the key and the certificate, mode 600
-    "Return the certificate of this machine; make it when there is none, when it ends or lacks a name."
+    "Return the certificate of this machine; make it when it is missing, ends, or lacks a name."
     path = Path(folder or state_folder())/'page.pem'
     there = read_private(path)
     _need_cryptography()
     if there is None or not is_current(there, names, now):
         write_private(path, b''.join(make_certificate(names, now=now)))
     return path
+
+# %% ../../nbs/web/06_certificate.ipynb #f800d8d9
+def write_certificate(
+    folder,       # for cert.pem and key.pem; it is made, too
+    names:list,   # that the certificate is for, names and addresses
+)->str:           # SHA-256 of the certificate
+    "Make a certificate and its key as two files. Raise EdgecarError when a name is no name."
+    try:
+        key, made = make_certificate(names)
+    except ValueError as e:
+        raise EdgecarError(f'no certificate has these names ({e})', hint='give names in ASCII') from None
+    for name, content in (('key.pem', key), ('cert.pem', made)):
+        write_private(Path(folder)/name, content)
+    return certificate_fingerprint(made)
 
 # %% ../../nbs/web/06_certificate.ipynb #54a0f1bd
 def tls_context(

@@ -20,9 +20,10 @@ def state_folder()->Path:
     home = os.environ.get('XDG_STATE_HOME') or Path.home()/'.local/state'
     return Path(os.environ.get('EDGECAR_STATE') or Path(home)/'edgecar')
 
+# %% ../../nbs/web/05_credentials.ipynb #6b99ee84
 def read_private(
     path,   # file
-)->bytes:   # None when there is no such file
+)->bytes:   # None when the file is not there
     "Return the content of a private file; raise EdgecarError when others can read it too."
     try:
         with open(path, 'rb') as file:
@@ -66,7 +67,7 @@ TOKEN_BYTES = 16   # 128 bits
 def kept_token(
     folder=None,   # that keeps it; None: `state_folder()`
 )->tuple:          # the token, and the file that has it
-    "Return the token of this machine; draw it when there is none. Raise EdgecarError when it cannot be kept."
+    "Return the token of this machine; draw the first one. Raise EdgecarError when it cannot be kept."
     path = Path(folder or state_folder())/'token'
     if read_private(path) is None:
         write_private(path, secrets.token_urlsafe(TOKEN_BYTES).encode(), replace=False)

@@ -54,6 +54,7 @@ def own_addresses()->list:
     names = sorted(by_name, key=lambda name: not name.startswith('wl'))
     return [by_name[name] for name in names if not is_loopback(by_name[name])]
 
+# %% ../../nbs/web/01_handlers.ipynb #c0880ce1
 def page_url(
     host:str,               # that the page listens on
     port:int,               # of the page
@@ -68,6 +69,7 @@ def page_url(
     scheme = 'https' if encrypted else 'http'
     return f'{scheme}://{host}:{port}{path}' + (f'?token={quote(token)}' if token else '')
 
+# %% ../../nbs/web/01_handlers.ipynb #dcfe4a58
 def shown_url(
     page,   # with a `url`
 )->str:
@@ -98,6 +100,7 @@ class PageServer(tornado.httpserver.HTTPServer):
         stream.begun_s = time.monotonic()
         return super().handle_stream(stream, address)
 
+# %% ../../nbs/web/01_handlers.ipynb #c0a7a392
 def close_a_stranger(
     there,   # connections of a `PageServer`
 )->bool:
