@@ -695,6 +695,15 @@ def test_finding_9_a_hundred_half_handshakes_keep_nobody_out(tmp_path):
         assert strict(cert, car.page.port)[1] >= 'TLSv1.2'
 
 
+def test_finding_9_a_handshake_that_never_ends_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr('edgecar.web.handlers.PATIENCE_S', 1)
+    tls, _ = context_of(tmp_path, '127.0.0.1')
+    with Car(tls=tls, **SECRET) as car:
+        with socket.create_connection(('127.0.0.1', car.page.port), 20) as line:
+            line.sendall(b'\x16\x03\x01')
+            assert line.recv(100) == b''
+
+
 @pytest.mark.parametrize('words, hint', [([], '--plain-http'), (['--token', 'long enough'], '--plain-http'),
                                          (['--anyone'], '--plain-http'), (['--plain-http'], 'EDGECAR_TOKEN')])
 def test_finding_9_beyond_this_machine_nothing_is_served_in_clear_unasked(tmp_path, words, hint):

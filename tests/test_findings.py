@@ -39,6 +39,7 @@ from edgecar.data.picture import decode_image
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub
 from edgecar.sim.client import Simulator
+from edgecar.sim.protocol import pack_message
 from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 from edgecar.web.arbiter import ControlArbiter
 from edgecar.web.drive_page import WebPage
@@ -542,3 +543,20 @@ def test_finding_15_silent_strangers_keep_nobody_out():
         assert sum(not client.verified for client in [*server.clients]) <= 4
         strangers[0].settimeout(20)
         assert strangers[0].recv(10) == b''   # the oldest was sent away
+
+
+def test_finding_15_the_token_of_a_simulator_is_not_guessed_by_trying(caplog):
+    "The page and the simulator have one token, and at the second nobody counted."
+    with serve_in_thread(SimServer(port=0, token='a long secret')) as server:
+        def answer(source, *keys):
+            with socket.create_connection(('127.0.0.1', server.port), 20, (source, 0)) as line:
+                for key in keys:
+                    line.sendall(pack_message('verify', private_key=key))
+                line.sendall(pack_message('get_protocol_version'))
+                line.shutdown(socket.SHUT_WR)
+                return b''.join(iter(lambda: line.recv(1000), b''))
+
+        assert b'verified' in answer('127.0.0.1', 'a long secret')
+        assert b'verified' not in answer('127.0.0.1', *(f'guess{n:05}' for n in range(25)), 'a long secret')
+        assert b'verified' in answer('127.0.0.2', 'a long secret')
+    assert 'a wrong token from 127.0.0.1, its number 20' in caplog.text and 'guess0' not in caplog.text

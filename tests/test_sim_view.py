@@ -80,7 +80,7 @@ class Browser:
 
 @pytest.fixture
 def browser(tmp_path):
-    browser = Browser(tmp_path/'profile')
+    browser = Browser(tmp_path)
     yield browser
     try:
         browser.close()
