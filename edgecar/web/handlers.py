@@ -87,6 +87,7 @@ class PageServer(tornado.httpserver.HTTPServer):
         **more,     # arguments of `tornado.httpserver.HTTPServer`
     ):
         "Set the limits; tornado calls this in the place of `__init__`."
+        self.warned_s = -PATIENCE_S   # when it last said that there are too many
         super().initialize(app, ssl_options=tls, max_header_size=8192,
                            idle_connection_timeout=PATIENCE_S, body_timeout=PATIENCE_S, **more)
 
@@ -95,10 +96,16 @@ class PageServer(tornado.httpserver.HTTPServer):
         there = [c for c in self._connections if not c.stream.closed()]
         of_it = sum(c.context.remote_ip == address[0] for c in there)
         if of_it >= MOST_OF_AN_ADDRESS or len(there) >= MOST_CONNECTIONS and not close_a_stranger(there):
-            log.warning('page: too many connections, one from %s is closed', address[0])
+            self.warn(address)
             return stream.close()
         stream.begun_s = time.monotonic()
         return super().handle_stream(stream, address)
+
+    def warn(self, address):   # (IP address, port) of a client
+        "Say that there are too many connections, at most once in a while, so that no log is filled."
+        if time.monotonic() - self.warned_s >= PATIENCE_S:
+            self.warned_s = time.monotonic()
+            log.warning('page: too many connections, one from %s is closed', address[0])
 
 # %% ../../nbs/web/01_handlers.ipynb #c0a7a392
 def close_a_stranger(
