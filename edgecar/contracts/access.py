@@ -167,7 +167,10 @@ class ListenGuard:
         origin:str=None,    # of the page that asks; None when a browser did not say
     )->str:                 # '' when the request may come in
         "Return why a request is refused before its token is looked at."
-        if origin and urlsplit(origin).netloc.lower() != host.lower():
+        try:
+            if origin and urlsplit(origin).netloc.lower() != host.lower():
+                return 'another origin'
+        except ValueError:   # such as http://[
             return 'another origin'
         if not (self.token or is_loopback(host_name) or self.anyone and is_own_name(host_name)):
             return 'a foreign name'
