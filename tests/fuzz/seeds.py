@@ -278,9 +278,25 @@ def corpus():
     return {name: inputs for part in parts for name, inputs in part.items()}
 
 
-if __name__ == '__main__':
+FOUND = {   # target -> label -> name of a mutation of 'note' and 'usual' that broke something once
+    'tflite': dict(claims=(1, 3313), no_data=(1, 4378), no_index=(1, 15611), other_shape=(1, 10641))
+}
+SMALL = 2500   # bytes of a bomb that is kept as well, so that it runs with each test
+
+
+def write_corpus():
+    "Write the corpus: usual inputs, what was found by a mutation, small bombs."
+    from fuzz.bombs import bombs
+    from fuzz.mutate import mutated
     for name in TARGETS:
-        (CORPUS / name).mkdir(parents=True, exist_ok=True)
+        (CORPUS/name).mkdir(parents=True, exist_ok=True)
     for name, inputs in corpus().items():
-        for label, data in inputs.items():
-            (CORPUS / name / label).write_bytes(data)
+        found = {label: mutated([inputs['note'], inputs['usual']], name, *key)
+                 for label, key in FOUND.get(name, {}).items()}
+        small = {label: data for label, data in bombs(name).items() if len(data) <= SMALL}
+        for label, data in (small | found | inputs).items():
+            (CORPUS/name/label.replace(' ', '_')).write_bytes(data)
+
+
+if __name__ == '__main__':
+    write_corpus()
