@@ -1,5 +1,6 @@
 // A disk that says what it is asked, goes before the C library's: LD_PRELOAD.
-// DISK_LOG: a file that gets a line for each rename, fsync and sync. DISK_CUT: the power goes at the first sync.
+// DISK_LOG: a file that gets a line for each rename, fsync and sync.
+// DISK_CUT: the power goes at the first sync.
 // DISK_BREAKS: a folder whose files cannot be written to the disk, which only fsync says.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -12,8 +13,10 @@
 
 static void say(const char *what, const char *path) {
     char line[8300];
-    int n = snprintf(line, sizeof line, "%s %s\n", what, path), fd;
-    if (getenv("DISK_LOG") && (fd = open(getenv("DISK_LOG"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) >= 0) {
+    const char *log = getenv("DISK_LOG");
+    int n = snprintf(line, sizeof line, "%s %s\n", what, path);
+    int fd = log ? open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    if (fd >= 0) {
         if (write(fd, line, n) != n) abort();
         close(fd);
     }
