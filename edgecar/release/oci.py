@@ -314,11 +314,9 @@ class _RegistryClient(_RegistrySession):
         try:
             answer = self.web.get(realm, params=params, auth=self.login, timeout=30, stream=True,
                                   headers={'Accept-Encoding': 'identity'})
-            text = next(answer.iter_content(MB), b'') if answer.ok else b'{}'
-            answer.close()
         except (requests.RequestException, OSError) as e:
             raise EdgecarError(f'no token service answers ({_reason(e)})', realm) from None
-        reply = parse_untrusted_json(text, realm)
+        reply = parse_untrusted_json(_answer_text(answer, MB, min(30, self.left_s()), realm), realm) if answer.ok else {}
         return next((reply[k] for k in ('token', 'access_token') if isinstance(reply.get(k), str)), None)
 
 # %% ../../nbs/release/05_oci.ipynb #bc35d7af
@@ -337,6 +335,15 @@ def _answer_pieces(answer, timeout_s, where):
     finally:
         answer.close()
 
+def _answer_text(answer, most, timeout_s, where):
+    "Return the bytes of an answer; raise EdgecarError when there are more than `most` bytes."
+    pieces, size = [], 0
+    for piece in _answer_pieces(answer, timeout_s, where):
+        pieces.append(piece)
+        if (size := size + len(piece)) > most:
+            raise EdgecarError(f'is larger than {most // MB} MB', where)
+    return b''.join(pieces)
+
 # %% ../../nbs/release/05_oci.ipynb #a62309fe
 class Registry(_RegistryClient):
     "A repository of a registry, to read from."
@@ -349,10 +356,7 @@ class Registry(_RegistryClient):
         answer = self._ask(f'manifests/{key}', ', '.join([*IMAGE_TYPES, INDEX_TYPE]))
         if answer.status_code == 404:
             return answer.close()
-        text = b''
-        for chunk in _answer_pieces(answer, self.left_s(), self.where):
-            if len(text := text + chunk) > 4 * MB:
-                raise EdgecarError(f'the manifest {key} is larger than 4 MB', self.where)
+        text = _answer_text(answer, 4 * MB, self.left_s(), f'{self.where}: manifest {key}')
         if DIGEST_PATTERN.fullmatch(key) and f'sha256:{hashlib.sha256(text).hexdigest()}' != key:
             raise EdgecarError(f'the registry sent another manifest than {key[:19]}', self.where)
         return text
