@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DIGEST_PATTERN', 'TAG_PATTERN', 'MANIFEST_TYPE', 'INDEX_TYPE', 'IMAGE_TYPES', 'MB', 'MAX_ENTRIES', 'ImageRef',
-           'layout_ref', 'check_ref', 'parse_ref', 'text_notes', 'OciLayout', 'credential_files',
-           'registry_credentials', 'may_get_credentials', 'Registry', 'open_image_source', 'toy_layer', 'toy_image',
-           'Image', 'check_image_manifest', 'read_image', 'layer_files']
+           'layout_ref', 'check_ref', 'parse_ref', 'OciLayout', 'credential_files', 'registry_credentials',
+           'may_get_credentials', 'Registry', 'open_image_source', 'toy_layer', 'toy_image', 'Image',
+           'check_image_manifest', 'read_image', 'layer_files']
 
 # %% ../../nbs/release/05_oci.ipynb #a5e10fa4
 import base64
@@ -28,7 +28,7 @@ from requests.adapters import HTTPAdapter, Retry
 from urllib3.exceptions import HTTPError
 
 from ..contracts.access import is_loopback
-from ..contracts.untrusted import parse_untrusted_json, value_at
+from ..contracts.untrusted import parse_untrusted_json, text_notes, value_at
 from ..core import EdgecarError
 
 # %% ../../nbs/release/05_oci.ipynb #34aa971a
@@ -136,13 +136,6 @@ def _read_bounded(path, most):
     return text
 
 # %% ../../nbs/release/05_oci.ipynb #7a887f36
-def text_notes(
-    descriptor:dict,   # of a manifest or a layer, from anywhere
-)->dict:               # name -> str
-    "Return those annotations of a descriptor that are texts."
-    notes = descriptor.get('annotations')
-    return {k: v for k, v in notes.items() if isinstance(v, str)} if isinstance(notes, dict) else {}
-
 class OciLayout:
     "The images of a folder in OCI layout."
     def __init__(self,
@@ -316,7 +309,8 @@ class _RegistryClient(_RegistrySession):
                                   headers={'Accept-Encoding': 'identity'})
         except (requests.RequestException, OSError) as e:
             raise EdgecarError(f'no token service answers ({_reason(e)})', realm) from None
-        reply = parse_untrusted_json(_answer_text(answer, MB, min(30, self.left_s()), realm), realm) if answer.ok else {}
+        text = _answer_text(answer, MB, min(30, self.left_s()), realm)
+        reply = parse_untrusted_json(text, realm) if answer.ok else {}
         return next((reply[k] for k in ('token', 'access_token') if isinstance(reply.get(k), str)), None)
 
 # %% ../../nbs/release/05_oci.ipynb #bc35d7af
@@ -337,12 +331,11 @@ def _answer_pieces(answer, timeout_s, where):
 
 def _answer_text(answer, most, timeout_s, where):
     "Return the bytes of an answer; raise EdgecarError when there are more than `most` bytes."
-    pieces, size = [], 0
+    text = b''
     for piece in _answer_pieces(answer, timeout_s, where):
-        pieces.append(piece)
-        if (size := size + len(piece)) > most:
+        if len(text := text + piece) > most:
             raise EdgecarError(f'is larger than {most // MB} MB', where)
-    return b''.join(pieces)
+    return text
 
 # %% ../../nbs/release/05_oci.ipynb #a62309fe
 class Registry(_RegistryClient):
