@@ -438,6 +438,9 @@ def certificate(
     from edgecar.web.certificate import write_certificate
     typer.echo(f'{to/"cert.pem"}: SHA-256 {write_certificate(to, names)}')
 
+# %% ../nbs/14_cli.ipynb #8e13e22d
+_ScheduleOption = Annotated[Path, typer.Option(help='drive this schedule alone, as a campaign kept it')]
+
 # %% ../nbs/14_cli.ipynb #0e70d951
 @app.command(epilog='Example: `edgecar campaign --minutes 10 --seed 1`')
 def campaign(
@@ -445,8 +448,7 @@ def campaign(
     seed:Annotated[int, typer.Option(help='of the first schedule', min=0)]=0,       # 0 and more
     to:Annotated[Path,   # folder; it is made
                  typer.Option(help='for the report and what is found')]=Path('runs/campaign'),
-    schedule:Annotated[Path,   # JSON; None: schedules from seeds
-                       typer.Option(help='drive this schedule alone, as a campaign kept it')]=None,
+    schedule:_ScheduleOption=None,   # JSON; None: schedules from seeds
 ):
     """Break the drive loop in the twin, again and again, and see whether the car stops and stays stopped.
     Fails when a promise is broken; the last line is JSON."""
