@@ -21,7 +21,7 @@ FAULT_CAUSES = dict(   # cause -> what is wrong
     late='a command came too late', nonsense='a command made no sense', bus='the bus to the actuator fails',
     page='a stop on the page', keyboard='a stop in the terminal', gamepad='a stop on the gamepad',
     signal='a stop by a signal', owner="the actuator's process has ended",
-    part='a part failed, and was started again'
+    part='a part failed, and was started again', suspend='the computer slept'
 )
 DRIVE_MODES = 'user', 'local_angle', 'local'   # the driver drives, the pilot steers, the pilot drives
 
