@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from .config import myconfig_changes
 from ..contracts.drive import DriveOptions, RecordingLimits
 from ..contracts.status import FAULT_CAUSES, DriveStatus
 from edgecar.car.guard import (
-    DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager, StopRequests
+    DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
+    StopRequests, demanded_rules, load_pilot
 )
 from .owner import ActuatorProcess
 from ..web.drive_page import WebPage
@@ -199,7 +201,6 @@ class ButtonHandler:
         for name, by in (('release', 'page'), ('release_gamepad', 'gamepad')):
             if free and name in pressed and 'stick' not in refusals:
                 self.owner.send('release', by=by)
-                self.person_is_needed = True
         if free and 'arm' in pressed and not refusals:
             self.owner.send('arm')
             self.person_is_needed = False
@@ -214,7 +215,7 @@ class ButtonHandler:
             self.held_until = self.clock() + HOLD_OFF_S
             log.warning('stopped: %s', source)
         self._ask(pressed, refusals or ())
-        self.person_is_needed |= bool(self.owner.state['stopped'])
+        self.person_is_needed |= bool(self.owner.state['stopped']) or any('release' in k for k in pressed)
         if self.arms_itself and not self.person_is_needed and not self.owner.state['armed']:
             self.owner.send('arm')
         if 'model' in pressed:
@@ -311,11 +312,10 @@ class StatusReporter(_StatusParts):
         counts = self.fault_counts(owner)
         status = DriveStatus(
             **self.measure(), **(latency or {}), **self.recorded(recording, records, uploads),
-            state=owner.get('state', 'booting'), realtime=owner.get('realtime'), refusals=[*(refusals or ())],
-            armed=owner['armed'], latched=owner['stopped'],
-            stopped=[*owner['stopped'], *causes, *owner['causes']],
+            state=owner.get('state', 'booting'), armed=owner['armed'], latched=owner['stopped'],
+            stopped=[*owner['stopped'], *causes, *owner['causes']], realtime=owner.get('realtime'),
             angle=owner['out'][0], throttle=owner['out'][1], owner_ms=owner.get('age_ms'),
-            throttle_limit=limit, mode=mode, faults=counts,
+            throttle_limit=limit, mode=mode, faults=counts, refusals=[*(refusals or ())],
             why={cause: self.fault_log.last.get(cause) or FAULT_CAUSES.get(cause, '') for cause in counts}
             | health.refusal_texts(refusals),
             inference_ms=inference_ms, frame_fit=self.inference.fit.text,
@@ -499,11 +499,11 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     vehicle.profiler, vehicle.clock, vehicle.fault_log = clock, clock, fault_log
     vehicle.stops, vehicle.inference = stops, inference
     limits, road = RecordingLimits(**p.record), track_outline(p.scene) if p.camera == 'twin' else None
-    def notes():
-        digest = getattr(inference.pilot, 'digest', '')
-        return {'pilot/name': model_manager.chosen or '', 'pilot/sha256': digest, 'camera': p.camera}
-    vehicle.recorder = recorder = Recorder(limits, notes)
+    vehicle.recorder = recorder = Recorder(limits, lambda: {
+        'pilot/name': model_manager.chosen or '', 'camera': p.camera,
+        'pilot/sha256': getattr(inference.pilot, 'digest', '')})
     model_manager = ModelManager(inference, p.models, p.manifest, p.needs_release, fault_log.note,
+                                 partial(load_pilot, demands=demanded_rules(p.policy)),
                                  has=('imu',)*bool(p.imu))
     if p.models and not model_manager.change(Path(p.models[0]).name):
         raise EdgecarError('the model does not drive', p.models[0], next(iter(fault_log.last.values())))

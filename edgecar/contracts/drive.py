@@ -33,6 +33,7 @@ class DriveOptions:
     tub:str = setting('', 'recording to replay')
     manifest:str = setting('',
         'that names the digest a model must have; if none is given, manifest.json beside it')
+    policy:str = setting('', 'what this car demands of a release, a device policy; if none, every rule')
     remote:str = setting('', 'DVC remote for finished tubs: a folder, or an address that takes PUT')
 
     def __post_init__(self):

@@ -96,12 +96,13 @@ class Training:
     kind:str = setting('edge', 'of net', choices=PILOT_KIND_NAMES)
     seed:int = setting(1, 'decides the weights', low=0, high=2**31)
     threads:int = setting(2, "TensorFlow's; part of the result", low=1, high=256)
-    epochs:int = setting(30, 'on the recording alone; a tub of 1,000 frames, without rounds, wants 30',
+    epochs:int = setting(30, 'on the recording alone; a tub of 1,000 frames, without rounds, wants 20',
         low=1, high=10**4, smoke=2)
     epoch_frames:int = setting(0, 'of an epoch at most, drawn afresh for each; 0: all there are',
         low=0, high=10**9)
     batch:int = setting(32, 'frames', low=1, high=4096)
-    lr:float = setting(3e-3, 'peak learning rate: two epochs up, then a cosine down', low=1e-12)
+    lr:float = setting(3e-3, 'peak learning rate, two epochs up, then down; a small tub wants 0.009',
+        low=1e-12)
     weight_decay:float = setting(1e-4, "AdamW's", low=0, high=1)
     dropout:float = setting(.3, 'before each dense layer; a tub of 1,000 frames wants 0.3', low=0, high=.95)
     average:float = setting(.99, 'memory of the averaged weights, per step', low=0, high=.99999)

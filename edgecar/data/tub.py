@@ -76,8 +76,7 @@ def _summary_line(kind, some):
 _REPAIR_HINT = 'run `edgecar tub repair` on this folder'
 
 def _catalog_list(raw):
-    """Check a manifest's last line: whole numbers, none below what it counts, and paths without folders.
-    Raise ValueError on any other."""
+    "Check a manifest's last line: numbers that count, paths without folders; raise ValueError on any other."
     lists = isinstance(raw['paths'], list) and isinstance(raw['deleted_indexes'], list)
     if not lists:
         raise ValueError('wrong list of catalogs')

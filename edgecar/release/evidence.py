@@ -222,8 +222,9 @@ def provenance_predicate(
     origin = re.sub(r'//[^/@]*@', '//', git_config.stdout.strip())
     uri = f'git+{origin}' if '://' in origin else 'git'     # a path of this machine is nobody's business
     modified = bool(_git(repo, 'status', '--porcelain', '--untracked-files=no'))
+    committed_s = int(_git(repo, 'show', '-s', '--format=%ct', 'HEAD'))     # Unix time
     build = dict(buildType=BUILD_TYPE, externalParameters=dict(source=uri, version=version, target=target),
-                 internalParameters=dict(modified=modified),
+                 internalParameters=dict(modified=modified, committed_s=committed_s),
                  resolvedDependencies=[dict(uri=uri, digest=dict(gitCommit=commit)), *pins, *data])
     return dict(buildDefinition=build,
                 runDetails=dict(builder=dict(id=builder),

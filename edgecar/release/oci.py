@@ -11,6 +11,7 @@ __all__ = ['DIGEST_PATTERN', 'TAG_PATTERN', 'MANIFEST_TYPE', 'INDEX_TYPE', 'IMAG
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import tarfile
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter, Retry
+from urllib3.exceptions import HTTPError
 
 from ..contracts.access import is_loopback
 from ..contracts.untrusted import parse_untrusted_json, value_at
@@ -230,12 +232,13 @@ def _reason(e):
         e = cause
     return re.sub(r"<[^>]*>:? ?", '', str(e))[:160] or type(e).__name__
 
-# %% ../../nbs/release/05_oci.ipynb #1f0dac5f
-class _RegistryClient:
-    "Requests to one repository. A request that fails is made three more times, with growing waits."
-    def __init__(self, host, name, auth=None, ca=None, timeout_s=300.):
+# %% ../../nbs/release/05_oci.ipynb #9544d04a
+class _RegistrySession:
+    "Where a repository is, who asks, and how long all answers may take."
+    def __init__(self, host, name, auth=None, ca=None, timeout_s=300., total_s=math.inf):
         self.url = f"{'http' if is_loopback(host) and not ca else 'https'}://{host}/v2/{name}"
         self.where, self.timeout_s = f'{host}/{name}', timeout_s
+        self.total_s, self.end_s = total_s, time.monotonic() + total_s
         self.login, self.web, self.token = registry_credentials(host, name, auth), requests.Session(), None
         # proxies; the credentials of .netrc are not asked for, since ours are given
         self.web.trust_env = not is_loopback(host)
@@ -245,6 +248,16 @@ class _RegistryClient:
                           raise_on_status=False)
             self.web.mount(scheme, HTTPAdapter(max_retries=retry))
 
+    def left_s(self):
+        "Return the seconds that an answer may take; raise EdgecarError when all answers took too long."
+        if (left := self.end_s - time.monotonic()) <= 0:
+            raise EdgecarError(f'the registry is too slow: {self.total_s:g} s have passed', self.where,
+                               'is it overloaded, or does it mean harm?')
+        return min(self.timeout_s, left)
+
+# %% ../../nbs/release/05_oci.ipynb #1f0dac5f
+class _RegistryClient(_RegistrySession):
+    "Requests to one repository. A request that fails is made three more times, with growing waits."
     def _ask(self, path, accept=None, again=True):
         headers = {'Accept': accept} if accept else {}
         if self.token:
@@ -253,7 +266,7 @@ class _RegistryClient:
             headers['Authorization'] = 'Basic ' + base64.b64encode(':'.join(self.login).encode()).decode()
         try:
             answer = self.web.get(f'{self.url}/{path}', headers=headers, stream=True,
-                                  timeout=min(30, self.timeout_s))
+                                  timeout=min(30, self.left_s()))
         except (requests.RequestException, OSError) as e:
             raise EdgecarError(f'no registry answers ({_reason(e)})', self.where,
                                'is it up, is the name right, does it need --ca?') from None
@@ -293,12 +306,13 @@ def _answer_pieces(answer, timeout_s, where):
     "Yield the pieces of an answer; raise EdgecarError when they take too long, or it breaks off."
     end = time.monotonic() + timeout_s
     try:
-        for piece in answer.iter_content(65536):
+        # what has come, at once: `iter_content` would wait until 64 KB are there, however slowly they drip
+        while piece := answer.raw.read1(65536, decode_content=True):
             if time.monotonic() > end:
                 raise EdgecarError(f'the registry is too slow: {timeout_s:g} s have passed', where,
                                    'run it again, with a longer --timeout')
             yield piece
-    except (requests.RequestException, OSError) as e:
+    except (requests.RequestException, HTTPError, OSError) as e:
         raise EdgecarError(f'the registry broke off ({_reason(e)})', where, 'run it again') from None
     finally:
         answer.close()
@@ -316,7 +330,7 @@ class Registry(_RegistryClient):
         if answer.status_code == 404:
             return answer.close()
         text = b''
-        for chunk in _answer_pieces(answer, self.timeout_s, self.where):
+        for chunk in _answer_pieces(answer, self.left_s(), self.where):
             if len(text := text + chunk) > 4 * MB:
                 raise EdgecarError(f'the manifest {key} is larger than 4 MB', self.where)
         if DIGEST_PATTERN.fullmatch(key) and f'sha256:{hashlib.sha256(text).hexdigest()}' != key:
@@ -332,7 +346,7 @@ class Registry(_RegistryClient):
         answer = self._ask(f'blobs/{digest}')
         if answer.status_code == 404:
             raise EdgecarError(f'lacks {digest[:19]}', self.where, 'push it again')
-        return _checked_copy(_answer_pieces(answer, self.timeout_s, self.where), digest, most, self.where)
+        return _checked_copy(_answer_pieces(answer, self.left_s(), self.where), digest, most, self.where)
 
 # %% ../../nbs/release/05_oci.ipynb #fb1750b9
 def open_image_source(
@@ -340,9 +354,10 @@ def open_image_source(
     auth=None,       # file with credentials, see `registry_credentials`
     ca=None,         # PEM file with the certificates of the registry's authority
     timeout_s:float=300.,   # for one answer of a registry
+    total_s:float=math.inf,   # for all answers of a registry, from now
 )->OciLayout|Registry:
     "Open what a name points to: an OciLayout or a Registry."
-    return OciLayout(ref.folder) if ref.folder else Registry(ref.host, ref.name, auth, ca, timeout_s)
+    return OciLayout(ref.folder) if ref.folder else Registry(ref.host, ref.name, auth, ca, timeout_s, total_s)
 
 # %% ../../nbs/release/05_oci.ipynb #84be173c
 def toy_layer(
