@@ -179,13 +179,13 @@ def attested_predicates(
         statement = _open_envelope(text, key, f'{where}: attestation')
         if not statement or statement.get('predicateType') != kind:
             continue
-        subjects = {x.get('digest', {}).get('sha256')
+        subjects = {str(x['digest'].get('sha256'))
                     for x in value_at(statement, 'subject', kind=list, what=where)
-                    if isinstance(x, dict) and isinstance(x.get('digest', {}), dict)}
+                    if isinstance(x, dict) and isinstance(x.get('digest'), dict)}
         if image.digest[7:] in subjects:
             predicates.append(value_at(statement, 'predicate', kind=dict, what=where))
         else:
-            others |= {str(x) for x in subjects}
+            others |= subjects
     if predicates or not key:
         return predicates
     if others:
