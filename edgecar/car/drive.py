@@ -174,9 +174,8 @@ class DriveMode:
         angle, throttle, limit = user_angle or 0., user_throttle or 0., 1. if limit is None else limit
         if mode == 'user' or abs(angle) > OVERRIDE or mode == 'local' and abs(throttle) > OVERRIDE:
             return angle, throttle*limit, (), 'user'
-        if mode == 'local_angle':
-            return pilot_angle, throttle*limit, pilot_causes, mode
-        return pilot_angle, min(max(pilot_throttle, -limit), limit), pilot_causes, mode
+        given = throttle*limit if mode == 'local_angle' else min(max(pilot_throttle, -limit), limit)
+        return pilot_angle, given, pilot_causes, mode
 
 # %% ../../nbs/car/08_drive.ipynb #372e85fc
 HOLD_OFF_S = .5   # after a stop, in which nothing is released or armed
@@ -198,11 +197,10 @@ class ButtonHandler:
         self.clock, self.held_until = clock, 0.
 
     def _ask(self, pressed, refusals):
-        free = self.clock() >= self.held_until
         for name, by in (('release', 'page'), ('release_gamepad', 'gamepad')):
-            if free and name in pressed and 'stick' not in refusals:
+            if name in pressed and 'stick' not in refusals:
                 self.owner.send('release', by=by)
-        if free and 'arm' in pressed and not refusals:
+        if 'arm' in pressed and not refusals:
             self.owner.send('arm')
             self.person_is_needed = False
 
@@ -215,7 +213,7 @@ class ButtonHandler:
             self.owner.send('stop', cause=source)
             self.held_until = self.clock() + HOLD_OFF_S
             log.warning('stopped: %s', source)
-        self._ask(pressed, refusals or ())
+        self._ask(pressed if self.clock() >= self.held_until else {}, refusals or ())
         self.person_is_needed |= bool(self.owner.state['stopped']) or any('release' in k for k in pressed)
         if self.arms_itself and not self.person_is_needed and not self.owner.state['armed']:
             self.owner.send('arm')
