@@ -433,6 +433,11 @@ class ModelManager:
         self.chosen, self.gate = None, {}   # the name of what drives; what the gate found
         self.has = has
 
+    @property
+    def may_drive(self)->bool:
+        "Whether a pilot is loaded, and verified where only a released one may drive."
+        return self.inference.pilot is not None and (not self.strict or self.gate.get('gate') == 'passed')
+
     def choose(self, name):   # of a model's file
         "Start `change` in a thread."
         threading.Thread(target=self.change, args=(name,), daemon=True, name='model_manager').start()
