@@ -103,7 +103,7 @@ def test_every_rule_runs_on_a_real_drive(watched):
 def test_every_query_of_the_dashboard_has_an_answer(watched, tmp_path):
     for panel in monitoring.panels():
         for target in panel['targets']:
-            if 'examined' not in target['legendFormat']:   # a bundle's manifest says it, an older one does not
+            if 'examined' not in target['legendFormat']:   # older manifests do not say it
                 assert watched.span(monitoring.expression(target), watched.seconds), (panel['title'], target)
     to = Path(os.environ.get('EDGECAR_DASHBOARD_PICTURE', tmp_path/'dashboard.png'))
     monitoring.draw(watched, watched.seconds, to)
