@@ -24,6 +24,7 @@ import (
 	extv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,10 +56,12 @@ import (
 
 // crds says which files of which module hold the schemas, and at which version.
 var crds = map[string]string{
-	"github.com/argoproj/argo-cd/v3@v3.5.1":                       "manifests/crds/*-crd.yaml",
-	"github.com/sigstore/policy-controller@v0.15.1":               "config/300-clusterimagepolicy.yaml",
-	"github.com/openshift/api@v0.0.0-20260710095909-1cb630ce7109": "route/v1/zz_generated.crd-manifests/routes.crd.yaml",
-	"github.com/prometheus-operator/prometheus-operator@v0.85.0":  "example/prometheus-operator-crd/*s.yaml",
+	"github.com/argoproj/argo-cd/v3@v3.5.1":         "manifests/crds/*-crd.yaml",
+	"github.com/sigstore/policy-controller@v0.15.1": "config/300-clusterimagepolicy.yaml",
+
+	"github.com/openshift/api@v0.0.0-20260710095909-1cb630ce7109": "route/v1/zz_generated.crd-manifests/*.yaml",
+
+	"github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*s.yaml",
 }
 
 var faults = 0
@@ -113,7 +116,7 @@ func validate(object runtime.Object) field.ErrorList {
 	case *apps.Deployment:
 		return appsvalidation.ValidateDeployment(o, corevalidation.PodValidationOptions{})
 	case *batch.Job:
-		return batchvalidation.ValidateJobCreate(o, batchvalidation.JobValidationOptions{})
+		return batchvalidation.ValidateJobCreate(o, batchvalidation.JobValidationOptions{RequirePrefixedLabels: true})
 	case *core.Namespace:
 		return corevalidation.ValidateNamespace(o)
 	case *core.Service:
@@ -123,7 +126,8 @@ func validate(object runtime.Object) field.ErrorList {
 	case *core.ResourceQuota:
 		return corevalidation.ValidateResourceQuota(o)
 	case *core.PersistentVolumeClaim:
-		return corevalidation.ValidatePersistentVolumeClaim(o, corevalidation.PersistentVolumeClaimSpecValidationOptions{})
+		options := corevalidation.PersistentVolumeClaimSpecValidationOptions{}
+		return corevalidation.ValidatePersistentVolumeClaim(o, options)
 	case *networking.NetworkPolicy:
 		return networkingvalidation.ValidateNetworkPolicy(o, networkingvalidation.NetworkPolicyValidationOptions{})
 	case *rbac.Role:
@@ -230,11 +234,13 @@ func (f foreign) check(where string, object map[string]any) {
 	for _, path := range unknown {
 		report(where, fmt.Errorf("unknown field %q", path))
 	}
+	defaulting.Default(object, f.structural)
 	for _, err := range validation.ValidateCustomResource(nil, object, f.validator) {
 		report(where, err)
 	}
 	if rules := cel.NewValidator(f.structural, true, celconfig.PerCallLimit); rules != nil {
-		errs, _ := rules.Validate(context.Background(), nil, f.structural, object, nil, celconfig.RuntimeCELCostBudget)
+		const budget = celconfig.RuntimeCELCostBudget
+		errs, _ := rules.Validate(context.Background(), nil, f.structural, object, nil, budget)
 		for _, err := range errs {
 			report(where, err)
 		}
