@@ -70,7 +70,7 @@ BROKEN = {
 
 @pytest.mark.parametrize('mistake', BROKEN)
 def test_promtool_refuses(tmp_path, mistake):
-    text = (ROOT/'deploy/base/alerts.yaml').read_text()
+    text = (ROOT/'deploy/components/monitoring/alerts.yaml').read_text()
     assert BROKEN[mistake][0] in text
     groups = yaml.safe_load(text.replace(*BROKEN[mistake], 1))['spec']['groups']
     (tmp_path/'alerts.yml').write_text(yaml.safe_dump(dict(groups=groups)))

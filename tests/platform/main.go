@@ -116,7 +116,8 @@ func validate(object runtime.Object) field.ErrorList {
 	case *apps.Deployment:
 		return appsvalidation.ValidateDeployment(o, corevalidation.PodValidationOptions{})
 	case *batch.Job:
-		return batchvalidation.ValidateJobCreate(o, batchvalidation.JobValidationOptions{RequirePrefixedLabels: true})
+		options := batchvalidation.JobValidationOptions{RequirePrefixedLabels: true}
+		return batchvalidation.ValidateJobCreate(o, options)
 	case *core.Namespace:
 		return corevalidation.ValidateNamespace(o)
 	case *core.Service:

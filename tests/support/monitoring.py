@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
-BASE = ROOT/'deploy/base'
+BASE = ROOT/'deploy/components/monitoring'
 
 
 def rule_groups():
