@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['release_app', 'TargetChoice', 'RegistryOption', 'VersionOption', 'AuthFileOption', 'CaOption', 'release_build',
-           'release_push', 'release_sign', 'release_verify', 'release_diff']
+           'release_push', 'release_sign', 'release_verify', 'release_rollout', 'release_diff']
 
 # %% ../nbs/12_shipping.ipynb #5a3d0003
 from pathlib import Path
@@ -142,6 +142,59 @@ def release_verify(
     if remember:
         note(running, proof.version, proof.digest)
     typer.echo(f'start       {proof.start}')
+
+# %% ../nbs/12_shipping.ipynb #0feea5ba
+def _simulate_fleet(cars, seeds, model):
+    "Print how rollouts of good and bad releases end in the twin; raise EdgecarError when one ends wrongly."
+    from edgecar.core import EdgecarError
+    from edgecar.fleet.simulation import CAMERA_MODELS, drive_job, driver_pool, simulate_rollout
+    wrong, rows = 0, []
+    with driver_pool(model) as pool:
+        def drive(jobs):
+            return list(pool.map(drive_job, jobs, chunksize=4))
+        for seed in range(seeds):
+            for bad in ('', [*CAMERA_MODELS][seed % 4]):
+                r = simulate_rollout(drive, seed, bad, cars)
+                wrong += r.halted != ('canary' if bad else '')
+                rows.append([seed, f'bad on {bad}' if bad else 'good', r.cars, r.stops, round(r.km, 2),
+                             round(r.seconds), f'halted in {r.halted}' if r.halted else 'reached all'])
+                typer.echo('  '.join(map(str, rows[-1])), err=True)
+    typer.echo(format_table(rows, head=['seed', 'release', 'cars', 'stops', 'km', 's', '']))
+    if wrong:
+        raise EdgecarError(f'{wrong} of {len(rows)} rollouts ended wrongly', hint='see the table')
+
+# %% ../nbs/12_shipping.ipynb #98e12d87
+@release_app.command(
+    name='rollout',
+    epilog='Examples: `edgecar release rollout --pilot 57e469...`; `edgecar release rollout --simulate 200`')
+def release_rollout(
+    to:Annotated[str,      # sha256:...; None: what was promoted
+                 typer.Option(help="digest of the car's image [default: what was promoted to the car]")]=None,
+    pilot:Annotated[str,   # SHA-256
+                    typer.Option(help='SHA-256 of its pilot, as `verify` prints it')]=None,
+    token:Annotated[str, typer.Option(help="of the cars' pages", envvar='EDGECAR_TOKEN')]='',   # of all cars
+    branch:Annotated[str, typer.Option(help='that the cars follow')]='main',                    # of origin
+    simulate:Annotated[int,   # cars; None: a real rollout
+                       typer.Option(help='roll good and bad releases out to so many cars in the twin',
+                                    min=60)]=None,
+    seeds:Annotated[int, typer.Option(help='of the simulation, two rollouts each', min=1)]=20,   # 1 and more
+    model:Annotated[Path,     # file
+                    typer.Option(help='the pilot of the simulation')]=Path('build/export/pilot.tflite'),
+):
+    """Move a promoted release through the rings of deploy/fleet by commits; halt and take it back by itself.
+    Fails when it halted."""
+    import re
+
+    from edgecar.core import EdgecarError, repo_root
+    if simulate:
+        return _simulate_fleet(simulate, seeds, model)
+    from edgecar.fleet.rollout import roll_out_by_git
+    if not re.fullmatch('[0-9a-f]{64}', pilot or ''):
+        raise EdgecarError('the pilot of the release is not known', hint='--pilot SHA256')
+    result = roll_out_by_git(repo_root(), to, pilot, token, branch, typer.echo)
+    typer.echo(result.line())
+    if result.halted:
+        raise typer.Exit(1)
 
 # %% ../nbs/12_shipping.ipynb #5e08e910
 @release_app.command(

@@ -98,14 +98,15 @@ def test_a_project_allows_the_kinds_that_are_deployed_and_no_more(tools):
     assert used == allowed
 
 
-BASE, TWIN, CAR = 'base/deployment.yaml', 'overlays/twin/kustomization.yaml', 'overlays/car/kustomization.yaml'
+BASE = 'base/deployment.yaml'
+TWIN, CAR = (f'overlays/{name}/kustomization.yaml' for name in ('twin', 'car'))
 ROUTE, RULES = 'components/route/route.yaml', 'components/monitoring/alerts.yaml'
 BROKEN = {   # what, file, right, wrong, what is said
     'a field that is not there': (BASE, 'revisionHistoryLimit', 'revisionHistoryLimits', 'unknown field'),
-    'a field twice': (BASE, 'replicas: 1', 'replicas: 1\n  replicas: 2', 'already defined|duplicate|already set'),
+    'a field twice': (BASE, 'replicas: 1', 'replicas: 1\n  replicas: 2', 'already (defined|set)'),
     'a word for a number': (BASE, 'memory: 512Mi', 'memory: plenty', 'quantities must match'),
     'requests above limits': (BASE, 'memory: 320Mi', 'memory: 640Mi', 'must be less than or equal to memory'),
-    'a probe of no port': (BASE, 'containerPort: 8887', 'containerPort: 88870', 'must be between 1 and 65535'),
+    'a port that is none': (BASE, 'containerPort: 8887', 'containerPort: 88870', 'must be between'),
     'a volume that is not there': (BASE, 'name: tubs, mountPath', 'name: tub, mountPath', 'Not found: "tub"'),
     'a selector of nothing': (BASE, 'labels: {app.kubernetes.io/name: edgecar,', 'labels: {app: edgecar,',
                               'selector|does not match'),
