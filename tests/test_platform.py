@@ -151,8 +151,9 @@ LOOSE = {   # what, file, right, wrong, what is said
     'an Application with a typo': ('argocd/car.yaml', 'selfHeal', 'selfHeals', 'unknown field'),
     'an Application without a project': ('argocd/car.yaml', '  project: edgecar\n', '', 'spec.project'),
     'a policy with a typo': ('policy/cluster-image-policy.yaml', 'authorities', 'authority', 'unknown field'),
-    'a policy that asks nobody': ('policy/cluster-image-policy.yaml', 'hashAlgorithm: sha256',
-                                  'hashAlgorithm: md5', 'Unsupported value'),
+    'a policy of a word for a list': ('policy/cluster-image-policy.yaml',
+                                      'images: [{glob: "registry.example.org/club/edgecar-**"}]',
+                                      'images: all', 'must be of type array'),
 }
 
 

@@ -14,18 +14,19 @@ from pathlib import Path
 from ..contracts.error import EdgecarError
 from ..core import atomic_write
 
-# %% ../../nbs/fleet/03_rings.ipynb #4e4f8c4a
+# %% ../../nbs/fleet/03_rings.ipynb #6e20d3a8
 UNDEPLOYED = 'undeployed'   # stands in an overlay for a digest that nobody promoted
 _DIGEST_LINE = re.compile(r'^(\s*digest: )(\S+)$', re.M)
 
 def check_digest(
     digest:str,   # as somebody wrote it
 )->str:           # the same
-    "Return a digest. Raise EdgecarError when it is none, or all zeros."
+    "Return a digest. Raise EdgecarError when it is not one, or all zeros."
     if not re.fullmatch('sha256:[0-9a-f]{64}', digest) or set(digest[7:]) == {'0'}:
         raise EdgecarError(f'{digest[:80]!r} is no digest', hint='give sha256: and 64 hexadecimal digits')
     return digest
 
+# %% ../../nbs/fleet/03_rings.ipynb #bd7731bc
 def ring_file(
     repo,        # folder of the repository
     ring:str,    # its name
@@ -37,7 +38,7 @@ def ring_file(
                            'make its kustomization.yaml')
     return file
 
-# %% ../../nbs/fleet/03_rings.ipynb #96d2705e
+# %% ../../nbs/fleet/03_rings.ipynb #a6f0a606
 def read_digest(
     file,     # a kustomization.yaml
 )->str:       # sha256:..., or `UNDEPLOYED`
@@ -47,6 +48,7 @@ def read_digest(
         raise EdgecarError(f'has {len(found)} lines with a digest', file, 'it needs one: git checkout it')
     return found[0][1]
 
+# %% ../../nbs/fleet/03_rings.ipynb #d62735e5
 def write_digest(
     file,         # a kustomization.yaml
     digest:str,   # sha256:...
@@ -57,7 +59,7 @@ def write_digest(
     with atomic_write(file, 'w') as f:
         f.write(text)
 
-# %% ../../nbs/fleet/03_rings.ipynb #93c8780a
+# %% ../../nbs/fleet/03_rings.ipynb #cec779d9
 def run_git(
     repo,     # folder of the repository
     *words,   # of the command
@@ -70,6 +72,7 @@ def run_git(
         raise EdgecarError(f'git {words[0]} failed: {said[-1][:200]}', repo, 'settle it by hand, then go on')
     return done.stdout.strip()
 
+# %% ../../nbs/fleet/03_rings.ipynb #11e52d67
 def push_commit(
     repo,              # folder of the repository
     branch:str='main', # that the cars follow
@@ -81,7 +84,7 @@ def push_commit(
         run_git(repo, 'pull', '-q', '--rebase', 'origin', branch)
         run_git(repo, 'push', '-q', 'origin', f'HEAD:{branch}')
 
-# %% ../../nbs/fleet/03_rings.ipynb #b2f15e25
+# %% ../../nbs/fleet/03_rings.ipynb #4f101186
 def move_ring(
     repo,               # folder of the repository
     ring:str,           # its name
@@ -98,6 +101,7 @@ def move_ring(
     push_commit(repo, branch)
     return run_git(repo, 'rev-parse', 'HEAD')
 
+# %% ../../nbs/fleet/03_rings.ipynb #f8af3498
 def revert_rings(
     repo,               # folder of the repository
     commits,            # of `move_ring`, the oldest first

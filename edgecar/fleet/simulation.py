@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CAMERA_MODELS', 'RING_SHARES', 'toy_fleet', 'shifted_frame', 'drive_stretch', 'load_driver', 'drive_job',
-           'driver_pool', 'SimulatedFleet', 'simulate_rollout']
+           'driver_pool', 'SimulatedFleet', 'simulate_rollout', 'simulate_rollouts']
 
 # %% ../../nbs/fleet/05_simulation.ipynb #ba5500bd
 import multiprocessing
@@ -146,3 +146,21 @@ def simulate_rollout(
     rings = toy_fleet(count)
     fleet = SimulatedFleet(rings, drive, seed, bad_camera)
     return roll_out(rings, rules, 'p', fleet.move, fleet.look, fleet.undone.extend, say, fleet)
+
+# %% ../../nbs/fleet/05_simulation.ipynb #24cb2d29
+def simulate_rollouts(
+    model:str,     # path of a .tflite
+    count:int=200, # cars
+    seeds:int=20,  # two rollouts each
+    drive=None,    # see `SimulatedFleet`; None: the twin, on all cores
+):                 # of (seed, model on which it is bad or '', RolloutResult, whether it ended as it must)
+    "Roll good and bad releases out to a fleet; yield how each ended."
+    if drive is None:
+        with driver_pool(model) as pool:
+            yield from simulate_rollouts(model, count, seeds,
+                                         lambda jobs: list(pool.map(drive_job, jobs, chunksize=4)))
+        return
+    for seed in range(seeds):
+        for bad in ('', [*CAMERA_MODELS][seed % len(CAMERA_MODELS)]):
+            result = simulate_rollout(drive, seed, bad, count)
+            yield seed, bad, result, result.halted == ('canary' if bad else '')

@@ -52,7 +52,7 @@ def report_from(
     return CarReport(car, pilot, stops, driven_m, min(margins, default=-1.),
                      values.get('latency_outside_examined', 0.) > 0)
 
-# %% ../../nbs/fleet/01_watch.ipynb #7fc9034a
+# %% ../../nbs/fleet/01_watch.ipynb #766e92cc
 def read_report(
     car,               # FleetCar
     token:str,         # of its page
@@ -69,6 +69,7 @@ def read_report(
         return CarReport(car, '', 0., 0.)
     return report_from(car, text, cruise_mps)
 
+# %% ../../nbs/fleet/01_watch.ipynb #8758e744
 def read_reports(
     cars,              # FleetCars
     token:str,         # of their pages
