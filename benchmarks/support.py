@@ -44,7 +44,8 @@ def settings(params):
 def small_tub(params):
     """Return the parameters with what suits a tub a tenth as large as the starter, without recoveries,
     and no twin to be corrected in."""
-    return params | dict(train=params['train'] | dict(epochs=30, dropout=.3, batch=32, shift=.075, rounds=0))
+    small = dict(epochs=20, lr=.009, dropout=.3, batch=32, shift=.075, rounds=0)
+    return params | dict(train=params['train'] | small)
 
 
 def split_of(rec, params):

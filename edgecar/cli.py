@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay',
-           'gate', 'prove', 'params', 'drive_profile_of', 'drive', 'calibrate', 'results']
+           'gate', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate', 'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -115,7 +115,9 @@ def record(
 
 # %% ../nbs/14_cli.ipynb #7bb0752b
 @sim_app.command(name='serve', epilog='Example: `edgecar sim serve --scene club --paced`')
+@options_from(PageOptions, names=('tls', 'cert', 'key', 'plain_http'))
 def sim_serve(   # noqa: PLR0913 - options of a command
+    options:dict,   # name -> value, of the options of the page that were given
     host:Annotated[str, typer.Option(help='to listen on')]='127.0.0.1',   # name or address
     port:Annotated[int, typer.Option(help='of the simulator; 0 for any that is free')]=9091,   # 0..65535
     page_port:Annotated[int,   # 0..65535
@@ -135,14 +137,20 @@ def sim_serve(   # noqa: PLR0913 - options of a command
                      typer.Option('--anyone',
                                   help='may connect, from other machines too, without a token')]=False,
 ):
-    "Serve the twin as a Donkey simulator, with a page to watch it, until ctrl-C."
+    """Serve the twin as a Donkey simulator, with a page to watch it, until ctrl-C.
+    TLS is for the page; what programs say to the simulator is never encrypted."""
     import asyncio
 
     from edgecar.sim.server import SimServer
+    from edgecar.web.access import open_access
     from edgecar.web.twin_page import ViewServer, serve_simulator
-    server = SimServer(host, port, paced, rate_hz, scene, laps, token, anyone)
-    asyncio.run(serve_simulator(server, ViewServer(server, host, page_port, token, anyone) if page
-                                else None, typer.echo))
+    server, view = SimServer(host, port, paced, rate_hz, scene, laps, token, anyone), None
+    if page:
+        access = open_access(host, token or '', anyone, what='watch this twin', **options)
+        view = ViewServer(server, port=page_port, **access.arguments)
+        for line in access.notes:
+            typer.echo(line)
+    asyncio.run(serve_simulator(server, view, typer.echo))
 
 # %% ../nbs/14_cli.ipynb #c6cb9f4f
 @sim_app.command(name='view', epilog='Example: `edgecar sim view`')
@@ -151,14 +159,20 @@ def sim_view(
         help='of the page, as `edgecar sim serve` printed it')]='http://127.0.0.1:9092/',
 ):
     "Open the page of a simulator that runs, in the browser."
+    import socket
     import webbrowser
+    from urllib.parse import urlsplit
 
     import requests
 
     from edgecar.core import EdgecarError
     try:
-        requests.get(url, timeout=5).raise_for_status()
-    except requests.RequestException:
+        if url.startswith('https:'):   # the browser checks its certificate, and gets the token
+            at = urlsplit(url)
+            socket.create_connection((at.hostname, at.port or 443), 5).close()
+        else:
+            requests.get(url, timeout=5).raise_for_status()
+    except (requests.RequestException, OSError, ValueError):
         raise EdgecarError('no page is served', url, 'start it: edgecar sim serve') from None
     typer.echo(url if webbrowser.open(url) else f'open {url} in a browser')
 
@@ -429,6 +443,47 @@ def drive(
         simulator = serve_in_thread(SimServer('127.0.0.1', 0, scene=base.scene, token=base.sim_token))
     with simulator as sim:
         drive_profile(replace(base, port=sim.port), typer.echo, turns)
+
+# %% ../nbs/14_cli.ipynb #f4d07eb2
+@app.command(epilog='Example: `edgecar certificate --to secrets car.local 192.168.4.1`')
+def certificate(
+    names:Annotated[list[str],   # one and more
+                    typer.Argument(help='names and addresses by which the page is opened')],
+    to:Annotated[Path,           # folder to make
+                 typer.Option(help='the folder for cert.pem and key.pem')]=Path('.'),
+):
+    "Make a certificate for a page; prints its SHA-256, which a browser shows too."
+    from edgecar.web.certificate import write_certificate
+    typer.echo(f'{to/"cert.pem"}: SHA-256 {write_certificate(to, names)}')
+
+# %% ../nbs/14_cli.ipynb #8e13e22d
+_ScheduleOption = Annotated[Path, typer.Option(help='drive this schedule alone, as a campaign kept it')]
+
+# %% ../nbs/14_cli.ipynb #0e70d951
+@app.command(epilog='Example: `edgecar campaign --minutes 10 --seed 1`')
+def campaign(
+    minutes:Annotated[float, typer.Option(help='that it takes, about', min=0)]=5.,   # min
+    seed:Annotated[int, typer.Option(help='of the first schedule', min=0)]=0,       # 0 and more
+    to:Annotated[Path,   # folder; it is made
+                 typer.Option(help='for the report and what is found')]=Path('runs/campaign'),
+    schedule:_ScheduleOption=None,   # JSON; None: schedules from seeds
+):
+    """Break the drive loop in the twin, again and again, and see whether the car stops and stays stopped.
+    Fails when a promise is broken; the last line is JSON."""
+    import json
+
+    from edgecar.core import EdgecarError
+    try:
+        from edgecar.campaign.series import drive_file, is_bad_campaign, run_campaign
+    except ModuleNotFoundError:
+        raise EdgecarError('an image has no campaigns', hint='run it in a clone') from None
+    summary = (drive_file(schedule, to, typer.echo) if schedule
+               else run_campaign(minutes, seed, to, typer.echo))
+    why = is_bad_campaign(summary)
+    typer.echo(f'{to}/report.md{": " if why else ""}{why}')
+    typer.echo(json.dumps(summary))
+    if why:
+        raise typer.Exit(1)
 
 # %% ../nbs/14_cli.ipynb #d3614879
 @app.command(epilog='Examples: `edgecar calibrate 1`; `edgecar calibrate 0 --pulse 370 --seconds 2`')

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .contracts.error import EdgecarError
+from .contracts.untrusted import json_value
 
 # %% ../nbs/00_core.ipynb #109938f0
 def repo_root(
@@ -105,7 +106,7 @@ def read_json(
 ):          # dict, list, str, number, bool or None
     "Return the content of a JSON file. Raise EdgecarError when it is missing or broken."
     try:
-        return json.loads(Path(path).read_text(encoding='utf-8'))
+        return json_value(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise EdgecarError('is not there', path) from None
     except ValueError as e:

@@ -1,18 +1,29 @@
 """The car's page: in a real browser that drives the twin, with a line that is cut,
 and among clients that mean harm."""
+import base64
 import contextlib
+import hashlib
+import http.client
 import json
 import os
 import random
 import signal
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import websocket
 from test_sim_view import BROWSER, Browser
 
+from edgecar.core import EdgecarError
+from edgecar.web.access import open_access
+from edgecar.web.certificate import certificate_fingerprint, kept_certificate, make_certificate, tls_context
 from edgecar.web.drive_page import WebPage
 from edgecar.sim.protocol import ControlMessage
 from edgecar.sim.scene import Scene, telemetry_message
@@ -590,3 +601,205 @@ def test_wrong_token_and_wrong_origin_are_refused(kw):
             client(car.page, kw.pop('query', ''), **kw)
         assert not car.page.sockets
         client(car.page, '?token=long%20enough').close()
+
+
+# --- TLS
+
+SECRET = dict(token='long enough')
+
+
+def context_of(folder, *names, **kw):
+    "A context to serve with, of a new certificate, and the file that a client trusts."
+    key, made = make_certificate([*names], **kw)
+    for name, content in (('key.pem', key), ('cert.pem', made)):
+        (folder/name).write_bytes(content)
+    return tls_context(folder/'cert.pem', folder/'key.pem'), folder/'cert.pem'
+
+
+def strict(trusted, port, **kw):
+    "Connect over TLS as a strict client does, and return what the server showed."
+    client = ssl.create_default_context(cafile=trusted)
+    with socket.create_connection(('127.0.0.1', port), 20) as line:
+        with client.wrap_socket(line, server_hostname=kw.pop('name', '127.0.0.1')) as safe:
+            return safe.getpeercert(binary_form=True), safe.version()
+
+
+def test_finding_9_a_strict_client_sees_the_printed_fingerprint_and_all_works_over_tls(tmp_path):
+    tls, cert = context_of(tmp_path, 'car.local', '127.0.0.1')
+    with Car(tls=tls, **SECRET) as car:
+        shown, version = strict(cert, car.page.port)
+        assert hashlib.sha256(shown).digest().hex(':').upper() == certificate_fingerprint(cert.read_bytes())
+        assert version in ('TLSv1.2', 'TLSv1.3')
+        assert strict(cert, car.page.port, name='car.local')[0] == shown
+        client_side = ssl.create_default_context(cafile=cert)
+        asked = http.client.HTTPSConnection('127.0.0.1', car.page.port, timeout=20, context=client_side)
+        asked.request('GET', '/drive?token=long%20enough')
+        answer = asked.getresponse()
+        cookie = answer.headers['Set-Cookie']
+        assert answer.status == 200 and {'Secure', 'HttpOnly', 'SameSite=Strict'} <= {*cookie.split('; ')}
+        asked.close()
+        origin = f'https://127.0.0.1:{car.page.port}'
+        line = websocket.create_connection(f'wss://127.0.0.1:{car.page.port}/wsDrive?page=1', timeout=20,
+                                           cookie=cookie.split(';')[0], origin=origin,
+                                           sslopt=dict(ca_certs=str(cert)))
+        line.send('{"take": true, "throttle": 0.5}')
+        wait(lambda: car.out[1] == .5)
+        line.close()
+
+
+@pytest.mark.parametrize('names, why, days, ago', [
+    (['car.local'], "certificate is not valid for '127.0.0.1'", 397, 0),
+    (['127.0.0.1'], 'certificate has expired', 30, 60)], ids=['name', 'expired'])
+def test_finding_9_a_strict_client_refuses_a_certificate_of_another_name_or_an_expired_one(
+        tmp_path, names, why, days, ago):
+    tls, cert = context_of(tmp_path, *names, days=days, now=datetime.now(UTC) - timedelta(days=ago))
+    with Car(tls=tls, **SECRET) as car:
+        with pytest.raises(ssl.SSLCertVerificationError, match=f'(?i){why}|IP address mismatch'):
+            strict(cert, car.page.port)
+
+
+def test_finding_9_a_strict_client_refuses_the_certificate_of_another_car(tmp_path):
+    tls, _ = context_of(tmp_path, '127.0.0.1')
+    (tmp_path/'other').mkdir()
+    _, other = context_of(tmp_path/'other', '127.0.0.1')
+    with Car(tls=tls, **SECRET) as car:
+        with pytest.raises(ssl.SSLCertVerificationError, match='self-signed|signature failure'):
+            strict(other, car.page.port)
+
+
+def test_finding_9_old_tls_and_plain_http_get_no_answer(tmp_path):
+    tls, _ = context_of(tmp_path, '127.0.0.1')
+    with Car(tls=tls, **SECRET) as car:
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.set_ciphers('ALL:@SECLEVEL=0')
+        with pytest.warns(DeprecationWarning):
+            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with socket.create_connection(('127.0.0.1', car.page.port), 20) as line:
+            with pytest.raises((ssl.SSLError, OSError)):
+                old.wrap_socket(line)
+        clear = http.client.HTTPConnection('127.0.0.1', car.page.port, timeout=20)
+        with pytest.raises((http.client.HTTPException, OSError)):
+            clear.request('GET', '/drive')
+            clear.getresponse()
+        clear.close()
+
+
+def test_finding_9_a_hundred_half_handshakes_keep_nobody_out(tmp_path):
+    tls, cert = context_of(tmp_path, '127.0.0.1')
+    with Car(tls=tls, **SECRET) as car, contextlib.ExitStack() as opened:
+        for n in range(100):
+            line = opened.enter_context(socket.create_connection(('127.0.0.1', car.page.port), 20,
+                                                                 (f'127.0.2.{n % 10}', 0)))
+            line.sendall(b'\x16\x03\x01')   # and no more of the first record
+        assert strict(cert, car.page.port)[1] >= 'TLSv1.2'
+
+
+def test_finding_9_a_handshake_that_never_ends_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr('edgecar.web.handlers.PATIENCE_S', 1)
+    tls, _ = context_of(tmp_path, '127.0.0.1')
+    with Car(tls=tls, **SECRET) as car:
+        with socket.create_connection(('127.0.0.1', car.page.port), 20) as line:
+            line.sendall(b'\x16\x03\x01')
+            assert line.recv(100) == b''
+
+
+@pytest.mark.parametrize('words, hint', [([], '--plain-http'), (['--token', 'long enough'], '--plain-http'),
+                                         (['--anyone'], '--plain-http'), (['--plain-http'], 'EDGECAR_TOKEN')])
+def test_finding_9_beyond_this_machine_nothing_is_served_in_clear_unasked(tmp_path, words, hint):
+    command = ['drive', '--profile', 'mock', '--page-host', '0.0.0.0', '--page-port', '0', '--turns', '5',
+               '--tubs', str(tmp_path/'tubs'), *words]
+    env = {k: v for k, v in os.environ.items() if k != 'EDGECAR_TOKEN'}
+    script = 'from edgecar.cli import app; app()'
+    done = subprocess.run([sys.executable, '-c', script, *command], text=True, capture_output=True,
+                          env=env | dict(EDGECAR_STATE=str(tmp_path/'state')))
+    assert done.returncode == 1 and hint in done.stderr, done.stdout + done.stderr
+    assert not (tmp_path/'state').exists()
+
+
+def test_finding_9_a_drawn_token_is_kept_and_never_logged(tmp_path):
+    "The address that a phone opens works; the token stands in a file of mode 600, and in no output."
+    state = tmp_path/'state'
+    command = ['drive', '--profile', 'mock', '--page-host', '0.0.0.0', '--page-port', '0', '--tls',
+               '--tubs', str(tmp_path/'tubs')]
+    env = {k: v for k, v in os.environ.items() if k != 'EDGECAR_TOKEN'} | dict(EDGECAR_STATE=str(state))
+    script = 'from edgecar.cli import app; app()'
+    with subprocess.Popen([sys.executable, '-uc', script, *command], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, env=env) as process:
+        try:
+            lines = []
+            while 'the token stands in' not in (line := process.stdout.readline()):
+                assert line, lines
+                lines.append(line)
+            url, mark = lines[-2].split()[0], lines[-1].split()[-1]
+            token = (state/'token').read_text()
+            assert len(token) == 22 and mark == certificate_fingerprint((state/'page.pem').read_bytes())
+            assert {p.stat().st_mode & 0o777 for p in state.iterdir()} == {0o600}
+            assert url.startswith('https://') and '0.0.0.0' not in url
+            client_side = ssl.create_default_context(cafile=state/'page.pem')   # and checks the name in it
+            host, _, port = url.removeprefix('https://').partition('/')[0].rpartition(':')
+            for path, status, headers in (('/metrics', 403, {}), (f'/metrics?token={token}', 200, {}),
+                                          (f'/metrics?token={token}', 403, dict(Origin='http://evil'))):
+                asked = http.client.HTTPSConnection(host, int(port), timeout=20, context=client_side)
+                asked.request('GET', path, headers=headers)
+                assert asked.getresponse().status == status
+                asked.close()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            rest = process.communicate(timeout=60)[0]
+    assert str(state/'token') in line and token not in ''.join(lines) + line + rest
+
+
+def test_finding_9_an_expired_certificate_is_made_anew(tmp_path):
+    path = kept_certificate(['127.0.0.1'], tmp_path, datetime.now(UTC) - timedelta(days=500))
+    was = certificate_fingerprint(path.read_bytes())
+    kept_certificate(['127.0.0.1'], tmp_path)
+    tls = tls_context(path, path)
+    with Car(tls=tls, **SECRET) as car:
+        strict(path, car.page.port)
+    assert certificate_fingerprint(path.read_bytes()) != was
+
+
+def test_without_the_package_a_certificate_is_served_and_none_is_made(tmp_path, monkeypatch):
+    "The image of a car has no such package."
+    key, made = make_certificate(['127.0.0.1'])
+    for name, content in (('key.pem', key), ('cert.pem', made)):
+        (tmp_path/name).write_bytes(content)
+    monkeypatch.setenv('EDGECAR_STATE', str(tmp_path/'state'))
+    monkeypatch.setitem(sys.modules, 'cryptography', None)
+    access = open_access('0.0.0.0', cert=str(tmp_path/'cert.pem'), key=str(tmp_path/'key.pem'))
+    assert certificate_fingerprint(made) in access.notes[0] and len(access.arguments['token']) == 22
+    with pytest.raises(EdgecarError, match='make it elsewhere'):
+        open_access('0.0.0.0', tls=True)
+
+
+@browsing
+def test_finding_9_a_browser_drives_over_tls(tmp_path):
+    "The browser is told the key that it must find, as a person compares the fingerprint."
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    tls, cert = context_of(tmp_path, '127.0.0.1')
+    public = x509.load_pem_x509_certificate(Path(cert).read_bytes()).public_key()
+    spki = hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    browser = Browser(tmp_path/'profile',
+                      f'--ignore-certificate-errors-spki-list={base64.b64encode(spki).decode()}')
+    try:
+        with Car(tls=tls, **SECRET) as car:
+            assert car.page.url.startswith('https://')
+            open_page(browser, car.page.url)
+            browser.wait("document.getElementById('camera').width == 160")
+            assert browser.value('socket.url').startswith(f'wss://127.0.0.1:{car.page.port}/')
+            assert browser.value('location.href') == car.page.url.partition('?')[0]
+            click(browser, 'take')
+            says(browser, 'who', 'you drive')
+            key(browser, 'ArrowUp', True)
+            wait(lambda: car.out[1] > .5)
+            key(browser, 'ArrowUp', False)
+            wait(lambda: car.out[:2] == (0, 0))
+            [cookie] = browser.ask('Network.getCookies', urls=[car.page.url])['cookies']
+            assert cookie['secure'] and cookie['httpOnly'] and cookie['sameSite'] == 'Strict'
+        assert not [line for line in browser.said if 'WebSocket' not in line], browser.said
+        browser.close()
+    finally:
+        browser.process.kill()
+        browser.process.wait()

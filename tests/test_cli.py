@@ -19,7 +19,9 @@ from edgecar.sim.record import RecordingRecipe
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record drive params data tub sim release',
     ('sim',): 'serve view', ('data',): 'list get check',
-    ('tub',): 'ls verify repair delete restore convert upload', ('release',): 'build push sign verify diff'}
+    ('tub',): 'ls verify repair delete restore convert upload',
+    ('release',): 'build push sign verify confirm reject policy diff trust',
+    ('release', 'trust'): 'init add remove refresh status rotate revoke'}
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """What a reviewer broke, each by its number in the review: how it was broken, and that it is mended."""
+import contextlib
+import hashlib
 import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,8 +15,10 @@ import threading
 import time
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from edgecar.car.drive import ButtonHandler, Profile, TwinCamera, compose, supervised
@@ -26,13 +31,15 @@ from edgecar.car.upload import (
 from edgecar.contracts.access import ListenGuard
 from edgecar.contracts.digest import md5_hex, tracked_files
 from edgecar.contracts.drive import RecordingLimits
-from edgecar.core import EdgecarError
+from edgecar.contracts.params import SECTIONS, check_params, check_shell_text, section_fields
+from edgecar.core import EdgecarError, repo_root
 from edgecar.data.check import inspect_tub, repair_tub
 from edgecar.data.fields import InvalidRecordError
 from edgecar.data.picture import decode_image
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub
 from edgecar.sim.client import Simulator
+from edgecar.sim.protocol import pack_message
 from edgecar.sim.server import ServerLimits, SimServer, serve_in_thread
 from edgecar.web.arbiter import ControlArbiter
 from edgecar.web.drive_page import WebPage
@@ -151,6 +158,28 @@ def test_finding_14_no_link_is_uploaded(tmp_path):
     with pytest.raises(EdgecarError, match='is a link'):
         upload_tub(tub, remote)
     assert not has_file(remote, md5_hex(b'a private key'), 13)
+
+
+@pytest.mark.parametrize('section, name', [(s, f.name) for s in SECTIONS for f in section_fields(s)
+                                           if f.type is str])
+def test_finding_low_no_parameter_reaches_a_shell_as_more_than_a_text(section, name):
+    "`tubs: data; reboot` was two commands, and nothing refused it."
+    root = repo_root(Path(__file__).parent)
+    params = yaml.safe_load((root/'params.yaml').read_text())
+    for odd in ('data; reboot', '$(reboot)', '`reboot`', '"', 'a\nreboot', '\\'):
+        params[section][name] = odd
+        with pytest.raises(EdgecarError, match=f'{section}.{name} has .* which a shell would obey'):
+            check_params(params)
+    stages = yaml.safe_load((root/'dvc.yaml').read_text())['stages']
+    commands = [stage['cmd'] for stage in stages.values() if f'{{{section}.{name}}}' in stage['cmd']]
+    assert commands or section == 'data'
+    odd = "data & reboot | x > y < z (a) # 'b' * ? ~ !"   # is passed on as it stands
+    check_shell_text(name, odd)
+    for command in commands:
+        at = command.index(f'-p {name} ')
+        given = re.search(r'-p \w+ \S+', command[at:])[0].replace(f'${{{section}.{name}}}', odd)
+        done = subprocess.run(['sh', '-c', f"printf '%s\\n' {given}"], stdout=subprocess.PIPE, text=True)
+        assert done.stdout.splitlines() == ['-p', name, odd]
 
 
 def test_finding_low_a_token_is_not_sent_in_clear(monkeypatch):
@@ -290,8 +319,8 @@ def served():
     thread = threading.Thread(target=page.update)
     thread.start()
 
-    def ask(path, **headers):
-        connection = http.client.HTTPConnection('127.0.0.1', page.port, timeout=20)
+    def ask(path, source='127.0.0.1', **headers):
+        connection = http.client.HTTPConnection('127.0.0.1', page.port, 20, (source, 0))
         try:
             connection.request('GET', path, headers=headers)
             return connection.getresponse().status
@@ -326,6 +355,69 @@ def test_finding_9_idle_connections_keep_nobody_out(served):
         for connection in idle[:8]:
             connection.close()
         until(lambda: ask('/drive.css') == 200)
+
+
+def test_finding_9_a_thousand_guesses_are_counted_for_each_address_and_logged(served, caplog):
+    "One who guesses is not looked at any more, and keeps nobody else out. His cookies are no guesses."
+    page, ask = served
+    assert [ask(f'/metrics?token=guess{n:05}') for n in range(1000)] == [403]*1000
+    counted = [r.getMessage() for r in caplog.records if 'wrong token' in r.getMessage()]
+    assert 20 <= len(counted) < 60 and counted[19] == 'a wrong token from 127.0.0.1, its number 20'
+    assert 'guess0' not in caplog.text and len(caplog.records) < 100   # not even in a request's address
+    assert ask('/metrics?token=a%20long%20secret', source='127.0.0.2') == 200
+    others = [f'127.0.1.{n}' for n in range(1, 9)]
+    assert {ask(f'/metrics?token=guess{n:05}', source=a) for a in others for n in range(20)} == {403}
+    assert ask('/metrics?token=a%20long%20secret', source='127.0.0.3') == 403   # the bucket of all is empty
+    guessed = hashlib.sha256(b'edgecar a long secret').hexdigest()   # what a cookie once was
+    assert ask('/metrics', Cookie=f'edgecar={guessed}') == 403
+    assert ask('/metrics', Cookie=f'edgecar={page.guard.cookie}') == 200
+
+
+def test_finding_9_strangers_from_many_addresses_keep_nobody_out(served):
+    "300 connections that say nothing: one address gets 32, all together 128, and the oldest make room."
+    page, ask = served
+    with ExitStack() as opened:
+        def connect(source):
+            return opened.enter_context(socket.create_connection(('127.0.0.1', page.port), 20, (source, 0)))
+
+        guest = opened.enter_context(contextlib.closing(
+            http.client.HTTPConnection('127.0.0.1', page.port, 20, ('127.0.0.9', 0))))
+        guest.request('GET', '/metrics?token=a%20long%20secret')
+        assert guest.getresponse().read() == b''
+        place = guest.sock.getsockname()
+        idle = [connect(f'127.0.2.{1 + n % 10}') for n in range(300)]
+        assert ask('/drive.css', source='127.0.0.3') == 200
+        assert idle[0].recv(10) == b''   # the oldest made room
+        guest.request('GET', '/metrics?token=a%20long%20secret')   # who has shown the token keeps a place
+        assert guest.getresponse().status == 200 and guest.sock.getsockname() == place
+
+
+@pytest.mark.parametrize('begun', [b'', b'GET /drive HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ',
+                                   b'POST /login HTTP/1.1\r\nHost: [::1]\r\nContent-Length: 4000\r\n\r\n'],
+                         ids=['nothing', 'headers', 'body'])
+def test_finding_9_a_request_that_never_ends_is_ended(monkeypatch, begun):
+    "Slow loris: a byte now and then kept a connection for ever."
+    monkeypatch.setattr('edgecar.web.handlers.PATIENCE_S', 1)
+    page = WebPage(port=0, token='a long secret')
+    thread = threading.Thread(target=page.update)
+    thread.start()
+    try:
+        with socket.create_connection(('127.0.0.1', page.port), 20) as slow:
+            slow.sendall(begun)
+            slow.settimeout(.1)
+            began, answer = time.monotonic(), None
+            while answer is None and time.monotonic() - began < 10:
+                try:
+                    slow.sendall(b'a' if begun else b'')
+                    answer = slow.recv(1000)
+                except TimeoutError:
+                    continue
+                except OSError:   # cut while it was sending
+                    answer = b''
+            assert answer is not None and time.monotonic() - began > .5
+    finally:
+        page.shutdown()
+        thread.join(20)
 
 
 @pytest.mark.parametrize('name, welcome', [('evil.example', False), ('192.168.4.1', True),
@@ -451,3 +543,20 @@ def test_finding_15_silent_strangers_keep_nobody_out():
         assert sum(not client.verified for client in [*server.clients]) <= 4
         strangers[0].settimeout(20)
         assert strangers[0].recv(10) == b''   # the oldest was sent away
+
+
+def test_finding_15_the_token_of_a_simulator_is_not_guessed_by_trying(caplog):
+    "The page and the simulator have one token, and at the second nobody counted."
+    with serve_in_thread(SimServer(port=0, token='a long secret')) as server:
+        def answer(source, *keys):
+            with socket.create_connection(('127.0.0.1', server.port), 20, (source, 0)) as line:
+                for key in keys:
+                    line.sendall(pack_message('verify', private_key=key))
+                line.sendall(pack_message('get_protocol_version'))
+                line.shutdown(socket.SHUT_WR)
+                return b''.join(iter(lambda: line.recv(1000), b''))
+
+        assert b'verified' in answer('127.0.0.1', 'a long secret')
+        assert b'verified' not in answer('127.0.0.1', *(f'guess{n:05}' for n in range(25)), 'a long secret')
+        assert b'verified' in answer('127.0.0.2', 'a long secret')
+    assert 'a wrong token from 127.0.0.1, its number 20' in caplog.text and 'guess0' not in caplog.text

@@ -12,14 +12,17 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
+from edgecar.contracts.policy import DevicePolicy, ReleaseSlots
 from edgecar.core import EdgecarError, write_json
 from edgecar.release import diff, push, sign, verify
+from edgecar.release.admission import admit_image
 from edgecar.release.evidence import (
     EVALUATION_TYPE, NOTEBOOKS_TYPE, PILOT_FOLDER, PROVENANCE_TYPE, toy_release
 )
@@ -427,6 +430,8 @@ def test_verify_refuses_to_go_back_and_remembers(released, keys, tmp_path):
     edgecar = [shutil.which('edgecar'), 'release', 'verify', name, '--key', keys/'image.pub',
                '--gate-key', keys/'gate.pub', '--running', state]
     subprocess.run([*edgecar, '--remember'], check=True, capture_output=True, timeout=60)
+    assert verify.running_release(state) == {}     # on trial: nothing older is refused yet
+    verify.change_slots(state, ReleaseSlots.with_confirmation)
     assert json.loads(state.read_text()) == dict(version='v1.0.0', digest=released.digest)
     subprocess.run(edgecar, check=True, capture_output=True, timeout=60)    # the same again may start
     with pytest.raises(EdgecarError, match='older than v1.0.1'):
@@ -434,6 +439,27 @@ def test_verify_refuses_to_go_back_and_remembers(released, keys, tmp_path):
     write_json(state, dict(version='v1.0.0', digest='sha256:' + '0' * 64))
     with pytest.raises(EdgecarError, match='another image of that version'):
         prove(keys, name, state)
+
+
+def test_a_device_policy_admits_what_cosign_signed(registry, keys, tmp_path):
+    "SBOM, provenance and evaluation are those of `edgecar release sign`."
+    rules = [dict(rule='clean', kind='least', bound=.95, found=1.),
+             dict(rule='parity', kind='most', bound=.02, found=0.)]
+    made = images(tmp_path/'images', manifest=dict(gate=dict(passed=True, rules=rules)))
+    push.push_images('car', registry.to, 'v1.0.0', made, **quiet)
+    sign.sign_images('car', registry.to, 'v1.0.0', str(keys/'image.key'), str(keys/'gate.key'),
+                     repo(tmp_path/'repo'), **quiet)
+    demands = DevicePolicy(
+        repository=f'{registry.to}-car', architecture='amd64', image_key=str(keys/'image.pub'),
+        gate_key=str(keys/'gate.pub'), state=str(tmp_path/'state.json'), rules=dict(clean=.9, parity=.02),
+        builders=('https://edgecar.github.io/laptop/v1',))
+    name = f'{registry.to}-car:v1.0.0'
+    assert admit_image(demands, name, True, **quiet).version == 'v1.0.0'
+    for odd, says in ((dict(target='twin'), "target is 'car'"), (dict(builders=('me',)), 'builders:'),
+                      (dict(rules=dict(clean=.99)), "'clean' was judged by at least 0.95"),
+                      (dict(rules=dict(speed_ratio=.5)), "'speed_ratio' was not judged")):
+        with pytest.raises(EdgecarError, match=says):
+            admit_image(replace(demands, **odd), name, True, **quiet)
 
 
 def test_verify_wants_both_keys(released, keys, tmp_path):

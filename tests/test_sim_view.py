@@ -28,11 +28,11 @@ pytestmark = [
 
 class Browser:
     "A headless Chromium, spoken to by its DevTools protocol."
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.process = subprocess.Popen(
             [BROWSER, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
              '--no-first-run', '--hide-scrollbars', '--remote-debugging-port=0', f'--user-data-dir={folder}',
-             '--window-size=1200,900', 'about:blank'],
+             '--window-size=1200,900', *options, 'about:blank'],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if 'DevTools listening on ' in line:
@@ -133,6 +133,20 @@ def test_the_page_shows_cars_and_finds_a_simulator_again(browser, tmp_path):
         browser.wait("document.getElementById('state').className == 'on'")
         run(server, view.close())
     assert not [s for s in browser.said if 'WebSocket' not in s], browser.said  # nothing but that it was away
+
+
+def test_finding_low_the_token_leaves_the_address_bar(browser):
+    with serve_in_thread(SimServer(port=0, scene='club', token='a long secret')) as server:
+        view = ViewServer(server, port=0, token='a long secret')
+        run(server, view.start())
+        browser.ask('Page.navigate', url=view.url)
+        browser.wait("document.getElementById('state')?.className == 'on'")
+        assert browser.value('location.href') == view.url.partition('?')[0]
+        assert 'edgecar' not in browser.value('document.cookie')   # no script reads it
+        browser.ask('Page.navigate', url='about:blank')
+        browser.ask('Page.navigate', url=view.url.partition('?')[0])   # the cookie is enough
+        browser.wait("document.getElementById('state')?.className == 'on'")
+        run(server, view.close())
 
 
 def test_a_page_from_elsewhere_hears_nothing(browser):

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ from ..contracts.drive import DriveOptions, RecordingLimits
 from ..contracts.status import FAULT_CAUSES, DriveStatus
 from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
-    StopRequests
+    StopRequests, demanded_rules, load_pilot
 )
 from .owner import ActuatorProcess
-from ..web.drive_page import WebPage
+from ..web.access import open_drive_page
+from ..web.handlers import shown_url
 from .record import Recorder
 from .upload import Uploader
 from ..core import EdgecarError, import_donkeycar
@@ -332,7 +334,7 @@ class Profile(DriveOptions):
     attended:bool = False      # in every mode no driving without somebody who could stop it
     strict:bool = False        # only a model that a manifest names
     models:tuple = ()          # .tflite files, the first drives
-    page:dict = field(default_factory=dict)     # arguments of `WebPage`
+    page:dict = field(default_factory=dict)     # `PageOptions`, names without `page_`
     record:dict = field(default_factory=dict)   # arguments of `RecordingLimits`
     bounds:GuardBounds = GuardBounds()
 
@@ -503,13 +505,14 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
         return {'pilot/name': model_manager.chosen or '', 'pilot/sha256': digest, 'camera': p.camera}
     vehicle.recorder = recorder = Recorder(limits, notes)
     model_manager = ModelManager(inference, p.models, p.manifest, p.needs_release, fault_log.note,
+                                 partial(load_pilot, demands=demanded_rules(p.policy)),
                                  has=('imu',)*bool(p.imu))
     if p.models and not model_manager.change(Path(p.models[0]).name):
         raise EdgecarError('the model does not drive', p.models[0], next(iter(fault_log.last.values())))
     pads = [hardware.open_gamepad(p.gamepad, lambda: stops.push('gamepad'))] if p.gamepad else []
     imu = p.imu and hardware.open_imu(p.imu)
     shown = dict(mode=p.mode, metrics=health.prometheus_text, ready=health.readiness)
-    vehicle.page = page = WebPage(**shown | p.page)
+    vehicle.page = page = open_drive_page(p.page, **shown)
     vehicle.owner = owner = ActuatorProcess(p.actuator)
     camera = _open_camera_or_end(p, owner, page, inference)
     add(clock, inputs=['pilot/ms'], outputs=['turn'])
@@ -566,7 +569,8 @@ def run_vehicle(
     if sys.stdin and sys.stdin.isatty():
         words = sys.stdin.fileno(), vehicle.fault_log.note
         threading.Thread(target=vehicle.stops.listen, args=words, daemon=True).start()
-    say(f'{vehicle.page.url}   (Enter: stop)')
+    for line in (f'{shown_url(vehicle.page)}   (Enter: stop)', *vehicle.page.notes):
+        say(line)
     if vehicle.start(rate_hz=1e9, max_loop_count=turns) is None:
         raise EdgecarError('a part has failed', hint='read its error above')
     if not vehicle.mem['owner']['alive']:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['log', 'PAST_STEP_S', 'GuardBounds', 'usual_delay_s', 'FrameMonitor', 'DriverHeartbeat', 'answer_timeout_s',
            'command_faults', 'PilotAnswer', 'FrameFit', 'steering_at', 'past_steering', 'append_answer',
-           'set_pilot_inputs', 'run_inference', 'inference_loop', 'InferenceWorker', 'model_release', 'load_pilot',
-           'ModelManager', 'StopRequests', 'FaultLog']
+           'set_pilot_inputs', 'run_inference', 'inference_loop', 'InferenceWorker', 'model_release', 'demanded_rules',
+           'check_release', 'load_pilot', 'ModelManager', 'StopRequests', 'FaultLog']
 
 # %% ../../nbs/car/05_guard.ipynb #8abf12b4
 import contextlib
@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from ..contracts.manifest import read_model_release
+from ..contracts.policy import read_policy
+from ..contracts.rules import RULES, check_verdicts
 from ..contracts.status import FAULT_CAUSES
 from ..core import EdgecarError, read_json, sha256_file
 from ..data.frames import describe_fit, fit_frame
@@ -371,19 +373,38 @@ def model_release(
     file = manifest or beside
     return read_model_release(read_json(file), file)
 
+# %% ../../nbs/car/05_guard.ipynb #b95cc27a
+def demanded_rules(
+    policy='',   # file of a device policy; '' for none
+)->dict:         # name of a rule -> the loosest bound, None for any
+    "Return the rules that a car wants to see. Raise EdgecarError when the policy is missing or broken."
+    return read_policy(read_json(policy), policy).rules if policy else dict.fromkeys(RULES)
+
+def check_release(
+    release,        # a `ModelRelease`; None when there is no manifest
+    path,           # of the model, for the error
+    demands=None,   # see `demanded_rules`; those without a policy if None
+):
+    "Raise EdgecarError unless a manifest shows that a model kept each demanded rule."
+    if not (release and release.passed):
+        raise EdgecarError('nothing says that it has passed the gate', path,
+                           'give its manifest (--manifest), or take the model of a release')
+    check_verdicts(release.gate.rules, demanded_rules() if demands is None else demands,
+                   f'{path}: the manifest of its gate')
+
 # %% ../../nbs/car/05_guard.ipynb #4c1dc09c
 def load_pilot(
     path,            # of a TFLite model
     manifest=None,   # see `model_release`
     strict=False,    # whether only a model that has passed the gate may drive
+    demands=None,    # the rules that `strict` wants to see, see `demanded_rules`
 ):                   # a `Pilot`
     """Load a `Pilot`; raise EdgecarError when it is not the one of the manifest.
-    With `strict`, raise it also when there is no manifest, or the model has not passed the gate."""
+    With `strict`, raise it also when there is no manifest, or it does not show every demanded rule."""
     from edgecar.pilot.runtime import Pilot
     release = model_release(path, manifest)
-    if strict and not (release and release.passed):
-        raise EdgecarError('nothing says that it has passed the gate', path,
-                           'give its manifest (--manifest), or take the model of a release')
+    if strict:
+        check_release(release, path, demands)
     try:
         digest = sha256_file(path)
     except OSError as e:

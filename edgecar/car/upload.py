@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..contracts.access import is_loopback
 from ..contracts.digest import listing_text, md5_file, md5_hex, tracked_files
-from ..core import EdgecarError, atomic_write
+from ..core import EdgecarError, atomic_write, fsync_folder
 from ..data.tub import TubWriter, find_tubs
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,12 @@ class FolderRemote:
         with atomic_write(self.path/key, sync=False) as f:
             f.write(data)
 
-    def settle(self):
-        "Wait until everything written is on the disk."
+    def settle(self, keys):   # see `remote_key`; of the files that are to be there
+        "Wait until files, whoever wrote them, are on the disk; raise OSError when one cannot be written."
         os.sync()
+        folders = {folder for key in keys for folder in Path(key).parents}
+        for name in [*keys, *folders]:   # `sync` says nothing of a disk that fails
+            fsync_folder(self.path/name)
 
 # %% ../../nbs/car/01_upload.ipynb #40623b9b
 class HttpRemote:
@@ -85,7 +88,7 @@ class HttpRemote:
         if status not in (200, 201, 204):
             raise OSError(f'it answers {status}')
 
-    def settle(self):
+    def settle(self, keys):   # see `remote_key`; of the files that are to be there
         "Do nothing: what a server has taken, it keeps."
 
 # %% ../../nbs/car/01_upload.ipynb #26821acf
@@ -193,7 +196,7 @@ def upload_tub(
             size += len(data)
         whole = listing_text(md5s)
         store_file(remote, f'{md5_hex(whole)}.dir', whole)
-        remote.settle()
+        remote.settle(list(map(remote_key, {*md5s.values(), f'{md5_hex(whole)}.dir'})))
     except OSError as e:
         raise EdgecarError(f'the remote refuses it ({str(e)[:120]})', tub,
                            'run it again; what was sent is kept') from None

@@ -31,6 +31,7 @@ class DriveOptions:
     tub:str = setting('', 'recording to replay')
     manifest:str = setting('',
         'that names the digest a model must have; if none is given, manifest.json beside it')
+    policy:str = setting('', 'what this car demands of a release, a device policy; if none, every rule')
     remote:str = setting('', 'DVC remote for finished tubs: a folder, or an address that takes PUT')
 
     def __post_init__(self):
@@ -43,8 +44,13 @@ class PageOptions:
     page_host:str = setting('127.0.0.1', 'address to listen on')
     page_port:int = setting(8887, 'of the page; 0: any that is free', low=0, high=65535,
         env='EDGECAR_PAGE_PORT')
-    token:str = setting('', 'that a driver must show', env='EDGECAR_TOKEN')
+    token:str = setting('', 'that others must show; over TLS it is drawn if none is given',
+        env='EDGECAR_TOKEN')
     anyone:bool = setting(False, 'may drive, from other machines too, without a token')
+    tls:bool = setting(False, 'serve over TLS, with a certificate made here and kept for its owner only')
+    cert:str = setting('', 'certificate to serve over TLS with, a PEM file; with --key')
+    key:str = setting('', 'of the certificate, a PEM file')
+    plain_http:bool = setting(False, 'serve others without TLS: the network can read the token, and drive')
 
     def __post_init__(self):
         check_fields(self, 'a page cannot have')

@@ -113,7 +113,7 @@ def read_manifest(
 class ModelRelease:
     "Which model a manifest or the gate's own file names, and what the gate found."
     sha256:str        # 64 hex digits
-    passed:bool       # the file says so, and no rule in it is broken
+    passed:bool       # the file says so, it lists rules, and none is broken
     gate:GateResult   # its rules and its latencies
 
     def evidence(self)->dict:
@@ -138,4 +138,4 @@ def read_model_release(
     gate = values.get('gate', values)
     result = read_gate(gate, where)
     passed = gate.get('passed', bool(result.rules))
-    return ModelRelease(sha256, passed is True and result.passed, result)
+    return ModelRelease(sha256, passed is True and bool(result.rules) and result.passed, result)

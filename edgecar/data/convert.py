@@ -6,15 +6,16 @@
 __all__ = ['find_legacy_tubs', 'Conversion', 'convert_tub']
 
 # %% ../../nbs/data/14_convert.ipynb #be46c66a
-import json
 import re
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..contracts.untrusted import json_value
 from ..core import EdgecarError, progress_bar
-from .fields import InvalidRecordError, as_number, as_time_ms, as_whole, normalise_record
+from .fields import (InvalidRecordError, as_number, as_time_ms, as_whole, is_field_list,
+                                 normalise_record)
 from .picture import ImageFolder
 from .tub import Fault, TubWriter, delete_records
 
@@ -32,8 +33,8 @@ def find_legacy_tubs(
 def _read_json(file, kind):
     "Read a file that holds a `kind`; return an empty one when it is missing or broken."
     try:
-        value = json.loads(file.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError, RecursionError):
+        value = json_value(file.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError):
         return kind()
     return value if isinstance(value, kind) else kind()
 
@@ -41,7 +42,7 @@ def _read_meta(old):
     "Return (field -> type, the owner's notes, when it was begun in ms) of an old tub."
     meta = _read_json(old/'meta.json', dict)
     inputs, types = meta.pop('inputs', None), meta.pop('types', None)
-    fields = dict(zip(inputs, types)) if isinstance(inputs, list) and isinstance(types, list) else {}
+    fields = dict(zip(inputs, types)) if is_field_list(inputs) and isinstance(types, list) else {}
     fields = {k: kind for k, kind in fields.items() if isinstance(kind, str)}
     fields = {k: {'image': 'image_array'}.get(kind, kind) for k, kind in fields.items()}
     start = as_number(meta.pop('start', 0)) or 0

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMAND_TOLERANCE', 'BOM', 'LFS_POINTER', 'COMMAND_FIELDS', 'as_number', 'as_whole', 'as_command', 'as_time_ms',
-           'as_image_name', 'InvalidRecordError', 'record_commands', 'normalise_record', 'nonstandard_values']
+           'as_image_name', 'InvalidRecordError', 'record_commands', 'normalise_record', 'nonstandard_values',
+           'is_field_list', 'session_names', 'add_session']
 
 # %% ../../nbs/data/01_fields.ipynb #7a03c5bc
 import contextlib
@@ -53,12 +54,20 @@ def as_time_ms(
     return round(number) if number is not None and 0 <= number < 2**62 else None
 
 # %% ../../nbs/data/01_fields.ipynb #61cba92e
+def _is_file_name(name):
+    "Return whether a file can have a name: 1 to 255 bytes, none of them zero."
+    if name in ('', '.', '..') or '\0' in name:
+        return False
+    with contextlib.suppress(UnicodeEncodeError):
+        return len(name if name.isascii() else name.encode()) <= 255
+    return False
+
 def as_image_name(
     x,   # any value of a field: a name or a path
 ):       # str without separators, or None
     "Return the file name that `x` ends with, under any system's separators, else None."
     name = x.replace('\\', '/').rsplit('/', 1)[-1] if isinstance(x, str) else ''
-    return None if name in ('', '.', '..') or '\0' in name else name
+    return name if _is_file_name(name) else None
 
 # %% ../../nbs/data/01_fields.ipynb #841cbe5b
 BOM = b'\xef\xbb\xbf'                             # the byte order mark
@@ -108,3 +117,33 @@ def nonstandard_values(
 
 def _differs(x, usual):
     return x != usual or (isinstance(usual, int) and not isinstance(x, int))
+
+# %% ../../nbs/data/01_fields.ipynb #02704091
+def is_field_list(
+    x,   # any JSON value
+)->bool:
+    "Return whether a value is a list of texts, as fields and their types are."
+    return isinstance(x, list) and all(isinstance(name, str) for name in x)
+
+# %% ../../nbs/data/01_fields.ipynb #09ef676e
+def session_names(
+    about:dict,   # the notes of a manifest
+)->tuple:         # (list of str; number of the last session, -1 before the first)
+    "Return the names of the sessions that a manifest's notes list, and the number of the last."
+    old = about.get('sessions')
+    old = old if isinstance(old, dict) else {}
+    names, last_id = old.get('all_full_ids'), as_whole(old.get('last_id'))
+    names = [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
+    return names, -1 if last_id is None else last_id
+
+def add_session(about, *sessions,   # the notes of a manifest, and the names of sessions, the newest last
+)->dict:                            # the notes with those names in their list
+    "Add sessions at once; donkeycar adds one on closing, so a killed session's name is used twice."
+    old = about.get('sessions')
+    if isinstance(old, dict) and sessions == (old.get('last_full_id'),):
+        return about
+    names, last_id = session_names(about)
+    known = set(names)
+    new = [s for s in dict.fromkeys(sessions) if s not in known]
+    listed = dict(all_full_ids=names + new, last_id=last_id + len(new), last_full_id=sessions[-1])
+    return {**about, 'sessions': listed}

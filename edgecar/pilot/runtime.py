@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['OUTPUT_SHAPES', 'SIDE_INPUTS', 'OUTPUT_NAMES', 'INPUT_NAMES', 'NUMBERED', 'PILOT_HINT', 'NOTE_FILE',
-           'DEFAULT_LATENCY_S', 'outputs_of', 'fits_side_input', 'inputs_of', 'layer_name', 'output_number',
-           'tensor_length', 'describe_tensors', 'names_by_length', 'named_outputs', 'named_tensors', 'dequantise',
-           'quantise', 'decode_command', 'read_model', 'with_note', 'note_of', 'unsupported_ops', 'TfliteNet',
-           'Remembering', 'Pilot', 'interface_of']
+           'MAX_TENSOR_BYTES', 'ROOM_MB', 'THREAD_MB', 'DEFAULT_LATENCY_S', 'outputs_of', 'fits_side_input',
+           'inputs_of', 'layer_name', 'output_number', 'tensor_length', 'describe_tensors', 'names_by_length',
+           'named_outputs', 'named_tensors', 'dequantise', 'quantise', 'decode_command', 'read_model', 'with_note',
+           'note_of', 'unsupported_ops', 'bounded_memory', 'TfliteNet', 'Remembering', 'Pilot', 'interface_of']
 
 # %% ../../nbs/pilot/03_runtime.ipynb #564179d6
 import contextlib
@@ -15,6 +15,8 @@ import hashlib
 import io
 import math
 import re
+import resource
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -260,6 +262,29 @@ def unsupported_ops(
              if data[m.start()-4:m.start()] == len(m[0]).to_bytes(4, 'little')]
     return sorted({n.decode() for n in names})
 
+# %% ../../nbs/pilot/03_runtime.ipynb #f2edd61c
+MAX_TENSOR_BYTES = 1 << 27   # of all tensors that a file lists
+ROOM_MB = 192                # of address space, for one thread that runs a net and all else that goes on
+THREAD_MB = 144              # more for another thread: its stack, its heap
+_LOADING = threading.Lock()
+
+# %% ../../nbs/pilot/03_runtime.ipynb #5c09957d
+@contextlib.contextmanager
+def bounded_memory(
+    threads:int=1,   # that a net runs in
+):
+    "Let this process take no more than a pilot needs while the block runs; what wants more gets MemoryError."
+    with _LOADING:
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        with contextlib.suppress(OSError, ValueError):   # where there is no /proc, there is no limit
+            pages = int(Path('/proc/self/statm').read_text().split()[0])
+            most = pages*resource.getpagesize() + (ROOM_MB + THREAD_MB*(threads - 1) << 20)
+            resource.setrlimit(resource.RLIMIT_AS, (most if soft < 0 else min(most, soft), hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
 # %% ../../nbs/pilot/03_runtime.ipynb #a200676e
 class _TfliteFile:
     "A .tflite file whose errors say its name: `path` and `net` are set by the class below."
@@ -277,12 +302,32 @@ class _TfliteFile:
     def _runnable(self):
         try:
             yield
-        except (ValueError, RuntimeError) as e:
-            raise self._no('is not a TFLite model that can run here '
-                           f'({str(e).splitlines()[0][:120]})') from None
+        except Exception as e:   # LiteRT has no list of what a bad file raises
+            why = (str(e).splitlines() or [type(e).__name__])[0][:120]
+            raise self._no(f'is not a TFLite model that can run here ({why})') from None
+
+# %% ../../nbs/pilot/03_runtime.ipynb #146dde4f
+class _TriedFile(_TfliteFile):
+    "A file that is tried out before anything relies on it."
+    def _check_claims(self):
+        "Raise EdgecarError when the tensors that a file lists would fill the memory."
+        claimed = sum(math.prod(map(int, d['shape']))*np.dtype(d['dtype']).itemsize
+                      for d in self.net.get_tensor_details())
+        if claimed > MAX_TENSOR_BYTES:
+            raise self._no(f'claims {claimed:.3g} bytes of tensors, more than {MAX_TENSOR_BYTES}')
+
+    def _try_out(self):
+        "Run the net once; raise ValueError when its outputs are not what the file says they are."
+        self.net.allocate_tensors()
+        for detail in self.beside.values():
+            self.net.set_tensor(detail['index'], quantise(np.zeros(detail['shape']), detail))
+        self.net.invoke()   # some operations are missed only now
+        for detail in self.outputs:
+            if self.net.get_tensor(detail['index']).shape != tuple(detail['shape']):
+                raise ValueError('its outputs have another shape than it says')
 
 # %% ../../nbs/pilot/03_runtime.ipynb #6fb6ee9c
-class TfliteNet(_TfliteFile):
+class TfliteNet(_TriedFile):
     "A .tflite file that fits, its tensors by their use. EdgecarError when it does not fit."
     def __init__(self,
         path,            # .tflite
@@ -291,7 +336,7 @@ class TfliteNet(_TfliteFile):
         self.path = Path(path)
         data = read_model(self.path)
         self.digest = hashlib.sha256(data).hexdigest()  # 64 hex digits, of the file
-        with self._runnable():
+        with self._runnable(), bounded_memory(threads):
             self.net = Interpreter(model_content=data, num_threads=threads)
             signed = self._signature()
         if ops := unsupported_ops(data):   # where TensorFlow happens to be loaded they would run
@@ -299,9 +344,9 @@ class TfliteNet(_TfliteFile):
                                "as DonkeyCar's rnn and 3d do", self.path,
                                'drive it with DonkeyCar and TensorFlow, or train linear or memory')
         self._connect(data, signed)
-        with self._runnable():   # not before it is known to be a pilot: LiteRT talks on stderr here
-            self.net.allocate_tensors()
-            self.net.invoke()   # some operations are missed only now
+        self._check_claims()
+        with self._runnable(), bounded_memory(threads):
+            self._try_out()   # not before it is known to be a pilot: LiteRT talks on stderr here
 
     def _connect(self, data, signed):
         try:

@@ -108,7 +108,7 @@ class Learner:
             layer._random_generator._maybe_init()   # Keras 2.15 has no public way
             layer._random_generator._generator.reset_from_seed(int(rng(*words, i).integers(2**31)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
     ):                     # a scalar tensor
         "Train on one batch, and return its loss."
@@ -121,7 +121,7 @@ class Learner:
             m.assign(m*self.memory + w*(1-self.memory))
         return loss
 
-    @tf.function
+    @tf.function(autograph=False)
     def outputs(self, x, y,   # float32 frames in 0..1 and labels that `hidden` gave, of one batch
     ):                    # a list of tensors
         "Return the raw outputs of the averaged net for a batch."

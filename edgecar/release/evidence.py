@@ -116,14 +116,18 @@ def _whiteout_target(path):
 def package_files(
     image,       # see `read_image`
 )->dict:         # name -> text, as a container would see them
-    "Return the files of an image that say which packages are installed."
-    texts = {}
+    """Return the files of an image that say which packages are installed.
+    Raise EdgecarError for more than 32 MB."""
+    texts, room = {}, 2**25
     for n in range(len(image.layers)):
         for info, text in layer_files(image, n, _is_package_file, most=2**25):
             if gone := _whiteout_target(info.name):
                 texts = {k: t for k, t in texts.items()
                          if not (k == gone or k.startswith(gone.rstrip('/') + '/'))}
             elif text is not None:
+                room -= len(text)
+                if room < 0:
+                    raise EdgecarError('has more than 32 MB of lists of packages', image.source.where)
                 texts[info.name] = text.decode(errors='replace')
     return texts
 
@@ -222,8 +226,9 @@ def provenance_predicate(
     origin = re.sub(r'//[^/@]*@', '//', git_config.stdout.strip())
     uri = f'git+{origin}' if '://' in origin else 'git'     # a path of this machine is nobody's business
     modified = bool(_git(repo, 'status', '--porcelain', '--untracked-files=no'))
+    committed_s = int(_git(repo, 'show', '-s', '--format=%ct', 'HEAD'))     # Unix time
     build = dict(buildType=BUILD_TYPE, externalParameters=dict(source=uri, version=version, target=target),
-                 internalParameters=dict(modified=modified),
+                 internalParameters=dict(modified=modified, committed_s=committed_s),
                  resolvedDependencies=[dict(uri=uri, digest=dict(gitCommit=commit)), *pins, *data])
     return dict(buildDefinition=build,
                 runDetails=dict(builder=dict(id=builder),

@@ -123,7 +123,8 @@ def build_app(
     For the twin, its kernels are added too, with the packages in `laid`/runtime."""
     repo, to = Path(repo or repo_root()), Path(laid)/'app'
     source = to/'source'
-    shutil.copytree(repo/'edgecar', source/'edgecar', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copytree(repo/'edgecar', source/'edgecar',
+                    ignore=shutil.ignore_patterns('__pycache__', 'campaign'))   # it is for a clone
     for name in ('setup.py', 'settings.ini'):
         shutil.copyfile(repo/name, source/name)
     run_pip('install', '--no-deps', '--no-build-isolation', '--no-index', '--no-compile', '--target', to,

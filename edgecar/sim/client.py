@@ -14,7 +14,8 @@ import threading
 import time
 
 from ..core import EdgecarError
-from .protocol import UNITS_PER_M, MessageFramer, decode_sim_image, pack_message, parse_sim_message
+from .protocol import (UNITS_PER_M, MessageFramer, decode_sim_image, message_number, pack_message,
+                                  parse_sim_message)
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +70,14 @@ def wait_for_message(
     "Return the newest message of the type `kind`, or wait for one; raise EdgecarError after `seconds`."
     until, newest = time.monotonic() + seconds, None
     while not newest or line.read(0):
-        for message in line.inbox:
+        messages, line.inbox = line.inbox, []   # one that cannot be read is not read again
+        for message in messages:
             if message['msg_type'] == kind:
                 newest = message
             if message['msg_type'] == 'car_loaded':
                 line.loaded = True
             elif message['msg_type'] == 'collision_with_starting_line':
                 count_lap(line, message)
-        line.inbox.clear()
         if not newest and not line.read(until - time.monotonic()) and time.monotonic() >= until:
             raise EdgecarError(f'no {kind} within {seconds:g} s', line.where)
     return newest
@@ -86,8 +87,8 @@ def count_lap(
     line:SimConnection,   # counts in its `laps`, and `lap_s` is the last one's time
     message,              # dict with `timeStamp`, s of simulated time
 ):
-    "Record a crossing of the line."
-    now = float(message['timeStamp'])
+    "Record a crossing of the line; raise EdgecarError when the message does not say when."
+    now = message_number(message, 'timeStamp', 0, 1e12)
     if line.crossed is not None:
         line.laps, line.lap_s = line.laps + 1, now - line.crossed
     line.crossed = now
@@ -98,18 +99,17 @@ def parse_telemetry(
     line,           # `SimConnection`, which has counted the laps
 )->dict:         # metres, seconds, radians and degrees, as in `TwinEnv`; and lidar and time
     "Return the `info` of a telemetry message; raise EdgecarError when it cannot be read."
-    try:
-        def three(key):
-            return tuple(float(message.get(f'{key}_{a}', 0)) for a in 'xyz')
-        vel = three('vel')
-        return dict(pos=three('pos'), cte=float(message.get('cte', 0))/UNITS_PER_M,
-                    speed=float(message['speed']), forward_vel=vel[2], hit=str(message['hit']),
-                    gyro=three('gyro'), accel=three('accel'),
-                    vel=vel, car=tuple(float(message.get(k, 0)) for k in ('roll', 'pitch', 'yaw')),
-                    last_lap_time=line.lap_s, lap_count=line.laps,
-                    lidar=message.get('lidar', []), time=float(message.get('time', 0)))
-    except (KeyError, TypeError, ValueError) as e:
-        raise EdgecarError(f'a telemetry message cannot be read ({e})') from None
+    def number(key, default=0):
+        return message_number(message, key, -1e12, 1e12, default)
+    def three(key):
+        return tuple(number(f'{key}_{a}') for a in 'xyz')
+    vel, speed = three('vel'), number('speed', None)
+    if 'hit' not in message:
+        raise EdgecarError('a telemetry message has no hit')
+    return dict(pos=three('pos'), cte=number('cte')/UNITS_PER_M, speed=speed, vel=vel, forward_vel=vel[2],
+                hit=str(message['hit']), gyro=three('gyro'), accel=three('accel'),
+                car=tuple(map(number, ('roll', 'pitch', 'yaw'))), last_lap_time=line.lap_s,
+                lap_count=line.laps, lidar=message.get('lidar', []), time=number('time'))
 
 # %% ../../nbs/sim/14_client.ipynb #83dbf598
 def drain_messages(

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from ..contracts.access import ListenGuard, is_loopback, same_secret
+from ..contracts.access import ListenGuard, is_loopback
 from ..core import EdgecarError
 from .protocol import (HALT, SCENE_TRACKS, BodyConfig, ControlMessage, CameraConfig, MessageFramer,
                                   LidarConfig, message_number, pack_message, parse_sim_message)
@@ -171,7 +171,8 @@ def has_no_room(
 
 def _verify(client, m):
     "Check the token in a message; welcome a client that shows it for the first time."
-    if not same_secret(str(m.get('private_key')), client.server.guard.token):
+    address = (client.transport.get_extra_info('peername') or ('',))[0]
+    if not client.server.guard.knows(str(m.get('private_key')), address=address):
         raise EdgecarError('the token is wrong')
     first = not client.verified
     if first and has_no_room(client.server):

@@ -13,18 +13,19 @@ import json
 import logging
 import math
 import time
-from urllib.parse import quote
 
 import cv2
 import numpy as np
 import tornado.web
 import tornado.websocket
 
-from ..contracts.access import ListenGuard
+from ..contracts.access import ListenGuard, check_encrypted
 from ..contracts.message import parse_driver_message
 from ..core import EdgecarError
 from .arbiter import ControlArbiter
-from .handlers import COOKIE_NAME, GuardedHandler, PageServer, StaticHandler, bind_listeners
+from edgecar.web.handlers import (
+    PATIENCE_S, GuardedHandler, PageServer, StaticHandler, bind_listeners, page_url
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class _PageState:
         host:str='127.0.0.1',      # address to listen on
         token:str='',              # that a driver must show; needed beyond this machine
         anyone:bool=False,         # whether anyone may drive, from other machines too, without a token
+        tls=None,                  # an `ssl.SSLContext`; None: plain HTTP
+        plain_http:bool=False,     # whether it may serve others in clear
         mode:str='user',           # who drives at the start: user, local_angle or local
         metrics=None,              # status -> Prometheus text
         ready=None,                # status -> (bool, why)
@@ -67,7 +70,9 @@ class _PageState:
         rate_hz:float=20.,         # states and pictures a second
         messages_hz:float=500.,    # that a client may send
     ):
-        self.guard, self.metrics, self.ready = ListenGuard(host, token, anyone), metrics, ready
+        check_encrypted(host, bool(tls), plain_http)
+        self.notes = ()   # lines for the person who starts it
+        self.tls, self.guard, self.metrics, self.ready = tls, ListenGuard(host, token, anyone), metrics, ready
         self.viewers, self.rate_hz, self.messages_hz = viewers, rate_hz, messages_hz
         self.wheel, self.sockets, self.watching = ControlArbiter(mode), set(), 0
         self.status, self.frame, self.num_records = {}, None, 0
@@ -79,8 +84,7 @@ class _PageState:
     @property
     def url(self):
         "The address of the page, with the token if there is one."
-        token = self.guard.token
-        return f'http://{self.host}:{self.port}/drive' + (f'?token={quote(token)}' if token else '')
+        return page_url(self.host, self.port, '/drive', self.guard.token, bool(self.tls))
 
     @property
     def seen_s(self):
@@ -195,7 +199,7 @@ async def serve_page(page):   # a `WebPage`
     app = tornado.web.Application(ROUTES, websocket_max_message_size=4096, websocket_ping_interval=20,
                                   log_function=lambda handler: None)
     app.page, app.guard = page, page.guard
-    http = PageServer(app, max_header_size=8192, max_body_size=4096, idle_connection_timeout=10)
+    http = PageServer(app, page.tls, max_body_size=4096)
     http.add_sockets(page.listeners)
     task = asyncio.create_task(broadcast_updates(page))
     await page.stopping.wait()
@@ -224,8 +228,8 @@ class DriveHandler(PageFile):
     "The page itself, and commands by POST."
     def get(self):
         "Send the page; send the form for the token when the request does not show it."
-        if (known := self.known()) and self.guard.token:
-            self.set_cookie(COOKIE_NAME, self.guard.cookie, httponly=True, samesite='Strict', expires_days=30)
+        if known := self.known():
+            self.let_in()
         super().get('drive.html' if known else 'login.html')
 
     def post(self):
@@ -244,11 +248,11 @@ class LoginHandler(PageFile):
     "The form for the token."
     async def post(self)->None:
         "Set a cookie and redirect to the page; answer 403, after 0.5 s, when the token is wrong."
-        if not self.guard.knows(self.get_body_argument('token', '')):
+        if not self.shows(self.get_body_argument('token', '')):
             await asyncio.sleep(.5)
             self.set_status(403)
             return self.get('login.html')
-        self.set_cookie(COOKIE_NAME, self.guard.cookie, httponly=True, samesite='Strict', expires_days=30)
+        self.let_in()
         self.redirect('/drive', status=303)
 
 ROUTES.append((r'/login', LoginHandler))
@@ -322,10 +326,10 @@ class VideoHandler(PageHandler, tornado.web.RequestHandler):
                 if picture := self.page.picture():
                     part = b'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n'
                     self.write(part % (len(picture), picture))
-                    await self.flush()
+                    await asyncio.wait_for(self.flush(), PATIENCE_S)
                 await asyncio.sleep(1/self.page.rate_hz)
-        except tornado.iostream.StreamClosedError:
-            pass
+        except (tornado.iostream.StreamClosedError, TimeoutError):   # it has gone, or does not read
+            self.request.connection.stream.close()
         finally:
             self.page.watching -= 1
 

@@ -19,9 +19,14 @@ const $ = id => document.getElementById(id)
 const colourOf = number => COLOURS[number % COLOURS.length]
 
 // ---- connection
+const token = new URLSearchParams(location.search).get('token')
+// the token is in a cookie now, and need not stand in the address
+if (token) history.replaceState(null, '', location.pathname)
+
 // Open the socket; open it again whenever it closes.
 function connect() {
-  socket = new WebSocket(location.href.replace(/^http/, 'ws').replace(/\/(\?|$)/, '/ws$1'))
+  const query = token ? `?token=${encodeURIComponent(token)}` : ''
+  socket = new WebSocket(new URL('ws', location.href).href.replace(/^http/, 'ws') + query)
   socket.onopen = () => showConnection('connected', 'on')
   socket.onmessage = event => receive(JSON.parse(event.data))
   socket.onclose = () => {

@@ -1,0 +1,26 @@
+"""Fuzzes a target with atheris, which sees what inputs reach: `python -m fuzz.guided TARGET FOLDER ...`.
+
+The folder gets every input that reached something new; further words are libFuzzer's. It needs `pip install
+atheris`, which nothing else here does. What numba compiles is not instrumented.
+"""
+import sys
+
+import atheris
+
+from fuzz.runner import seeds_of
+from fuzz.targets import run
+
+SEEN = ['edgecar.contracts', 'edgecar.core', 'edgecar.data', 'edgecar.pilot', 'edgecar.car', 'edgecar.web',
+        'edgecar.release', 'edgecar.sim.protocol', 'edgecar.sim.client']
+
+
+def main(name, *words):
+    with atheris.instrument_imports(include=SEEN):
+        for data in seeds_of(name).values():
+            run(name, data)   # which imports what the target needs
+    atheris.Setup([f'fuzz {name}', *words], lambda data: run(name, data) and None)
+    atheris.Fuzz()
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,0 +1,72 @@
+"""Put each finding back into a copy of the package, and have a campaign find it; run by hand:
+
+    .venv/bin/python tests/hunt/findings.py            # all, some minutes each
+    .venv/bin/python tests/hunt/findings.py 5 7        # these
+
+The first seed that breaks a promise of the finding, and keeps it without the finding, is made shorter and
+stored as tests/campaign/finding-N.json, which tests/test_campaign.py drives again. The last line is JSON.
+"""
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.put_back import FINDINGS, ROOT, package_with
+
+from edgecar.campaign.report import film_drive
+from edgecar.campaign.schedule import generate_schedule, shrink_schedule
+from edgecar.campaign.series import ScheduleRunner
+from edgecar.campaign.stage import CampaignWorld
+from edgecar.core import EdgecarError
+
+
+def schedule_of(number, seed):
+    "Return the schedule of a seed, of the kinds that may show a finding."
+    finding = FINDINGS[number]
+    schedule = generate_schedule(seed, finding.kinds)
+    local = number == 4 or schedule.mode == 'local' and number != 5
+    return replace(schedule, mode='local' if local else 'user', throttle=.5 if number == 4 else 1.)
+
+
+def hunt(number, world, folder, seeds):
+    "Return the seed that finds a finding, and the shortest schedule; None, None when none does."
+    finding = FINDINGS[number]
+    bad, good = (ScheduleRunner(world, profile=finding.profile,
+                                env=package_with(number, folder/str(broken), broken))
+                 for broken in (True, False))
+    for seed in range(seeds):
+        schedule = schedule_of(number, seed)
+        try:
+            broken = {b.promise for b in bad.judge(schedule)} & finding.promises
+        except EdgecarError as e:
+            print(f'finding {number}, seed {seed}: {e}', flush=True)
+            continue
+        print(f'finding {number}, seed {seed}: {", ".join(sorted(broken)) or "held"}', flush=True)
+        if broken and not good.judge(schedule):
+            short = shrink_schedule(schedule, bad.breaks(broken), 20)
+            bad.drive(short)
+            film_drive(ROOT/f'runs/finding-{number}.webp', bad.evidence)
+            return seed, short
+    return None, None
+
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ask.add_argument('numbers', type=int, nargs='*', help='of the findings; all if none is named')
+    ask.add_argument('--seeds', type=int, default=20, help='to try for each')
+    asked, found = ask.parse_args(), {}
+    (ROOT/'runs').mkdir(exist_ok=True)
+    for number in asked.numbers or FINDINGS:
+        with tempfile.TemporaryDirectory() as folder, CampaignWorld(folder) as world:
+            found[number], short = hunt(number, world, Path(folder), asked.seeds)
+        if short:
+            (ROOT/f'tests/campaign/finding-{number}.json').write_text(short.to_json())
+    print(json.dumps(found))
+    sys.exit(None in found.values())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,72 @@
+"Campaigns of faults: what they found is driven again, with the finding put back into a copy of the package."
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.put_back import FINDINGS, package_with
+from typer.testing import CliRunner
+
+from edgecar.campaign.series import ScheduleRunner
+from edgecar.campaign.stage import CampaignWorld
+from edgecar.cli import app
+from edgecar.contracts.fault import parse_schedule
+
+KEPT = sorted((Path(__file__).parent/'campaign').glob('*.json'))
+numbered = dict(ids=lambda number: f'finding-{number}')
+
+
+def kept(number):
+    path = Path(__file__).parent/f'campaign/finding-{number}.json'
+    return parse_schedule(path.read_text(), path)
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    with CampaignWorld(tmp_path_factory.mktemp('world')) as world:
+        yield world
+
+
+@pytest.mark.parametrize('path', KEPT, ids=lambda path: path.stem)
+def test_a_kept_schedule_is_short_and_can_be_read(path):
+    schedule = parse_schedule(path.read_text(), path)
+    assert 0 < len(schedule.faults) <= 4 and schedule.length_s < 8
+
+
+@pytest.mark.parametrize('number', FINDINGS, **numbered)
+def test_a_finding_can_be_put_back(number, tmp_path):
+    env = package_with(number, tmp_path)
+    script = 'import edgecar.car.drive as d; print(d.__file__)'
+    done = subprocess.run([sys.executable, '-P', '-c', script], env=env, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path)), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timed
+@pytest.mark.parametrize('number', FINDINGS, **numbered)
+def test_a_finding_that_is_put_back_is_found(number, world, tmp_path):
+    finding, schedule = FINDINGS[number], kept(number)
+    runner = ScheduleRunner(world, profile=finding.profile, env=package_with(number, tmp_path))
+    assert {b.promise for b in runner.judge(schedule)} & finding.promises
+
+
+@pytest.mark.slow
+@pytest.mark.timed
+@pytest.mark.parametrize('number', FINDINGS, **numbered)
+def test_without_the_finding_all_promises_hold(number, world, tmp_path):
+    finding, schedule = FINDINGS[number], kept(number)
+    runner = ScheduleRunner(world, profile=finding.profile, env=package_with(number, tmp_path, False))
+    assert runner.judge(schedule) == []
+
+
+def test_a_campaign_that_drives_nothing_fails(tmp_path):
+    done = CliRunner().invoke(app, ['campaign', '--minutes', '0', '--to', str(tmp_path/'c')])
+    assert done.exit_code == 1 and json.loads(done.output.splitlines()[-1])['schedules'] == 0
+    assert (tmp_path/'c/report.md').is_file()
+
+
+def test_a_schedule_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path/'s.json').write_text('{"faults": []}')
+    done = CliRunner().invoke(app, ['campaign', '--schedule', str(tmp_path/'s.json'), '--to', str(tmp_path)])
+    assert done.exit_code == 1 and 's.json' in done.output
