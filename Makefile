@@ -32,7 +32,7 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 2 --do_print
-	python -m pytest -n 2 --durations=10 -m "not slow and not images"
+	python -m pytest -n 2 --durations=10 -m "not slow and not images and not platform"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
@@ -44,6 +44,10 @@ test-slow: setup ## the tests that take minutes: environments, killed processes,
 test-images: repro ## images with the real tools (installs them when root)
 	@scripts/image-tools
 	python -m pytest -n 2 --dist loadfile --durations=20 -m images
+
+.PHONY: test-platform
+test-platform: setup ## would a cluster take deploy/? Kubernetes' own code says (Go builds it first)
+	python -m pytest --durations=5 -m platform
 
 .PHONY: release-rehearsal
 release-rehearsal: setup ## a whole release on this machine, after `edgecar release build`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay',
-           'gate', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate', 'results']
+           'gate', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate', 'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -347,6 +347,24 @@ def gate():
         raise typer.Exit(1)
     with atomic_write(repo_root()/'build/gate/card.md', 'w') as f:
         f.write(model_card(repo_root(), verdicts))
+
+# %% ../nbs/14_cli.ipynb #d5b68128
+@app.command(epilog='Example: `edgecar prove build/bundle/twin/pilot.tflite`')
+def prove(
+    model:Annotated[Path, typer.Argument(help='a .tflite pilot, with its manifest.json beside it')],   # file
+    tracks:Annotated[int,   # a rollout each
+                     typer.Option(help='that it drives', min=8)]=48,
+    steps:Annotated[int,    # 20 a second
+                    typer.Option(help='commands on each track, 20 a second', min=20)]=400,
+):
+    """Drive a deployed pilot in the twin, and hold it against the bounds of its own manifest.
+    Fails when it is surely below the gate."""
+    from edgecar.pilot.proof import prove_pilot
+    verdicts, km = prove_pilot(model, tracks, steps)
+    typer.echo(format_table([v.row() for v in verdicts], head=['proof', '', 'bound', 'at best', '']))
+    typer.echo(f'drove {km:.2f} km')
+    if not all(v.kept for v in verdicts):
+        raise typer.Exit(1)
 
 # %% ../nbs/14_cli.ipynb #3980dfd2
 @app.command(epilog='Example: `dvc exp run -n joint evaluate $(edgecar params joint)`')

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['release_app', 'TargetChoice', 'RegistryOption', 'VersionOption', 'AuthFileOption', 'CaOption', 'PolicyOption',
-           'StateOption', 'trust_app', 'TrustArgument', 'TrustKeys', 'release_build', 'release_push', 'release_sign',
-           'release_verify', 'release_confirm', 'release_reject', 'release_policy', 'trust_status', 'trust_init',
-           'trust_add', 'trust_remove', 'trust_refresh', 'trust_rotate', 'trust_revoke', 'release_diff']
+           'StateOption', 'trust_app', 'TrustArgument', 'TrustKeys', 'PilotDigestOption', 'CarsTokenOption',
+           'CarsOption', 'SeedsOption', 'release_build', 'release_push', 'release_sign', 'release_verify',
+           'release_confirm', 'release_reject', 'release_policy', 'trust_status', 'trust_init', 'trust_add',
+           'trust_remove', 'trust_refresh', 'trust_rotate', 'trust_revoke', 'release_rollout', 'release_diff']
 
 # %% ../nbs/12_shipping.ipynb #5a3d0003
 from pathlib import Path
@@ -385,6 +386,51 @@ def trust_revoke(
     from edgecar.release.trust import TrustRepository, revoke_trust
     revoke_trust(TrustRepository(folder, key), lost)
     _show_trust(folder)
+
+# %% ../nbs/12_shipping.ipynb #627d4c01
+def _simulate_fleet(model, cars, seeds):
+    "Print how rollouts end in the twin; raise EdgecarError when one ends wrongly."
+    from edgecar.core import EdgecarError
+    from edgecar.fleet.simulation import simulate_rollouts
+    wrong, n = 0, 0
+    for seed, bad, result, right in simulate_rollouts(model, cars, seeds):
+        typer.echo(f"seed {seed}, {f'bad on {bad}' if bad else 'good'}: {result.line()}")
+        wrong, n = wrong + (not right), n + 1
+    typer.echo(f'{n - wrong} of {n} rollouts ended as they must')
+    if wrong:
+        raise EdgecarError(f'{wrong} rollouts ended wrongly', hint='see the lines above')
+
+# %% ../nbs/12_shipping.ipynb #2585d58a
+PilotDigestOption = Annotated[str, typer.Option(help='SHA-256 of its pilot, as `verify` prints it')]
+CarsTokenOption = Annotated[str, typer.Option(help="of the cars' pages", envvar='EDGECAR_TOKEN')]
+CarsOption = Annotated[int, typer.Option(help='roll good and bad releases out to so many cars in the twin',
+                                         min=60)]
+SeedsOption = Annotated[int, typer.Option(help='of the simulation, two rollouts each', min=1)]
+
+# %% ../nbs/12_shipping.ipynb #ac0e92ca
+@release_app.command(
+    name='rollout',
+    epilog='Examples: `edgecar release rollout --pilot 57e469...`; `edgecar release rollout --simulate 200`')
+def release_rollout(
+    to:Annotated[str,      # sha256:...; None: what was promoted
+                 typer.Option(help="digest of the car's image [default: what was promoted to the car]")]=None,
+    pilot:PilotDigestOption=None, token:CarsTokenOption='',     # of the release; of all cars
+    branch:Annotated[str, typer.Option(help='that the cars follow')]='main',   # of origin
+    simulate:CarsOption=None, seeds:SeedsOption=20,             # cars, None: a real rollout; 1 and more
+    model:Annotated[Path, typer.Option(help='the pilot of the simulation')]=Path('build/export/pilot.tflite'),
+):
+    """Move a promoted release through the rings of deploy/fleet by commits; halt and take it back by itself.
+    Fails when it halted."""
+    from edgecar.core import EdgecarError, repo_root
+    from edgecar.fleet.rollout import roll_out_by_git
+    if simulate:
+        return _simulate_fleet(model, simulate, seeds)
+    if len(pilot or '') != 64:
+        raise EdgecarError('the pilot of the release is not known', hint='--pilot SHA256')
+    result = roll_out_by_git(repo_root(), to, pilot, token, branch, typer.echo)
+    typer.echo(result.line())
+    if result.halted:
+        raise typer.Exit(1)
 
 # %% ../nbs/12_shipping.ipynb #5e08e910
 @release_app.command(

@@ -431,6 +431,7 @@ class ModelManager:
         self.inference, self.models = inference, {Path(m).name: m for m in models}
         self.manifest, self.strict, self.note, self.load = manifest, strict, note, load
         self.chosen, self.gate = None, {}   # the name of what drives; what the gate found
+        self.margins = {}                   # rule -> what is left to its bound, a share of it
         self.has = has
 
     @property
@@ -462,6 +463,7 @@ class ModelManager:
             return False
         self.inference.take(pilot, release.gate.examined_ms if release else None)
         self.chosen, self.gate = name, release.evidence() if release else {}
+        self.margins = release.margins() if release else {}
         log.info('pilot: %s %s', name, pilot.digest)
         return True
 

@@ -138,6 +138,10 @@ def prometheus_text(status:dict)->str:   # fields of `DriveStatus`
                                   sample_line('pilot_info', 1, name=model.get('name', ''),
                                               sha256=model.get('digest', ''),
                                               gate=(model.get('gate') or {}).get('gate', ''))))
+        rows.append(metric_family('gate_margin_ratio', 'gauge',
+                                  'What is left to the bound of a rule of the gate, as a share of it.',
+                                  *(sample_line('gate_margin_ratio', margin, rule=rule)
+                                    for rule, margin in (model.get('margins') or {}).items())))
     return '\n'.join(row for some in rows for row in some) + '\n'
 
 # %% ../../nbs/car/07_health.ipynb #ff599e3e

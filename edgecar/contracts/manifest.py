@@ -122,6 +122,10 @@ class ModelRelease:
         rules = {v.rule: f'{v.found:.4g} ({sign[v.kind]} {v.bound:.4g})' for v in self.gate.rules}
         return dict(gate='passed' if self.passed else 'not passed') | rules
 
+    def margins(self)->dict:
+        "Return what is left to the bound of each rule, as a share of it."
+        return {v.rule: v.margin for v in self.gate.rules}
+
 def read_model_release(
     values,     # content of a manifest.json or of build/gate/passed.json
     where='',   # the file, for the error

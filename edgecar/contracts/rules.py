@@ -83,6 +83,12 @@ class RuleVerdict:
         "Whether the value found is within the bound."
         return rule_is_kept(self.kind, self.bound, self.found)
 
+    @property
+    def margin(self)->float:
+        "What is left to the bound, as a share of it: 0 at the bound, less when the rule is broken."
+        left = self.bound - self.found if self.kind == 'most' else self.found - self.bound
+        return left/(abs(self.bound) or 1.)
+
     def row(self)->list:
         "Return rule, kind, bound, value found and verdict: a row of the gate's table."
         missed_by = abs(self.found - self.bound)

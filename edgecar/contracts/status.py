@@ -78,6 +78,10 @@ class DriveStatus(LoopStatus):
     "What the car does, who drives it, and what it records."
     state:str = shown('What the car may do, see `DriveState`.', default='booting')
     armed:bool = shown('Whether commands reach the wheels.', 'armed', default=False)
+    armed_s:float = shown('Time that the car was armed.', 'armed_seconds_total', 'counter',
+                          unit='s', default=0.)
+    driven_m:float = shown('Way driven while armed, where the speed is known.', 'driven_metres_total',
+                           'counter', unit='m', optional=True)
     angle:float = shown('Steering that the car was given, -1..1.', default=0.)
     throttle:float = shown('Throttle that the car was given, -1..1.', default=0.)
     throttle_limit:float = shown('Largest throttle, of 1.', 'throttle_limit_ratio')
