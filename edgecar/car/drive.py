@@ -241,6 +241,7 @@ def track_outline(scene,   # name of a scene of the simulator
 # %% ../../nbs/car/08_drive.ipynb #50e673e6
 class _StatusParts:
     "What a status is made of, piece by piece."
+    driven_m = None   # m; while the speed is not known
     def __init__(self,
         clock,           # the `LoopClock`
         inference,       # the `InferenceWorker`
@@ -251,8 +252,7 @@ class _StatusParts:
     ):
         self.clock, self.inference, self.model_manager = clock, inference, model_manager
         self.fault_log, self.road, self.recorder = fault_log, road, recorder
-        self.figures, self.moment = {}, time.monotonic()
-        self.armed_s, self.driven_m = 0., None
+        self.figures, self.moment, self.armed_s = {}, time.monotonic(), 0.
 
     def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
@@ -278,10 +278,9 @@ class _StatusParts:
     def covered(self, armed, speed_m_s)->dict:   # of this turn; m/s, None where it is not known
         "Return how long the car was armed, and how far it went meanwhile where its speed is known."
         now = time.monotonic()
-        took_s, self.moment = min(now - self.moment, 1.) if armed else 0., now
+        took_s, self.moment = armed*min(now - self.moment, 1.), now
         self.armed_s += took_s
-        if speed_m_s is not None:
-            self.driven_m = (self.driven_m or 0.) + abs(speed_m_s)*took_s
+        self.driven_m = self.driven_m if speed_m_s is None else (self.driven_m or 0.) + abs(speed_m_s)*took_s
         return dict(armed_s=self.armed_s, driven_m=self.driven_m)
 
     def recorded(self, recording, records,   # whether it records, and how many records there are
@@ -313,8 +312,7 @@ class StatusReporter(_StatusParts):
         counts = self.fault_counts(owner)
         status = DriveStatus(
             **self.measure(), **(latency or {}), **self.recorded(recording, records, uploads),
-            **self.covered(owner['armed'], info.get('speed')),
-            armed=owner['armed'], latched=owner['stopped'],
+            armed=owner['armed'], latched=owner['stopped'], **self.covered(owner['armed'], info.get('speed')),
             stopped=[*owner['stopped'], *causes, *owner['causes']],
             angle=owner['out'][0], throttle=owner['out'][1], owner_ms=owner.get('age_ms'),
             throttle_limit=limit, mode=mode, faults=counts,
