@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgecar.car import hardware
 from edgecar.car.owner import ActuatorProcess
 
 pytestmark = pytest.mark.skipif(not shutil.which('cc') and 'CI' not in os.environ,
@@ -315,3 +316,46 @@ def test_a_whole_car_drives_by_its_gamepad_and_stops(car, board, tmp_path, end):
         assert board.ticks(0) == STOPPED
         until(lambda: (car.presses(6), time.sleep(.1), car.presses(7), car.throttles(.5), time.sleep(.1),
                        board.ticks(0) != STOPPED)[-1])
+
+
+@pytest.mark.parametrize('wrong', [ValueError('mmap closed'), KeyError('n'), OSError('it has gone')])
+def test_a_camera_is_opened_again_after_any_failure(wrong):
+    "A stream that cannot be closed either was kept, and failed for ever."
+    camera = hardware.V4l2Camera.__new__(hardware.V4l2Camera)
+    camera.over, camera.seen, camera.size, camera.flip, camera.frame_size = False, None, (8, 8), '', (8, 8)
+
+    class Broken:
+        def read(self):
+            raise wrong
+
+        def close(self):
+            raise OSError('it has gone')
+
+    class Good:
+        kind, width, height, stride = b'YUYV', 8, 8, 16
+
+        def read(self):
+            camera.over = True
+            return bytes(128), 10.
+
+        def close(self):
+            pass
+
+    camera.video, camera.open = Broken(), Good
+    camera.update()
+    assert camera.seen[1] == 10.
+
+
+def test_a_stick_of_before_does_not_count_after_any_failure(monkeypatch):
+    "Only what the system said was caught; a part that began anew believed the stick of before."
+    pad = hardware.Gamepad('/dev/no-pad')
+    pad.sticks, pad.touched, seen = {hardware.THROTTLE_AXIS: -1.}, True, []
+
+    def read(pad):
+        seen.append(pad.command()[1])
+        pad.over = len(seen) > 1
+        raise KeyError('an axis that nobody knows')
+
+    monkeypatch.setattr(hardware, 'read_gamepad', read)
+    pad.update()
+    assert seen == [1., 0.] and pad.seen_s == 0.

@@ -32,6 +32,7 @@ from edgecar.contracts.access import ListenGuard
 from edgecar.contracts.digest import md5_hex, tracked_files
 from edgecar.contracts.drive import RecordingLimits
 from edgecar.contracts.params import SECTIONS, check_params, check_shell_text, section_fields
+from edgecar.contracts.state import ARMING_REFUSALS
 from edgecar.core import EdgecarError, repo_root
 from edgecar.data.check import inspect_tub, repair_tub
 from edgecar.data.fields import InvalidRecordError
@@ -291,6 +292,38 @@ def test_finding_7_a_stop_is_not_undone_in_its_turn_nor_soon_after(source):
     now[0] = .6
     panel.run(dict(release=True, arm=True))
     assert owner.said == ['stop', 'release', 'arm']
+
+
+@pytest.mark.parametrize('source, by, left', [
+    ('page', 'page', []), ('page', 'gamepad', ['page']), ('gamepad', 'page', ['gamepad']),
+    ('gamepad', 'gamepad', []), ('keyboard', 'page', []), ('signal', 'gamepad', [])])
+def test_finding_7_a_stop_is_released_by_its_kind_of_source(tmp_path, source, by, left):
+    "The page released a stop of any source, and with the stick held."
+    owner, now = ActuatorProcess(f'mock:{tmp_path/"wheels"}'), [0.]
+    panel = ButtonHandler(owner, None, StopRequests(), clock=lambda: now[0])
+    button = dict(page='release', gamepad='release_gamepad')[by]
+    try:
+        owner.send('stop', cause=source)
+        until(lambda: (owner.receive(), owner.state['stopped'])[1] == [source])
+        panel.run({button: True}, ('stick',))
+        owner.send('arm')
+        until(lambda: (owner.run(0., 0.), owner.state['counts'].get(source))[1] == 1)
+        assert owner.state['stopped'] == [source] and not owner.state['armed']
+        panel.run({button: True}, ())
+        until(lambda: (owner.run(0., 0.), owner.state['state'])[1] == ('stopped' if left else 'disarmed'))
+        assert owner.state['stopped'] == left
+    finally:
+        owner.shutdown()
+
+
+@pytest.mark.parametrize('refusal', [*ARMING_REFUSALS])
+def test_what_refuses_to_arm_does(refusal):
+    owner = Owner()
+    panel = ButtonHandler(owner, None, StopRequests())
+    panel.run(dict(arm=True), (refusal,))
+    assert owner.said == []
+    panel.run(dict(arm=True), ())
+    assert owner.said == ['arm']
 
 
 @pytest.mark.parametrize('typed', [b'\n', b'\xff\n', b'\x00', b''])

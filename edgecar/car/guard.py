@@ -434,6 +434,11 @@ class ModelManager:
         self.margins = {}                   # rule -> what is left to its bound, a share of it
         self.has = has
 
+    @property
+    def may_drive(self)->bool:
+        "Whether a pilot is loaded, and verified where only a released one may drive."
+        return self.inference.pilot is not None and (not self.strict or self.gate.get('gate') == 'passed')
+
     def choose(self, name):   # of a model's file
         "Start `change` in a thread."
         threading.Thread(target=self.change, args=(name,), daemon=True, name='model_manager').start()

@@ -154,10 +154,10 @@ class PwmActuator:
         for channel, ticks in zip(self.channels[::-1], self.pulses(steering, throttle)[::-1]):
             self.chip.pulse(channel, ticks)
 
-    def neutral(self):
-        "Set the chip up if necessary, and make the pulses of steering 0 and throttle 0."
+    def neutral(self, brake=0.):                   # 0..1, below neutral
+        "Set the chip up if necessary, and make the pulses of steering 0 and throttle 0, or of a brake."
         self.chip.wake()
-        self.write(0., 0.)
+        self.write(0., -brake)
 
     def close(self):
         "Close the bus; the last pulses go on."
@@ -360,11 +360,11 @@ class V4l2Camera:
         while not self.over:
             try:
                 self._look()
-            except OSError as e:
+            except Exception as e:   # whatever it is, the car needs its eyes
                 log.info('camera: %s', e)
-                if self.video:
-                    self.video.close()
-                self.video = None
+                video, self.video = self.video, None
+                with contextlib.suppress(OSError, AttributeError):   # it may have gone
+                    video.close()
                 time.sleep(.2)
         if self.video:
             self.video.close()
@@ -491,10 +491,11 @@ class Gamepad(GamepadState):
     def update(self):
         "Read the gamepad until `shutdown`; wait for it while it is not there."
         while not self.over:
-            with contextlib.suppress(OSError):
+            try:
                 read_gamepad(self)
-            if self.touched:
-                log.warning('gamepad: %s is gone', self.path)
+            except Exception as e:   # whatever it is, no stick of before counts
+                if self.touched:
+                    log.warning('gamepad: %s is gone (%s)', self.path, e)
             self.lose()
             time.sleep(.1)
 
@@ -520,7 +521,7 @@ class Gamepad(GamepadState):
                 step = .05 if do == 'faster' else -.05
                 asked['throttle_limit'] = limit = min(max(round(limit + step, 2), 0.), 1.)
             else:
-                asked[do] = 100 if do == 'erase' else True
+                asked[dict(release='release_gamepad').get(do, do)] = 100 if do == 'erase' else True
         return angle, throttle, mode, recording, {**(buttons or {}), **asked}
 
     def shutdown(self):

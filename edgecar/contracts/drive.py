@@ -23,6 +23,8 @@ class DriveOptions:
     mode:str = setting('user', 'who drives at the start', choices=DRIVE_MODES)
     arm:bool = setting(False, 'let commands reach the wheels from the start; not for a car')
     limit:float = setting(1., 'largest throttle at the start; of a car at most 0.5', low=0, high=1)
+    brake:float = setting(0., 'of neutral after driving forward, for half a second; not for an ESC that '
+        'reverses at once', low=0, high=1)
     allow:str = setting('', 'what a car is not allowed otherwise: unattended, unreleased, fast; with commas')
     host:str = setting('127.0.0.1', 'of the simulator')
     port:int = setting(9091, 'of the simulator', low=0, high=65535)

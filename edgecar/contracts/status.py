@@ -21,7 +21,7 @@ FAULT_CAUSES = dict(   # cause -> what is wrong
     late='a command came too late', nonsense='a command made no sense', bus='the bus to the actuator fails',
     page='a stop on the page', keyboard='a stop in the terminal', gamepad='a stop on the gamepad',
     signal='a stop by a signal', owner="the actuator's process has ended",
-    part='a part failed, and was started again'
+    part='a part failed, and was started again', suspend='the computer slept'
 )
 DRIVE_MODES = 'user', 'local_angle', 'local'   # the driver drives, the pilot steers, the pilot drives
 
@@ -62,6 +62,7 @@ class LoopStatus:
     frame_fit:str = shown('How pictures are fitted to what the pilot wants.', default='')
     owner_ms:float = shown('Since the owner of the actuator last answered.', 'owner_age_seconds',
                            times=1e-3, unit='ms')
+    realtime:bool = shown("Whether the actuator's process goes before every ordinary one.", 'owner_realtime')
     latency_p50_ms:float = shown('From a frame to the write of its command, median.', unit='ms')
     latency_p95_ms:float = shown('The same, 95th percentile.', unit='ms')
     latency_examined_ms:list = shown('Least and largest latency that the pilot was examined at.', unit='ms')
@@ -75,6 +76,7 @@ class LoopStatus:
 @dataclass
 class DriveStatus(LoopStatus):
     "What the car does, who drives it, and what it records."
+    state:str = shown('What the car may do, see `DriveState`.', default='booting')
     armed:bool = shown('Whether commands reach the wheels.', 'armed', default=False)
     armed_s:float = shown('Time that the car was armed.', 'armed_seconds_total', 'counter',
                           unit='s', default=0.)
@@ -86,6 +88,7 @@ class DriveStatus(LoopStatus):
     mode:str = shown('Who drives.', default='user')
     latched:list = listed('Stops that a person must release.')
     stopped:list = listed('All reasons not to drive now.')
+    refusals:list = listed('What refuses now to arm the car, see `ARMING_REFUSALS`.')
     faults:dict = listed('How often each cause was a reason not to drive.', dict)
     why:dict = listed('What each cause that was counted means.', dict)
     model:dict = listed('Name and digest of the pilot, and what the gate found.', dict)

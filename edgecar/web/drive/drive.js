@@ -237,6 +237,15 @@ function armedText(status, connected) {
   return status.armed ? 'armed' : 'disarmed'
 }
 
+// Name the state that the car is in; nothing when it is unknown.
+const stateText = status => (status.state ? `state: ${status.state}` : '')
+
+// Say what refuses to arm a car that is not armed; nothing when nothing does.
+function refusalText(status, connected) {
+  if (!connected || status.armed || !status.refusals?.length) return ''
+  return `Cannot be armed: ${status.refusals.map(name => reasonText(status, name)).join('; ')}.`
+}
+
 // Name the button that takes control or gives it up.
 function takeText(driver) {
   if (driver) return 'Give up'
@@ -358,6 +367,8 @@ function showHead(status, connected, driver, stalled) {
   document.body.classList.toggle('off', !connected)
   document.body.classList.toggle('still', stalled)
   text('banner', bannerText(status, connected, stalled))
+  note('refusals', refusalText(status, connected))
+  note('state', connected ? stateText(status) : '')
   $('banner').hidden = connected && !stalled && !stoppedBy(status).length
   text('link', linkText(connected))
   $('link').className = latencyMs > SLOW_MS ? 'slow' : ''
@@ -370,7 +381,7 @@ function showHead(status, connected, driver, stalled) {
 // Enable the buttons that can be pressed, and mark the one to press next.
 function showButtons(status, connected, driver) {
   const latched = latchedBy(status).length > 0
-  const canArm = driver && !status.armed && !latched
+  const canArm = driver && !status.armed && !latched && !status.refusals?.length
   const canRelease = driver && latched
   text('take', takeText(driver))
   $('take').disabled = !connected
