@@ -248,7 +248,6 @@ def track_outline(scene,   # name of a scene of the simulator
 # %% ../../nbs/car/08_drive.ipynb #50e673e6
 class _StatusParts:
     "What a status is made of, piece by piece."
-    driven_m = None   # m; while the speed is not known
     def __init__(self,
         clock,           # the `LoopClock`
         inference,       # the `InferenceWorker`
@@ -259,7 +258,7 @@ class _StatusParts:
     ):
         self.clock, self.inference, self.model_manager = clock, inference, model_manager
         self.fault_log, self.road, self.recorder = fault_log, road, recorder
-        self.figures, self.moment, self.armed_s = {}, time.monotonic(), 0.
+        self.figures, self.odometer = {}, health.Odometer()
 
     def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
@@ -281,14 +280,6 @@ class _StatusParts:
         "Return the name and the digest of the pilot that drives, and what the gate found."
         return dict(name=self.model_manager.chosen, digest=getattr(pilot, 'digest', ''),
                     gate=self.model_manager.gate, margins=self.model_manager.margins)
-
-    def covered(self, armed, speed_m_s)->dict:   # of this turn; m/s, None where it is not known
-        "Return how long the car was armed, and how far it went meanwhile where its speed is known."
-        now = time.monotonic()
-        took_s, self.moment = armed*min(now - self.moment, 1.), now
-        self.armed_s += took_s
-        self.driven_m = self.driven_m if speed_m_s is None else (self.driven_m or 0.) + abs(speed_m_s)*took_s
-        return dict(armed_s=self.armed_s, driven_m=self.driven_m)
 
     def recorded(self, recording, records,   # whether it records, and how many records there are
         uploads,                             # see `Uploader`; None without a remote
@@ -322,7 +313,6 @@ class StatusReporter(_StatusParts):
             **self.measure(), **(latency or {}), **self.recorded(recording, records, uploads),
             state=owner.get('state', 'booting'), armed=owner['armed'], latched=owner['stopped'],
             stopped=[*owner['stopped'], *causes, *owner['causes']], realtime=owner.get('realtime'),
-            **self.covered(owner['armed'], info.get('speed')),
             angle=owner['out'][0], throttle=owner['out'][1], owner_ms=owner.get('age_ms'),
             throttle_limit=limit, mode=mode, faults=counts, refusals=[*(refusals or ())],
             why={cause: self.fault_log.last.get(cause) or FAULT_CAUSES.get(cause, '') for cause in counts}
@@ -331,7 +321,7 @@ class StatusReporter(_StatusParts):
             frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None,
             model=self.driving_model(pilot) if pilot else {}, models=[*self.model_manager.models],
             map=map_pose(info, self.road), speed_m_s=info.get('speed'), cte_m=info.get('cte'),
-            laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
+            laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'), **self.odometer(owner, info))
         return status.to_dict()
 
 # %% ../../nbs/car/08_drive.ipynb #df653e84
