@@ -258,8 +258,7 @@ class _StatusParts:
     ):
         self.clock, self.inference, self.model_manager = clock, inference, model_manager
         self.fault_log, self.road, self.recorder = fault_log, road, recorder
-        self.figures, self.moment = {}, time.monotonic()
-        self.armed_s, self.driven_m = 0., None
+        self.figures, self.odometer = {}, health.Odometer()
 
     def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
@@ -281,15 +280,6 @@ class _StatusParts:
         "Return the name and the digest of the pilot that drives, and what the gate found."
         return dict(name=self.model_manager.chosen, digest=getattr(pilot, 'digest', ''),
                     gate=self.model_manager.gate, margins=self.model_manager.margins)
-
-    def covered(self, armed, speed_m_s)->dict:   # of this turn; m/s, None where it is not known
-        "Return how long the car was armed, and how far it went meanwhile where its speed is known."
-        now = time.monotonic()
-        took_s, self.moment = min(now - self.moment, 1.) if armed else 0., now
-        self.armed_s += took_s
-        if speed_m_s is not None:
-            self.driven_m = (self.driven_m or 0.) + abs(speed_m_s)*took_s
-        return dict(armed_s=self.armed_s, driven_m=self.driven_m)
 
     def recorded(self, recording, records,   # whether it records, and how many records there are
         uploads,                             # see `Uploader`; None without a remote
@@ -321,7 +311,6 @@ class StatusReporter(_StatusParts):
         counts = self.fault_counts(owner)
         status = DriveStatus(
             **self.measure(), **(latency or {}), **self.recorded(recording, records, uploads),
-            **self.covered(owner['armed'], info.get('speed')),
             state=owner.get('state', 'booting'), armed=owner['armed'], latched=owner['stopped'],
             stopped=[*owner['stopped'], *causes, *owner['causes']], realtime=owner.get('realtime'),
             angle=owner['out'][0], throttle=owner['out'][1], owner_ms=owner.get('age_ms'),
@@ -332,7 +321,7 @@ class StatusReporter(_StatusParts):
             frame_age_ms=round((time.monotonic() - seen_s)*1e3, 1) if seen_s else None,
             model=self.driving_model(pilot) if pilot else {}, models=[*self.model_manager.models],
             map=map_pose(info, self.road), speed_m_s=info.get('speed'), cte_m=info.get('cte'),
-            laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'))
+            laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'), **self.odometer(owner, info))
         return status.to_dict()
 
 # %% ../../nbs/car/08_drive.ipynb #df653e84

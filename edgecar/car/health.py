@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['OWNER_ANSWERS_MS', 'LATENCY_METRIC', 'readiness', 'is_calibrated', 'refusal_texts', 'ArmingCheck', 'sample_line',
            'metric_family', 'latency_families', 'prometheus_text', 'JsonFormatter', 'configure_logging',
-           'StatusJournal']
+           'StatusJournal', 'Odometer']
 
 # %% ../../nbs/car/07_health.ipynb #4ff85f2d
 import json
 import logging
 import sys
+import time
 from datetime import datetime, timezone
 from importlib.metadata import version
 
@@ -187,3 +188,19 @@ class StatusJournal:
                 self.log.info('%s: %s', key.replace('_', ' '), now[key],
                               extra=dict(was=self.was[key], now=now[key]))
         self.was = now
+
+# %% ../../nbs/car/07_health.ipynb #f7484326
+class Odometer:
+    "How long a car was armed, and how far it went meanwhile where its speed is known."
+    def __init__(self, clock=time.monotonic):   # gives the time, s
+        self.clock, self.moment, self.armed_s = clock, clock(), 0.
+        self.driven_m = None
+
+    def __call__(self, owner, info)->dict:   # state of the actuator's process; telemetry, {} in a car
+        "Return the sums with this turn; a gap of more than a second counts as one."
+        now, speed_m_s = self.clock(), info.get('speed')
+        took_s, self.moment = owner['armed']*min(now - self.moment, 1.), now
+        self.armed_s += took_s
+        if speed_m_s is not None:
+            self.driven_m = (self.driven_m or 0.) + abs(speed_m_s)*took_s
+        return dict(armed_s=self.armed_s, driven_m=self.driven_m)
