@@ -17,7 +17,7 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from .contracts.params import RecordingParams
-from .recordings import TubFolder, tub_app
+from .recordings import TubFolder, remote, tub_app
 from .shipping import release_app
 
 # %% ../nbs/14_cli.ipynb #b5d53664
@@ -28,6 +28,7 @@ sim_app = command_group('The twin as a Donkey simulator: serve it, watch it.')
 app.add_typer(tub_app, name='tub')
 app.add_typer(sim_app, name='sim')
 app.add_typer(release_app, name='release')
+app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3.lab.example`')(remote)
 
 # %% ../nbs/14_cli.ipynb #71a6f82e
 @app.command(epilog='Example: `edgecar doctor train images`')

@@ -5,9 +5,12 @@
 # %% auto #0
 __all__ = ['release_app', 'TargetChoice', 'RegistryOption', 'VersionOption', 'AuthFileOption', 'CaOption', 'PolicyOption',
            'StateOption', 'trust_app', 'TrustArgument', 'TrustKeys', 'PilotDigestOption', 'CarsTokenOption',
-           'CarsOption', 'SeedsOption', 'release_build', 'release_push', 'release_sign', 'release_verify',
-           'release_confirm', 'release_reject', 'release_policy', 'trust_status', 'trust_init', 'trust_add',
-           'trust_remove', 'trust_refresh', 'trust_rotate', 'trust_revoke', 'release_rollout', 'release_diff']
+           'CarsOption', 'SeedsOption', 'ToRegistry', 'ImageKeyOption', 'GateKeyOption', 'GitUrlOption',
+           'DeployBranchOption', 'BaseOption', 'IMAGE_PUB', 'GATE_PUB', 'release_build', 'release_push', 'release_sign',
+           'release_verify', 'release_confirm', 'release_reject', 'release_policy', 'trust_status', 'trust_init',
+           'trust_add', 'trust_remove', 'trust_refresh', 'trust_rotate', 'trust_revoke', 'release_rollout',
+           'release_plan', 'release_check', 'release_evaluate', 'release_promote', 'release_rollback', 'release_prove',
+           'release_diff']
 
 # %% ../nbs/12_shipping.ipynb #5a3d0003
 from pathlib import Path
@@ -431,6 +434,117 @@ def release_rollout(
     typer.echo(result.line())
     if result.halted:
         raise typer.Exit(1)
+
+# %% ../nbs/12_shipping.ipynb #91f1cf0f
+@release_app.command(name='plan', epilog='Example: `edgecar release plan v0.1.0`')
+def release_plan(tag:Annotated[str, typer.Argument(help='v1.2.3, the version of the package')]):   # a version
+    "Print what a tag would run, in order, with the seconds and megabytes of the last runs."
+    from edgecar.core import repo_root
+    from edgecar.release.plan import PLAN_HEAD, plan_release
+    typer.echo(format_table([step.row() for step in plan_release(repo_root(), tag)], head=PLAN_HEAD))
+
+@release_app.command(name='check', epilog='Example: `edgecar release check v0.1.0`')
+def release_check(
+    tag:Annotated[str, typer.Argument(help='v1.2.3')],   # that is released
+    wheel:Annotated[Path, typer.Option(help='folder for a wheel of the library')]=None,   # None: no wheel
+):
+    "Fail unless a tag names the version of the package, and no pinned file was changed."
+    from edgecar.core import repo_root
+    from edgecar.release.again import build_wheel, check_pins, check_tag
+    check_tag(repo_root(), tag)
+    check_pins(repo_root())
+    if wheel:
+        typer.echo('{}: SHA-256 {}'.format(*build_wheel(repo_root(), wheel)))
+    typer.echo(f'{tag}: the version of the package, and nothing pinned was changed')
+
+# %% ../nbs/12_shipping.ipynb #168bb73d
+def _show_verdicts(verdicts, head):
+    "Print a table of verdicts; exit 1 when a rule is broken."
+    typer.echo(format_table([v.row() for v in verdicts], head=[head, '', 'bound', 'found', '']))
+    if not all(v.kept for v in verdicts):
+        raise typer.Exit(1)
+
+@release_app.command(name='evaluate', epilog='Example: `edgecar release evaluate`')
+def release_evaluate():
+    """Drive the pinned pilot again, by the command of dvc.yaml, into runs/.
+    Fails when it breaks a rule of the gate."""
+    from edgecar.core import repo_root
+    from edgecar.release.again import drive_again
+    _show_verdicts(drive_again(repo_root(), say=typer.echo), 'again')
+
+# %% ../nbs/12_shipping.ipynb #032c7264
+ToRegistry = Annotated[str, typer.Option('--registry', help='HOST/NAME; the repositories are NAME-twin and '
+                                                            'NAME-car', envvar='EDGECAR_REGISTRY')]
+ImageKeyOption = Annotated[Path, typer.Option('--key', help='public key of the images',
+                                              envvar='EDGECAR_IMAGE_PUB')]
+GateKeyOption = Annotated[Path, typer.Option('--gate-key', help='public key of the gate',
+                                             envvar='EDGECAR_GATE_PUB')]
+GitUrlOption = Annotated[str, typer.Option('--git', envvar='EDGECAR_DEPLOY_GIT',
+                                           help="repository with deploy/ [default: this clone's origin]")]
+DeployBranchOption = Annotated[str, typer.Option('--branch', help='that is pushed; another than the base '
+                                                                  'asks for a review')]
+BaseOption = Annotated[str, typer.Option('--base', help='branch that devices follow')]
+IMAGE_PUB, GATE_PUB = (Path(f'/etc/pki/containers/{name}.pub') for name in ('edgecar', 'edgecar-gate'))
+
+# %% ../nbs/12_shipping.ipynb #65551a52
+def _promotion(target, digest, registry, git, branches, back=False):
+    "Return a Promotion; what is not given comes from this clone."
+    from edgecar.core import EdgecarError
+    from edgecar.release.promotion import Promotion, origin_url, previous_digest
+    if not registry:
+        raise EdgecarError('the registry is not known', hint='--registry HOST/NAME, or EDGECAR_REGISTRY')
+    git = git or origin_url()
+    digest = digest or previous_digest(git, branches[1], target)
+    return Promotion(target, registry, digest, git, *branches, back)
+
+def _promote(promotion, keys, web):
+    "Promote an image, and ask for a review where that is wanted."
+    from edgecar.release.promotion import open_request, promote_image
+    if promote_image(promotion, *keys, *web, say=typer.echo):
+        open_request(promotion, typer.echo)
+
+# %% ../nbs/12_shipping.ipynb #5ea18368
+@release_app.command(
+    name='promote',
+    epilog='Example: `edgecar release promote twin --to sha256:... --registry quay.io/club/edgecar`')
+def release_promote(   # noqa: PLR0913 - options of a command
+    target:Annotated[str, typer.Argument(help='twin or car')], *,   # who gets it
+    to:Annotated[str, typer.Option(help='digest of its image, sha256:...')],   # what it gets
+    registry:ToRegistry='', key:ImageKeyOption=IMAGE_PUB, gate_key:GateKeyOption=GATE_PUB,   # HOST/NAME; PEM
+    git:GitUrlOption='', branch:DeployBranchOption='main', base:BaseOption='main',   # where deploy/ is
+    auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
+):
+    """Verify an image and commit its digest to the overlay of its target.
+    Refuses the car before the twin has proved the same pilot."""
+    _promote(_promotion(target, to, registry, git, (branch, base)), (key, gate_key), (auth_file, ca))
+
+@release_app.command(name='rollback', epilog='Example: `edgecar release rollback car`')
+def release_rollback(   # noqa: PLR0913 - options of a command
+    target:Annotated[str, typer.Argument(help='twin or car')], *,   # who goes back
+    to:Annotated[str, typer.Option(help='digest [default: the one before]')]='',   # '': the one before
+    registry:ToRegistry='', key:ImageKeyOption=IMAGE_PUB, gate_key:GateKeyOption=GATE_PUB,   # HOST/NAME; PEM
+    git:GitUrlOption='', branch:DeployBranchOption='main', base:BaseOption='main',   # where deploy/ is
+    auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
+):
+    "Promote what ran before: verified again, and for the car only what the twin has once proved."
+    _promote(_promotion(target, to, registry, git, (branch, base), True), (key, gate_key), (auth_file, ca))
+
+# %% ../nbs/12_shipping.ipynb #c31b1d0c
+@release_app.command(name='prove', epilog='Example: `edgecar release prove --registry quay.io/club/edgecar`')
+def release_prove(   # noqa: PLR0913 - options of a command
+    registry:ToRegistry='', key:ImageKeyOption=IMAGE_PUB, gate_key:GateKeyOption=GATE_PUB,   # HOST/NAME; PEM
+    git:GitUrlOption='', branch:DeployBranchOption='main', base:BaseOption='main',   # where deploy/ is
+    auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
+):
+    """Drive with the pilot of the image that the twin runs, and commit the proof that the car waits for.
+    Fails when a rule of the gate is broken."""
+    from edgecar.core import repo_root
+    from edgecar.pilot.gate import read_bounds
+    from edgecar.release.promotion import judge_in_twin, prove_twin
+    promotion = _promotion('twin', 'sha256:' + '0'*64, registry, git, (branch, base))
+    bounds = read_bounds(repo_root())
+    _show_verdicts(prove_twin(promotion, (key, gate_key), lambda pilot: judge_in_twin(pilot, bounds),
+                              auth_file, ca, typer.echo), 'proof')
 
 # %% ../nbs/12_shipping.ipynb #5e08e910
 @release_app.command(
