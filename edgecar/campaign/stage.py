@@ -151,7 +151,8 @@ class CampaignDrive:
     def start_client(self):
         "Start the page's client."
         self.client = start_process('driver', self.port, self.folder/'acts', env=self.env, stdout=None)
-        tell_process(self.client, throttle=self.schedule.throttle, angle=self.schedule.steering)
+        if self.schedule.mode == 'user':   # a stick would take over from the pilot
+            tell_process(self.client, throttle=self.schedule.throttle, angle=self.schedule.steering)
 
     def order(self, **order):   # see `InjectedFaults.order`
         "Tell the camera and the pilot of the loop what is wrong."
@@ -283,7 +284,7 @@ def get_rolling(
     while time.monotonic() < until and drive.loop.poll() is None:
         if is_rolling(drive, speed_mps):
             return True
-        if time.monotonic() >= next_s:
+        if time.monotonic() >= next_s and not is_rolling(drive, 0.):
             tell_process(drive.client, press=['release'])
             time.sleep(.1)
             tell_process(drive.client, press=['arm'])

@@ -26,8 +26,8 @@ FINDINGS = {
                  'now - rule.heard > rule.forget_s'),), {'arming'},
                ('stall', 'sleep', 'frame', 'arm')),
     4: Finding((('car/drive.py', "self.attended or self.moves_a_car and 'unattended' not in self.allowed",
-                 'self.attended'),), {'late', 'arming'}, ('stall', 'client', 'sleep'), dict(attended=False),
-               AS_A_CAR),
+                 'self.attended'),), {'late', 'arming'}, ('stall', 'client', 'sleep'),
+               dict(attended=False, allow='unreleased'), AS_A_CAR),
     5: Finding((('web/arbiter.py', "'echo' in message and self.clock() - message['echo']/1e3 > self.old_s",
                  'False'),), {'late', 'stop'}, ('uplink', 'stop')),
     6: Finding((('car/drive.py', 'ActuatorProcess(self.actuator).shutdown()', 'pass'),), {'late'},
@@ -38,7 +38,9 @@ FINDINGS = {
                  "for _ in open(file, encoding='utf-8', closefd=False):"),), {'stop', 'late'},
                ('key', 'enter')),
     13: Finding((('car/drive.py', 'except Exception as e:   # whatever it is, the part is needed',
-                  'except ZeroDivisionError as e:'),), {'recovery'}, ('odd', 'loss')),
+                  'except ZeroDivisionError as e:'),
+                 ('car/drive.py', '(EdgecarError, OSError, ValueError) as e:', 'OSError as e:')),
+                {'recovery'}, ('odd',)),
 }
 
 
