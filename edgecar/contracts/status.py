@@ -86,6 +86,8 @@ class DriveStatus(LoopStatus):
     throttle:float = shown('Throttle that the car was given, -1..1.', default=0.)
     throttle_limit:float = shown('Largest throttle, of 1.', 'throttle_limit_ratio')
     mode:str = shown('Who drives.', default='user')
+    pilot_limited:int = shown('Turns in which a command of a pilot changed too fast, and was bounded.',
+                              'pilot_limited_total', 'counter', default=0)
     latched:list = listed('Stops that a person must release.')
     stopped:list = listed('All reasons not to drive now.')
     refusals:list = listed('What refuses now to arm the car, see `ARMING_REFUSALS`.')
