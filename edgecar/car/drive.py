@@ -388,6 +388,18 @@ def new_vehicle():   # a `donkeycar.vehicle.Vehicle`, without parts
     logging.getLogger('donkeycar').setLevel(logging.WARNING)
     return Vehicle()
 
+# %% ../../nbs/car/10_drive.ipynb #1bbf74c1
+def _add_command_parts(add, p):
+    "Add what chooses a command, bounds it, and looks at the picture that it answers."
+    add(DriveMode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle',
+                             'pilot/causes', 'throttle_limit'],
+        outputs=['angle', 'throttle', 'mix/causes', 'user/mode'])
+    add(RateLimiter(p.steering_rate, p.throttle_rate, p.rate_hz),
+        inputs=['angle', 'throttle', 'user/mode', 'owner', 'causes'],
+        outputs=['angle', 'throttle', 'pilot/limited'])
+    add(SpeedReader(), inputs=['cam/info'], outputs=['speed'])
+    add(FrameMonitor(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
+
 # %% ../../nbs/car/10_drive.ipynb #50f3be62
 def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
@@ -426,14 +438,7 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     add(inference, inputs=['cam/image_array', 'cam/seen_s', 'user/mode', 'given',
                          *(IMU_CHANNELS if imu else ())],
         outputs=['pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms', 'pilot/frame_s'])
-    add(DriveMode(), inputs=['user/mode', 'user/angle', 'user/throttle', 'pilot/angle', 'pilot/throttle',
-                             'pilot/causes', 'throttle_limit'],
-        outputs=['angle', 'throttle', 'mix/causes', 'user/mode'])
-    add(RateLimiter(p.steering_rate, p.throttle_rate, p.rate_hz),
-        inputs=['angle', 'throttle', 'user/mode', 'owner', 'causes'],
-        outputs=['angle', 'throttle', 'pilot/limited'])
-    add(SpeedReader(), inputs=['cam/info'], outputs=['speed'])
-    add(FrameMonitor(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
+    _add_command_parts(add, p)
     heartbeat = DriverHeartbeat([page, *pads], p.needs_driver, p.bounds)
     add(heartbeat, inputs=['user/mode'], outputs=['link/causes'])
     add(fault_log, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
