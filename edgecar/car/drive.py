@@ -21,7 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from . import hardware, health
+from .blackbox import BlackBox
 from .config import myconfig_changes
+from ..contracts.box import BlackBoxLimits
 from ..contracts.drive import DriveOptions, RecordingLimits
 from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
@@ -232,6 +234,7 @@ class Profile(DriveOptions):
     models:tuple = ()          # .tflite files, the first drives
     page:dict = field(default_factory=dict)     # `PageOptions`, names without `page_`
     record:dict = field(default_factory=dict)   # arguments of `RecordingLimits`
+    box:dict = field(default_factory=dict)      # arguments of `BlackBoxLimits`
     bounds:GuardBounds = GuardBounds()
 
     def __post_init__(self):
@@ -266,7 +269,8 @@ class Profile(DriveOptions):
         return min(self.limit, .5) if self.moves_a_car and 'fast' not in self.allowed else self.limit
 
 # %% ../../nbs/car/12_drive.ipynb #9f32fc93
-PROFILES = dict(twin=Profile('twin', 'twin'), car=Profile('hardware', 'pca9685:', 'js:'),
+PROFILES = dict(twin=Profile('twin', 'twin', boxes=20),
+                car=Profile('hardware', 'pca9685:', 'js:', boxes=20),
                 mock=Profile(), replay=Profile('replay'))
 
 # %% ../../nbs/car/12_drive.ipynb #f17645ff
@@ -400,6 +404,18 @@ def _add_command_parts(add, p):
     add(SpeedReader(), inputs=['cam/info'], outputs=['speed'])
     add(FrameMonitor(p.bounds), inputs=['cam/image_array', 'cam/seen_s', 'speed'], outputs=['eyes/causes'])
 
+# %% ../../nbs/car/12_drive.ipynb #5811e457
+def _add_keepers(add, p, limits):
+    "Add what keeps the seconds around a stop, and what uploads recordings."
+    if p.boxes:
+        box = BlackBoxLimits(**dict(folder=limits.folder, keep=p.boxes) | p.box)
+        add(BlackBox(box), threaded=True, outputs=['boxes'],
+            inputs=['cam/image_array', 'cam/seen_s', 'user/angle', 'user/throttle', 'user/mode', 'angle',
+                    'throttle', 'pilot/angle', 'pilot/throttle', 'pilot/causes', 'pilot/ms',
+                    'throttle_limit', 'causes', 'owner'])
+    if p.remote:
+        add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
+
 # %% ../../nbs/car/12_drive.ipynb #50f3be62
 def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     "Compose the vehicle of a profile; raise EdgecarError when a part cannot be opened."
@@ -444,12 +460,11 @@ def compose(p:Profile):   # see `PROFILES`; gives a `donkeycar.vehicle.Vehicle`
     add(fault_log, inputs=['eyes/causes', 'link/causes', 'mix/causes'], outputs=['causes'])
     add(owner, inputs=['angle', 'throttle', 'causes', 'pilot/frame_s', 'user/mode'], outputs=['owner'])
     add(inference.latency, inputs=['owner'], outputs=['latency'])
-    if p.remote:
-        add(Uploader(limits.folder, p.remote), outputs=['upload'], threaded=True)
+    _add_keepers(add, p, limits)
     add(StatusReporter(clock, inference, model_manager, fault_log, road, recorder),
         inputs=['owner', 'causes', 'throttle_limit', 'pilot/ms', 'cam/seen_s', 'cam/info', 'user/mode',
                 'recording', 'tub/num_records', 'upload', 'latency', 'arming/refusals',
-                'pilot/limited'],
+                'pilot/limited', 'boxes'],
         outputs=['status'])
     add(health.StatusJournal(), inputs=['status'])
     add(ActuatorWatchdog(vehicle, p.actuator), inputs=['owner'])

@@ -111,6 +111,12 @@ class DriveStatus(LoopStatus):
                         'counter', optional=True)
     disk_left_mb:float = shown('That may still be recorded.', 'recording_disk_left_bytes', times=1e6,
                                unit='MB', optional=True)
+    boxes:int = shown('Black boxes that are kept.', 'blackbox_kept', optional=True)
+    box_newest:str = shown('Name of the newest one.', optional=True)
+    box_why:str = shown('Why it was kept.', optional=True)
+    box_note:str = shown('What is wrong with the black box.', optional=True)
+    box_dropped:int = shown('Turns that the black box did not take.', 'blackbox_dropped_total', 'counter',
+                            optional=True)
     upload_waiting:int = shown('Tubs that the remote does not have.', 'upload_waiting_tubs', optional=True)
     upload_error:str = shown('Why a tub was not uploaded.', optional=True)
 
