@@ -97,7 +97,7 @@ class StatusReporter(_StatusParts):
         latency=None,                 # see `LatencyMonitor`
         refusals=(),                  # see `ArmingCheck`
         limited=0,                    # see `RateLimiter`
-        boxes=None,                   # see `BlackBox`; None without one
+        boxes=None, audit=None,       # see `BlackBox` and `AuditTrail`; None without one
     )->dict:                          # fields of `DriveStatus`
         "Return the status."
         owner = owner or dict(armed=False, stopped=[], causes=[], out=(0., 0.))
@@ -117,5 +117,5 @@ class StatusReporter(_StatusParts):
             model=self.driving_model(pilot) if pilot else {}, models=[*self.model_manager.models],
             map=map_pose(info, self.road), speed_m_s=info.get('speed'), cte_m=info.get('cte'),
             laps=info.get('lap_count'), last_lap_s=info.get('last_lap_time'), **self.odometer(owner, info),
-            **(boxes or {}))
+            **(boxes or {}), **(audit or {}))
         return status.to_dict()

@@ -117,6 +117,9 @@ class DriveStatus(LoopStatus):
     box_note:str = shown('What is wrong with the black box.', optional=True)
     box_dropped:int = shown('Turns that the black box did not take.', 'blackbox_dropped_total', 'counter',
                             optional=True)
+    audit_error:str = shown('Why the audit log is not written.', optional=True)
+    audit_lost:int = shown('Events that the audit log could not take.', 'audit_lost_total', 'counter',
+                           optional=True)
     upload_waiting:int = shown('Tubs that the remote does not have.', 'upload_waiting_tubs', optional=True)
     upload_error:str = shown('Why a tub was not uploaded.', optional=True)
 

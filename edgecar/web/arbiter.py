@@ -65,6 +65,16 @@ class ControlArbiter(DriverSeat):
         self.old_s = old_s
         self.lock, self.mode, self.recording = threading.Lock(), mode, False
         self.asked, self.buttons = {}, {}
+        self.pressed_by, self.handed = {}, {}   # button -> client: since the last turn, and in it
+        self.notice = lambda event, client: None   # called with take or leave; it must not wait
+
+    def seat(self, client):     # an object that stands for a client; None for nobody
+        "Give the wheel to a client, or to nobody, and give notice of it."
+        was, _ = self.driver, super().seat(client)
+        if was is not None and was is not client:
+            self.notice('leave', was)
+        if client is not None and was is not client:
+            self.notice('take', client)
 
     def leave(self, client):    # one that has gone
         "Release control, if this client has it."
@@ -86,6 +96,7 @@ class ControlArbiter(DriverSeat):
             buttons = message.get('buttons', {})
             if 'estop' in buttons:
                 self.buttons['estop'], self.angle, self.throttle = True, 0., 0.
+                self.pressed_by['estop'] = client
             if self.is_old(message):
                 if client is self.driver:
                     self.let_go()
@@ -102,6 +113,7 @@ class ControlArbiter(DriverSeat):
                 self.hold(message.get('angle', self.angle), message.get('throttle', self.throttle))
             self.asked |= {k: message[k] for k in ('drive_mode', 'recording') if k in message}
             self.buttons |= buttons
+            self.pressed_by |= dict.fromkeys([*buttons, *['drive_mode']*('drive_mode' in message)], client)
             return True
 
     def tick(self,
@@ -109,6 +121,7 @@ class ControlArbiter(DriverSeat):
     )->tuple:                        # angle, throttle, mode, recording, buttons
         "Return what holds in one turn of the loop."
         with self.lock:
+            self.handed, self.pressed_by = self.pressed_by, {}
             self.mode = self.asked.pop('drive_mode', self.mode if mode is None else mode)
             self.recording = self.asked.pop('recording', self.recording if recording is None else recording)
             buttons, self.buttons = self.buttons, {k: False for k, v in self.buttons.items() if v is True}
