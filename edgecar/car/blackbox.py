@@ -6,7 +6,7 @@
 __all__ = ['log', 'BOX_FIELDS', 'StopDetector', 'box_record', 'box_number', 'kept_boxes', 'publish_folder', 'read_pinned',
            'build_box', 'trim_boxes', 'PinFolder', 'picture_of', 'BoxKeeper', 'keep_boxes', 'main', 'BlackBox']
 
-# %% ../../nbs/car/11_blackbox.ipynb #f6af67df
+# %% ../../nbs/car/11_blackbox.ipynb #038464fa
 import contextlib
 import json
 import logging
@@ -35,7 +35,7 @@ from ..data.tub import Manifest, TubWriter, encode_record, lock_folder
 
 log = logging.getLogger(__name__)
 
-# %% ../../nbs/car/11_blackbox.ipynb #7f9ba357
+# %% ../../nbs/car/11_blackbox.ipynb #dae3c3df
 class StopDetector:
     "Finds what stops a car, from one turn to the next."
     def __init__(self, before_s:float):   # since it was armed, at most
@@ -57,37 +57,40 @@ class StopDetector:
         slept = 'suspend' in turn.causes and was.state in ARMED_STATES and turn.state == DriveState.DISARMED
         return (*latched, *(turn.causes or ('silent',) if faulty and not latched else ()), *['suspend']*slept)
 
-# %% ../../nbs/car/11_blackbox.ipynb #23e1d40d
+# %% ../../nbs/car/11_blackbox.ipynb #4519cde1
 BOX_FIELDS = RECORD_FIELDS | {'car/angle': 'float', 'car/throttle': 'float', 'car/state': 'str',
                               'car/causes': 'str', 'car/stopped': 'str', 'time/turn_s': 'float',
                               'time/frame_s': 'float', 'time/inference_ms': 'float',
                               'time/latency_ms': 'float'}
 
+# %% ../../nbs/car/11_blackbox.ipynb #8a7267b4
 def box_record(
     turn:BoxTurn,    # what was seen and done
     picture:bytes,   # JPEG
 )->dict:             # a value for each of BOX_FIELDS, and the time of the clock on the wall
     "Return a turn as a record of a tub."
     pilot = None if turn.pilot_angle is None else (turn.pilot_angle, turn.pilot_throttle)
-    own = turn.user_angle, turn.user_throttle
-    record = make_record(picture, turn.mode, own, (turn.angle, turn.throttle), pilot, turn.limit)
+    own, asked = (turn.user_angle, turn.user_throttle), (turn.angle, turn.throttle)
+    record = make_record(picture, turn.mode, own, asked, pilot, turn.limit)
     return record | {
         'car/angle': turn.out[0], 'car/throttle': turn.out[1], 'car/state': turn.state,
         'car/causes': ' '.join(turn.causes), 'car/stopped': ' '.join(turn.stopped),
         'time/turn_s': turn.turn_s, 'time/frame_s': turn.frame_s, 'time/inference_ms': turn.inference_ms,
         'time/latency_ms': turn.latency_ms, '_timestamp_ms': round(turn.wall_s*1000)}
 
-# %% ../../nbs/car/11_blackbox.ipynb #16d0e14d
+# %% ../../nbs/car/11_blackbox.ipynb #34930bcd
 def box_number(path)->int:   # a box, or its .dvc file
     "Return the number in a box's name; -1 when there is no number."
     match = re.match(r'box_(\d+)_', Path(path).name)
     return int(match[1]) if match else -1
 
+# %% ../../nbs/car/11_blackbox.ipynb #4a937875
 def kept_boxes(folder)->list:   # of the boxes
     "Return the boxes of a folder, oldest first."
     boxes = [p.parent for p in Path(folder).glob('box_*/manifest.json') if box_number(p.parent) > 0]
     return sorted(boxes, key=box_number)
 
+# %% ../../nbs/car/11_blackbox.ipynb #f5d330b0
 def _claim_folder(folder):
     "Make an empty folder whose number is above those of all boxes and their .dvc files; return it."
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,6 +102,7 @@ def _claim_folder(folder):
             path.mkdir()
             return path
 
+# %% ../../nbs/car/11_blackbox.ipynb #a5718bb1
 def publish_folder(
     built,     # the folder of a whole tub; it is gone afterwards
     folder,    # of the boxes
@@ -111,7 +115,7 @@ def publish_folder(
     fsync_folder(folder)
     return claimed
 
-# %% ../../nbs/car/11_blackbox.ipynb #5398c1ed
+# %% ../../nbs/car/11_blackbox.ipynb #3a164e70
 def read_pinned(
     pin:BoxPin,   # which seconds
     paths,        # of segments, in order
@@ -125,6 +129,7 @@ def read_pinned(
                 if turn.drive == pin.drive and pin.from_s <= turn.turn_s <= pin.until_s and picture:
                     yield turn, picture
 
+# %% ../../nbs/car/11_blackbox.ipynb #28223cce
 def build_box(
     pin:BoxPin,   # what is to be kept, and why
     paths,        # of the ring's segments, in order
@@ -144,7 +149,7 @@ def build_box(
     shutil.rmtree(built, ignore_errors=True)
     return None
 
-# %% ../../nbs/car/11_blackbox.ipynb #d0fe07db
+# %% ../../nbs/car/11_blackbox.ipynb #6ff22bdc
 def trim_boxes(
     folder,     # of the boxes
     keep:int,   # how many stay, 1 and more
@@ -159,8 +164,8 @@ def trim_boxes(
         log.info('black box: %s is removed, %d are kept', box.name, keep, extra=dict(tub=box.name))
     return len(gone)
 
-# %% ../../nbs/car/11_blackbox.ipynb #dcf36cd3
-class PinFolder:
+# %% ../../nbs/car/11_blackbox.ipynb #53ee4faa
+class _PinFiles:
     "The pins of a folder, on the disk and here."
     def __init__(self,
         folder,                  # of the ring
@@ -177,6 +182,9 @@ class PinFolder:
         with atomic_write(self.folder/f'{pin.name}.pin', 'w') as f:
             json.dump(pin.to_dict(), f)
 
+# %% ../../nbs/car/11_blackbox.ipynb #1ae82f31
+class PinFolder(_PinFiles):
+    "The pins of a folder; two threads may use them."
     def add(self, drive, moment_s, causes):   # name of the drive, monotonic s, what stopped it
         "Pin the seconds around a stop; join a pin that still lasts."
         with self.lock:
@@ -208,8 +216,8 @@ class PinFolder:
         return any(p.drive == segment.drive and segment.from_s <= p.until_s and segment.until_s >= p.from_s
                    for p in self.pins)
 
-# %% ../../nbs/car/11_blackbox.ipynb #8e8055d2
-class _BoxBuilder:
+# %% ../../nbs/car/11_blackbox.ipynb #39061037
+class _BoxFolders:
     "The folders of a black box, and the boxes in them."
     def __init__(self, limits:BlackBoxLimits):   # where, how much and how many
         self.limits, self.boxes = limits, Path(limits.folder)/'blackbox'
@@ -242,6 +250,9 @@ class _BoxBuilder:
         for pin in [p for p in self.pins.pins if p.name in made]:
             self.pins.remove(pin)
 
+# %% ../../nbs/car/11_blackbox.ipynb #eb3ea308
+class _BoxBuilder(_BoxFolders):
+    "Makes boxes of pins."
     def build(self, pin:BoxPin):
         "Make the box of a pin, and forget the pin; on a full disk keep it."
         paths = [s.path for s in self.ring.segments if s.drive == pin.drive]
@@ -257,7 +268,7 @@ class _BoxBuilder:
             self.why = e.what if isinstance(e, EdgecarError) else e.strerror or str(e)
             self.retry_s = time.monotonic() + 5
 
-# %% ../../nbs/car/11_blackbox.ipynb #7eb13959
+# %% ../../nbs/car/11_blackbox.ipynb #f6619e8b
 def picture_of(frame)->bytes:   # (h, w, 3) or (h, w, 1) uint8; None when there is no new one
     "Encode a frame as a tub does; return nothing for what is no picture."
     if frame is None:
@@ -267,9 +278,9 @@ def picture_of(frame)->bytes:   # (h, w, 3) or (h, w, 1) uint8; None when there 
     except EdgecarError:
         return b''
 
-# %% ../../nbs/car/11_blackbox.ipynb #e10171be
-class BoxKeeper(_BoxBuilder):
-    "Remembers turns, and makes boxes of stops; raises EdgecarError when another keeper has the folder."
+# %% ../../nbs/car/11_blackbox.ipynb #5b575eb7
+class _BoxDrive(_BoxBuilder):
+    "What a keeper begins with, and what an earlier one has left."
     def __init__(self,
         limits:BlackBoxLimits,   # where, how much and how many
         drive:str,               # name of the drive
@@ -301,6 +312,9 @@ class BoxKeeper(_BoxBuilder):
         if last and last[0].state in ARMED_STATES:
             self.pins.add(drive, last[0].turn_s, (cause,))
 
+# %% ../../nbs/car/11_blackbox.ipynb #c21cd0f5
+class BoxKeeper(_BoxDrive):
+    "Remembers turns, and makes boxes of stops; raises EdgecarError when another keeper has the folder."
     def take(self, turn:BoxTurn, frame=None):   # (h, w, 3) uint8; None when it is the same as before
         "Remember a turn; look whether something has stopped the car."
         try:
@@ -343,7 +357,7 @@ class BoxKeeper(_BoxBuilder):
         "Return how many boxes are kept, the newest, why it was kept, and what is wrong."
         return dict(self.seen, note=self.why, lost=self.lost)
 
-# %% ../../nbs/car/11_blackbox.ipynb #2b0b6207
+# %% ../../nbs/car/11_blackbox.ipynb #b2b44151
 def keep_boxes(
     line,                # a `Connection`; it gets the state
     keeper:BoxKeeper,    # that remembers
@@ -363,6 +377,7 @@ def keep_boxes(
                 line.send(told := state)
     return batch is None
 
+# %% ../../nbs/car/11_blackbox.ipynb #9d8c4513
 def _wait_for_keeper(limits, drive, patience_s=10.):
     "Return a keeper as soon as an earlier one has ended. Raise EdgecarError when it does not."
     until_s = time.monotonic() + patience_s
@@ -374,6 +389,7 @@ def _wait_for_keeper(limits, drive, patience_s=10.):
                 raise
             time.sleep(.1)
 
+# %% ../../nbs/car/11_blackbox.ipynb #1932e975
 def main(
     fd:int,        # file descriptor of the line
     limits:dict,   # fields of `BlackBoxLimits`
@@ -391,10 +407,11 @@ def main(
         return
     keeper.end(keep_boxes(line, keeper))
 
+# %% ../../nbs/car/11_blackbox.ipynb #ca5d8678
 if __name__ == '__main__' and __spec__:
     main(int(sys.argv[1]), *json.loads(sys.argv[2]))
 
-# %% ../../nbs/car/11_blackbox.ipynb #65a76bb7
+# %% ../../nbs/car/11_blackbox.ipynb #0e11db24
 class _BoxQueue:
     "Turns that wait to be sent; bounded by number and by size."
     def __init__(self,
@@ -422,8 +439,8 @@ class _BoxQueue:
         self.sent_bytes += sum(getattr(frame, 'nbytes', 0) for _, frame in batch)
         return batch
 
-# %% ../../nbs/car/11_blackbox.ipynb #0e1475ea
-class _BoxProcess(_BoxQueue):
+# %% ../../nbs/car/11_blackbox.ipynb #544c44e2
+class _BoxLine(_BoxQueue):
     "A process that keeps boxes, and the line to it."
     def _start(self):
         ours, theirs = socket.socketpair()
@@ -442,6 +459,9 @@ class _BoxProcess(_BoxQueue):
         while self.line.poll(0):
             self.report = self.report | self.line.recv()
 
+# %% ../../nbs/car/11_blackbox.ipynb #323af7ed
+class _BoxProcess(_BoxLine):
+    "A process that is started again when it ends."
     def _lose(self, batch):
         "Count what an ended process has not taken."
         self.dropped += len(batch or ())
@@ -480,7 +500,7 @@ class _BoxProcess(_BoxQueue):
         self.over.set()
         self.done.wait(3)
 
-# %% ../../nbs/car/11_blackbox.ipynb #bda0e64a
+# %% ../../nbs/car/11_blackbox.ipynb #a5701d4d
 class BlackBox(_BoxProcess):
     "A part that remembers each turn, and tells of the boxes that are kept: fields of `DriveStatus`."
     def __init__(self,

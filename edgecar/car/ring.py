@@ -6,7 +6,7 @@
 __all__ = ['ENTRY_HEAD', 'ENTRY_MARK', 'MOST_BYTES', 'encode_entry', 'read_entries', 'Segment', 'read_segment', 'find_segments',
            'SegmentRing']
 
-# %% ../../nbs/car/10_ring.ipynb #d14d2a66
+# %% ../../nbs/car/10_ring.ipynb #83cfc058
 import json
 import os
 import struct
@@ -17,7 +17,7 @@ from pathlib import Path
 from ..contracts.box import BoxTurn, read_turn
 from ..core import EdgecarError
 
-# %% ../../nbs/car/10_ring.ipynb #5c8ca81d
+# %% ../../nbs/car/10_ring.ipynb #ef726f0a
 ENTRY_HEAD = struct.Struct('<4sIII')   # mark, bytes of the note, of the picture, CRC-32
 ENTRY_MARK = b'turn'
 MOST_BYTES = 1 << 24   # of a note or a picture
@@ -32,6 +32,7 @@ def encode_entry(
     checksum = zlib.crc32(picture, zlib.crc32(note, zlib.crc32(sizes)))
     return ENTRY_HEAD.pack(ENTRY_MARK, len(note), len(picture), checksum) + note + picture
 
+# %% ../../nbs/car/10_ring.ipynb #c3cc2d95
 def _entry_at(data, at):
     "Return the turn, the picture and the end of the entry at a place of a file; None when none is whole."
     if len(data) - at < ENTRY_HEAD.size:
@@ -49,6 +50,7 @@ def _entry_at(data, at):
     except EdgecarError:
         return None
 
+# %% ../../nbs/car/10_ring.ipynb #dde722a0
 def read_entries(path):   # of a file of the ring
     "Yield (turn, picture) of each whole entry of a file, up to the first that is not."
     data, at = Path(path).read_bytes(), 0
@@ -56,7 +58,7 @@ def read_entries(path):   # of a file of the ring
         yield entry[:2]
         at = entry[2]
 
-# %% ../../nbs/car/10_ring.ipynb #6b6fdfa2
+# %% ../../nbs/car/10_ring.ipynb #ff4bd74c
 @dataclass
 class Segment:
     "A file of the ring: whose turns it holds, from when until when."
@@ -66,6 +68,7 @@ class Segment:
     until_s:float
     bytes:int
 
+# %% ../../nbs/car/10_ring.ipynb #c390a712
 def read_segment(path)->Segment:   # of a file of the ring
     "Return what a file holds; None when it holds no whole entry."
     turns = [turn for turn, _ in read_entries(path)]
@@ -73,6 +76,7 @@ def read_segment(path)->Segment:   # of a file of the ring
         return None
     return Segment(Path(path), turns[0].drive, turns[0].turn_s, turns[-1].turn_s, Path(path).stat().st_size)
 
+# %% ../../nbs/car/10_ring.ipynb #b5d8c79f
 def find_segments(folder)->list:   # of the ring
     "Return the segments of a folder, the oldest first; delete files without a whole entry."
     segments = []
@@ -83,7 +87,7 @@ def find_segments(folder)->list:   # of the ring
             path.unlink()
     return segments
 
-# %% ../../nbs/car/10_ring.ipynb #29d061fb
+# %% ../../nbs/car/10_ring.ipynb #5578f713
 class _SegmentFile:
     "The file that is being written."
     def __init__(self, folder, number, turn):
@@ -110,7 +114,7 @@ class _SegmentFile:
         finally:
             os.close(self.fd)
 
-# %% ../../nbs/car/10_ring.ipynb #e15cfbd5
+# %% ../../nbs/car/10_ring.ipynb #1ca97a40
 class SegmentRing:
     "The newest turns of a drive, in files."
     def __init__(self,

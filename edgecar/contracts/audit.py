@@ -6,7 +6,7 @@
 __all__ = ['AUDIT_EVENTS', 'AUDIT_SOURCES', 'FIRST_DIGEST', 'MOST_LINE_BYTES', 'AuditEvent', 'line_digest', 'read_audit_event',
            'AuditHead', 'read_audit_head', 'AuditFault', 'audit_fault']
 
-# %% ../../nbs/contracts/20_audit.ipynb #8ac1a46d
+# %% ../../nbs/contracts/20_audit.ipynb #edc69269
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
@@ -15,7 +15,7 @@ from .error import EdgecarError
 from .number import is_number
 from .untrusted import json_object
 
-# %% ../../nbs/contracts/20_audit.ipynb #04a40d43
+# %% ../../nbs/contracts/20_audit.ipynb #8f0ac6ea
 AUDIT_EVENTS = dict(   # event -> what happened
     start='the drive began', end='the drive ended', take='a client took the wheel',
     leave='the wheel was given up, or its client has gone', mode='a choice of who drives',
@@ -43,13 +43,14 @@ class AuditEvent:
         "Return the event as a line, without its end."
         return json.dumps(asdict(self), separators=(',', ':')).encode()
 
+# %% ../../nbs/contracts/20_audit.ipynb #7b68d383
 FIRST_DIGEST = '0'*64   # that stands before the first line
 
 def line_digest(line:bytes)->str:   # a line without its end
     "Return the SHA-256 of a line."
     return hashlib.sha256(line).hexdigest()
 
-# %% ../../nbs/contracts/20_audit.ipynb #ca9fe8cd
+# %% ../../nbs/contracts/20_audit.ipynb #6fe52034
 MOST_LINE_BYTES = 4096
 
 def _is_event(row):
@@ -58,8 +59,9 @@ def _is_event(row):
     return (texts and isinstance(row['number'], int) and is_number(row['number']) and row['number'] > 0
             and is_number(row['mono_s']) and row['event'] in AUDIT_EVENTS and row['source'] in AUDIT_SOURCES)
 
+# %% ../../nbs/contracts/20_audit.ipynb #9fc3d2e4
 def read_audit_event(line:bytes)->AuditEvent:   # without its end
-    "Return the event of a line; raise EdgecarError when it is none."
+    "Return the event of a line; raise EdgecarError for any other line."
     try:
         row = json_object(line, unique=True) if len(line) <= MOST_LINE_BYTES else {}
         good = row.keys() == {f.name for f in fields(AuditEvent)} and _is_event(row)
@@ -69,7 +71,7 @@ def read_audit_event(line:bytes)->AuditEvent:   # without its end
         raise EdgecarError('is no event of an audit log', repr(line[:40]))
     return AuditEvent(**row)
 
-# %% ../../nbs/contracts/20_audit.ipynb #d1290627
+# %% ../../nbs/contracts/20_audit.ipynb #c617d32a
 @dataclass(frozen=True)
 class AuditHead:
     "Where a log begins, and where it ended when this was written."
@@ -82,8 +84,9 @@ class AuditHead:
         "Return the head as JSON can represent it."
         return asdict(self)
 
+# %% ../../nbs/contracts/20_audit.ipynb #21a5b3d2
 def read_audit_head(text)->AuditHead:   # JSON, text or bytes
-    "Return a head; raise EdgecarError when the text is none."
+    "Return a head; raise EdgecarError for any other text."
     try:
         row = json_object(text)
         head = AuditHead(**row)
@@ -94,13 +97,14 @@ def read_audit_head(text)->AuditHead:   # JSON, text or bytes
         raise EdgecarError('is no head of an audit log', repr(text[:40]), 'restore it: no check without it')
     return head
 
-# %% ../../nbs/contracts/20_audit.ipynb #066f42c5
+# %% ../../nbs/contracts/20_audit.ipynb #fd428933
 @dataclass(frozen=True)
 class AuditFault:
     "The first line of a log that is not as it was written."
     place:int    # of the line, counted from 0; the number of lines when the end is missing
     what:str     # what happened to it
 
+# %% ../../nbs/contracts/20_audit.ipynb #24e577ab
 class _Chain:
     "The lines of a log, read, with their digests."
     def __init__(self, lines):
@@ -123,7 +127,7 @@ class _Chain:
             return event is not None and event.before == self.digests[place]
         return head.digest == self.digests[place]
 
-# %% ../../nbs/contracts/20_audit.ipynb #116ff47f
+# %% ../../nbs/contracts/20_audit.ipynb #dea359a9
 def _fault_at(chain, place, expected, digest, head):
     "Return what is wrong with the link before a line; `expected` and `digest` are what it should follow."
     event = chain.events[place]
@@ -143,6 +147,7 @@ def _fault_at(chain, place, expected, digest, head):
         return AuditFault(place - 1, 'was changed')
     return AuditFault(place, 'was changed')
 
+# %% ../../nbs/contracts/20_audit.ipynb #ba29ccfa
 def _fault_at_end(chain, first, head):
     "Return what is wrong with the end of a chain whose links hold."
     last = first + len(chain.events) - 1
@@ -152,7 +157,7 @@ def _fault_at_end(chain, first, head):
         return AuditFault(head.number - first, 'was changed')
     return None
 
-# %% ../../nbs/contracts/20_audit.ipynb #9e72f8c1
+# %% ../../nbs/contracts/20_audit.ipynb #fca54c59
 def audit_fault(
     lines,             # of a log, bytes without their ends, all that are kept
     head:AuditHead,    # of the log

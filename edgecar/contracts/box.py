@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOX_CAUSES', 'BlackBoxLimits', 'BoxTurn', 'read_turn', 'BoxPin', 'read_pin']
 
-# %% ../../nbs/contracts/19_box.ipynb #086bd5bf
+# %% ../../nbs/contracts/19_box.ipynb #635822c9
 from dataclasses import asdict, dataclass, fields
 
 from .error import EdgecarError
@@ -14,7 +14,7 @@ from .number import is_number
 from .status import FAULT_CAUSES
 from .untrusted import json_object
 
-# %% ../../nbs/contracts/19_box.ipynb #3dd1bcb8
+# %% ../../nbs/contracts/19_box.ipynb #40ec253a
 @dataclass(frozen=True)
 class BlackBoxLimits:
     "How much a black box remembers, and how many are kept."
@@ -28,7 +28,7 @@ class BlackBoxLimits:
     def __post_init__(self):
         check_fields(self, 'a black box cannot have')
 
-# %% ../../nbs/contracts/19_box.ipynb #3ead3c88
+# %% ../../nbs/contracts/19_box.ipynb #60be6a05
 @dataclass(frozen=True)
 class BoxTurn:
     "What was seen, asked, answered and done in a turn."
@@ -55,7 +55,7 @@ class BoxTurn:
         "Return the turn as JSON can represent it."
         return asdict(self)
 
-# %% ../../nbs/contracts/19_box.ipynb #ee7d6df6
+# %% ../../nbs/contracts/19_box.ipynb #e339b7d6
 _TEXTS = {f.name for f in fields(BoxTurn) if f.type is str}
 _LISTS = {f.name for f in fields(BoxTurn) if f.type is tuple}
 _UNKNOWN = {f.name for f in fields(BoxTurn) if f.default is None}
@@ -69,8 +69,9 @@ def _fits_turn(name, value):
                                                for x in value)
     return is_number(value) or value is None and name in _UNKNOWN
 
+# %% ../../nbs/contracts/19_box.ipynb #e3777e9a
 def read_turn(text)->BoxTurn:   # JSON, text or bytes
-    "Return a turn; raise EdgecarError when the text is none."
+    "Return a turn; raise EdgecarError for any other text."
     try:
         row = json_object(text)
         good = row.keys() == {f.name for f in fields(BoxTurn)} and all(_fits_turn(*x) for x in row.items())
@@ -80,7 +81,7 @@ def read_turn(text)->BoxTurn:   # JSON, text or bytes
         raise EdgecarError('is no turn of a drive', str(text)[:40], 'remove it from the ring')
     return BoxTurn(**{k: tuple(v) if k in _LISTS else v for k, v in row.items()})
 
-# %% ../../nbs/contracts/19_box.ipynb #2823d445
+# %% ../../nbs/contracts/19_box.ipynb #070e4207
 BOX_CAUSES = FAULT_CAUSES | dict(loop='the loop ended without a word',
                                  cut='the computer, or all of the drive, ended without a word')
 
@@ -102,8 +103,9 @@ class BoxPin:
         "Return the pin as JSON can represent it."
         return asdict(self)
 
+# %% ../../nbs/contracts/19_box.ipynb #ae607ac6
 def read_pin(text)->BoxPin:   # JSON, text or bytes
-    "Return a pin; raise EdgecarError when the text is none."
+    "Return a pin; raise EdgecarError for any other text."
     try:
         row = json_object(text)
         stops = tuple((float(moment_s), str(cause)) for moment_s, cause in row.pop('stops'))
