@@ -212,6 +212,7 @@ def test_run_command_runs_in_the_clone_and_passes_words_whole(clone):
     assert done.stdout.strip() == f'''{clone} {clone/'.venv'} ['$(id) "x y"']'''
 
 
+@pytest.mark.slow
 def test_run_stage_runs_that_stage_only(clone):
     # writes its font cache, too
     cell = nbformat.v4.new_code_cell("import matplotlib.pyplot; open('one', 'w').write('1')")
@@ -227,6 +228,7 @@ def test_run_stage_runs_that_stage_only(clone):
     assert done.returncode != 0 and not (clone/'one').exists(), 'it made what another stage makes'
 
 
+@pytest.mark.slow
 def test_keep_notebooks_keeps_what_is_there(clone):
     volume = clone.parent
     done = play('keep-notebooks', volume, image='', run='r1')
