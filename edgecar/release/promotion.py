@@ -213,12 +213,12 @@ def promote_image(
         + (f', {commit[:12]}' if commit else ': it was there'))
     return commit
 
-# %% ../../nbs/release/14_promotion.ipynb #dfe7f0c8
+# %% ../../nbs/release/14_promotion.ipynb #94cc545a
 def previous_digest(
     url:str, branch:str,   # of the repository with deploy/
     target:str,            # twin or car
 )->str:                    # sha256:...
-    "Return the digest that a target ran before. Raise EdgecarError when it ran nothing before."
+    "Return the digest that a target ran before. Raise EdgecarError when it ran nothing else."
     with DeployBranch(url, branch, branch) as clone:
         seen = [overlay_pin(text, target)[1] for text in clone.history(OVERLAY.format(target)) if text]
     before = [digest for digest in seen if digest and digest != seen[0]]
