@@ -4,23 +4,20 @@
 
 # %% auto #0
 __all__ = ['OVERLAY', 'PROOF_FILE', 'overlay_pin', 'pin_overlay', 'DeployBranch', 'origin_url', 'check_proved', 'Promotion',
-           'promote_image', 'previous_digest', 'request_words', 'open_request', 'write_proof', 'judge_in_twin',
-           'prove_twin']
+           'promote_image', 'previous_digest', 'request_words', 'open_request', 'write_proof', 'prove_twin']
 
-# %% ../../nbs/release/14_promotion.ipynb #6e1485d8
+# %% ../../nbs/release/14_promotion.ipynb #a12a7172
 import contextlib
 import re
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import yaml
 
 from ..contracts.delivery import TwinProof, read_proof
-from ..contracts.rules import RULES, RuleVerdict, number_at
 from ..contracts.untrusted import parse_untrusted_json
 from ..core import EdgecarError, write_json
 from .admission import unpack_pilot
@@ -268,26 +265,11 @@ def write_proof(
     write_json(branch.folder/PROOF_FILE, proof.to_dict())
     return branch.push(f'Let the twin prove {proof.version}\n\nImage: {proof.image}\nPilot: {proof.pilot}\n')
 
-# %% ../../nbs/release/14_promotion.ipynb #8a55946c
-def judge_in_twin(
-    pilot,            # path of a .tflite
-    bounds:dict,      # rule -> bound, of the gate
-    tracks:int=40, trouble:int=8, steps:int=1000, random:float=.5,   # see `EvaluateParams`
-)->tuple:             # of RuleVerdicts about driving, and the km that it drove
-    "Let a pilot drive in the twin until the verdict is sure. Raise EdgecarError when it is not a pilot."
-    from edgecar.pilot import exam
-    from edgecar.pilot.gate import is_sure
-    drives = exam.rollout_suite('gate', tracks, steps=steps, random=random)
-    driving, _ = exam.score_driving(pilot, drives, min(trouble, tracks), sure=partial(is_sure, bounds=bounds))
-    verdicts = [RuleVerdict(name, rule.kind, float(bounds[name]), float(number_at(driving, rule.number)))
-                for name, rule in RULES.items() if rule.driving]
-    return verdicts, driving['km']
-
-# %% ../../nbs/release/14_promotion.ipynb #aefd34e6
+# %% ../../nbs/release/14_promotion.ipynb #d479d03e
 def prove_twin(
     promotion:Promotion,   # of the twin, with what it runs; `digest` is read from the overlay
     keys:tuple,            # files with both public keys, see `verify_image`
-    judge,                 # path of a pilot -> RuleVerdicts and km, such as `judge_in_twin` with its bounds
+    judge,                 # path of a pilot -> RuleVerdicts and km, such as `prove_pilot`
     auth=None, ca=None,    # file with credentials, PEM file
     say=print,             # called with a line for each step
 )->list:                   # of RuleVerdicts; a broken one leaves no proof
