@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay',
-           'gate', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate', 'results']
+           'gate', 'report', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate',
+           'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -348,6 +349,19 @@ def gate():
         raise typer.Exit(1)
     with atomic_write(repo_root()/'build/gate/card.md', 'w') as f:
         f.write(model_card(repo_root(), verdicts))
+
+# %% ../nbs/14_cli.ipynb #12bba50e
+@app.command(epilog='Example: `edgecar report --branch main --url https://git.example/club/edgecar`')
+def report(
+    branch:Annotated[str, typer.Option(help='to compare with')]='main',   # a branch or a commit
+    url:Annotated[str,   # '': the branch is here
+                  typer.Option(help='repository to fetch the branch from [default: this clone]')]='',
+    to:Annotated[Path, typer.Option(help='folder for the report')]=Path('runs/report'),   # is made
+):
+    "Compare the pilot with that of a branch, on the same frames and tracks; Markdown, HTML, a patch."
+    from edgecar.core import repo_root
+    from edgecar.pilot.compare import report_on_branch
+    typer.echo(report_on_branch(repo_root(), branch, url, repo_root()/to).read_text())
 
 # %% ../nbs/14_cli.ipynb #d5b68128
 @app.command(epilog='Example: `edgecar prove build/bundle/twin/pilot.tflite`')

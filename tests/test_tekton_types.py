@@ -35,7 +35,8 @@ def test_a_cluster_would_take_what_is_here(tekton):
         'a document was passed over')
 
 
-RUN, STAGE = 'pull-request.yaml', 'tasks/run-stage.yaml'
+RUN, STAGE, RELEASE = 'pull-request.yaml', 'tasks/run-stage.yaml', 'release.yaml'
+BUILD = 'tasks/build-image.yaml'
 MISTAKES = {
     'typo in pipelineSpec': (RUN, 'runAfter:', 'runAfterwards:', 'unknown field "runAfterwards"'),
     'typo in a pod template': (RUN, 'automountServiceAccountToken', 'automountToken', 'unknown field'),
@@ -70,6 +71,23 @@ MISTAKES = {
     'a param the Task does not declare': (STAGE, '$(params.stage)', '$(params.step)',
                                           'non-existent variable'),
     'a word for a number': (STAGE, 'memory: 2Gi', 'memory: plenty', 'quantities must match'),
+    'a digest of a task that is not there': (RELEASE, 'tasks.build-car.results.IMAGE_DIGEST',
+                                             'tasks.build-bus.results.IMAGE_DIGEST', 'build-bus'),
+    'a result that no task gives': (BUILD, 'name: IMAGE_DIGEST, description', 'name: DIGEST, description',
+                                    'IMAGE_DIGEST'),
+    'a car before its image': (RELEASE, 'runAfter: [check-pins]\n        retries: 1\n        timeout: 30m0s\n'
+                               '        taskRef: {name: build-image}\n        params:\n'
+                               '          - {name: image, value: $(params.image)}\n'
+                               '          - {name: target, value: car}',
+                               'runAfter: [promote-car]\n        timeout: 30m0s\n'
+                               '        taskRef: {name: build-image}\n        params:\n'
+                               '          - {name: image, value: $(params.image)}\n'
+                               '          - {name: target, value: car}', 'cycle detected'),
+    'keys that no run binds': (RELEASE, '    - {name: keys, secret: {secretName: edgecar-release-keys}}\n',
+                               '', 'keys'),
+    'a guard that is misspelt': (RUN, 'operator: in', 'operator: is', 'operator "is"'),
+    'a guard of a param that is not there': (RUN, 'input: $(params.source_url)', 'input: $(params.origin)',
+                                             'non-existent variable'),
     'an older API': (STAGE, 'tekton.dev/v1', 'tekton.dev/v1beta1', 'neither a Task nor'),
 }
 

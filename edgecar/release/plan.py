@@ -6,8 +6,9 @@
 __all__ = ['RELEASE_FILE', 'NOTEBOOKS_OF', 'PLAN_HEAD', 'release_tasks', 'notebook_seconds', 'pinned_bytes', 'layout_bytes',
            'ReleaseStep', 'plan_release']
 
-# %% ../../nbs/release/16_plan.ipynb #be3b4836
+# %% ../../nbs/release/16_plan.ipynb #d0d1b2b0
 import json
+import re
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,19 +18,22 @@ import yaml
 from ..core import EdgecarError
 from .again import check_tag
 
-# %% ../../nbs/release/16_plan.ipynb #42de34c1
+# %% ../../nbs/release/16_plan.ipynb #6edf41be
 RELEASE_FILE = '.tekton/release.yaml'
 
 def release_tasks(
     repo,      # folder of the repository
-)->list:       # of tasks, as Tekton has them; those of `finally` come last
-    "Return the tasks of a release, each after what it needs. Raise EdgecarError when the file is broken."
+)->tuple:      # tasks, as Tekton has them, those of `finally` last; name -> value of the run's parameters
+    """Return the tasks of a release, each after what it needs, and its parameters.
+    Raise EdgecarError when the file is broken."""
     file = Path(repo)/RELEASE_FILE
     try:
-        spec = yaml.safe_load(file.read_text())['spec']['pipelineSpec']
+        run = yaml.safe_load(file.read_text())['spec']
+        spec = run['pipelineSpec']
         tasks = {t['name']: t for t in spec['tasks']}
         order = TopologicalSorter({name: t.get('runAfter', []) for name, t in tasks.items()}).static_order()
-        return [tasks[name] for name in order] + list(spec.get('finally', []))
+        known = {p['name']: str(p['value']) for p in run.get('params', [])}
+        return [tasks[name] for name in order] + list(spec.get('finally', [])), known
     except (OSError, KeyError, TypeError, yaml.YAMLError, CycleError) as e:
         raise EdgecarError(f'is no pipeline ({type(e).__name__}: {str(e)[:80]})', file,
                            f'restore it: git checkout {RELEASE_FILE}') from None
@@ -86,13 +90,18 @@ class ReleaseStep:
 
 PLAN_HEAD = ['task', 'after', 's', 'MB', 'limit', 'again', 'runs']
 
-# %% ../../nbs/release/16_plan.ipynb #d9d66fcf
-def _step(repo, task, tag):
+# %% ../../nbs/release/16_plan.ipynb #4f0046ee
+def _filled(text, values):
+    "Return a text of Tekton's with the values of the run; what another task says is named by that task."
+    text = re.sub(r'\$\(params\.([\w-]+)\)', lambda m: values.get(m[1], m[1].upper()), text)
+    return re.sub(r'\$\(tasks\.([\w-]+)\.results\.\w+\)', lambda m: f'<{m[1]}>', text)
+
+def _step(repo, task, values):
     "Return a task as a ReleaseStep."
     given = {p['name']: p['value'] for p in task.get('params', [])}
     words = given.get('command') or [task['taskRef']['name'],
                                      *(str(given[n]) for n in ('stage', 'target') if n in given)]
-    line = ' '.join(map(str, words)).replace('$(params.git_tag)', tag)
+    line = _filled(' '.join(map(str, words)), values)
     size = (pinned_bytes(repo) if 'dvc pull' in line else
             layout_bytes(Path(repo)/'build/images'/given['target']) if 'target' in given else None)
     seconds = notebook_seconds(Path(repo)/'runs'/NOTEBOOKS_OF.get(task['name'], ''))
@@ -105,4 +114,5 @@ def plan_release(
 )->list:        # of ReleaseSteps, in order
     "Return what a tag would run. Raise EdgecarError when it is not the package's version."
     check_tag(repo, tag)
-    return [_step(repo, task, tag) for task in release_tasks(repo)]
+    tasks, values = release_tasks(repo)
+    return [_step(repo, task, values | dict(git_tag=tag)) for task in tasks]

@@ -4,23 +4,20 @@
 
 # %% auto #0
 __all__ = ['OVERLAY', 'PROOF_FILE', 'overlay_pin', 'pin_overlay', 'DeployBranch', 'origin_url', 'check_proved', 'Promotion',
-           'promote_image', 'previous_digest', 'request_words', 'open_request', 'write_proof', 'judge_in_twin',
-           'prove_twin']
+           'promote_image', 'previous_digest', 'request_words', 'open_request', 'write_proof', 'prove_twin']
 
-# %% ../../nbs/release/14_promotion.ipynb #6e1485d8
+# %% ../../nbs/release/14_promotion.ipynb #a12a7172
 import contextlib
 import re
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import yaml
 
 from ..contracts.delivery import TwinProof, read_proof
-from ..contracts.rules import RULES, RuleVerdict, number_at
 from ..contracts.untrusted import parse_untrusted_json
 from ..core import EdgecarError, write_json
 from .admission import unpack_pilot
@@ -213,12 +210,12 @@ def promote_image(
         + (f', {commit[:12]}' if commit else ': it was there'))
     return commit
 
-# %% ../../nbs/release/14_promotion.ipynb #dfe7f0c8
+# %% ../../nbs/release/14_promotion.ipynb #94cc545a
 def previous_digest(
     url:str, branch:str,   # of the repository with deploy/
     target:str,            # twin or car
 )->str:                    # sha256:...
-    "Return the digest that a target ran before. Raise EdgecarError when it ran nothing before."
+    "Return the digest that a target ran before. Raise EdgecarError when it ran nothing else."
     with DeployBranch(url, branch, branch) as clone:
         seen = [overlay_pin(text, target)[1] for text in clone.history(OVERLAY.format(target)) if text]
     before = [digest for digest in seen if digest and digest != seen[0]]
@@ -268,26 +265,11 @@ def write_proof(
     write_json(branch.folder/PROOF_FILE, proof.to_dict())
     return branch.push(f'Let the twin prove {proof.version}\n\nImage: {proof.image}\nPilot: {proof.pilot}\n')
 
-# %% ../../nbs/release/14_promotion.ipynb #8a55946c
-def judge_in_twin(
-    pilot,            # path of a .tflite
-    bounds:dict,      # rule -> bound, of the gate
-    tracks:int=40, trouble:int=8, steps:int=1000, random:float=.5,   # see `EvaluateParams`
-)->tuple:             # of RuleVerdicts about driving, and the km that it drove
-    "Let a pilot drive in the twin until the verdict is sure. Raise EdgecarError when it is not a pilot."
-    from edgecar.pilot import exam
-    from edgecar.pilot.gate import is_sure
-    drives = exam.rollout_suite('gate', tracks, steps=steps, random=random)
-    driving, _ = exam.score_driving(pilot, drives, min(trouble, tracks), sure=partial(is_sure, bounds=bounds))
-    verdicts = [RuleVerdict(name, rule.kind, float(bounds[name]), float(number_at(driving, rule.number)))
-                for name, rule in RULES.items() if rule.driving]
-    return verdicts, driving['km']
-
-# %% ../../nbs/release/14_promotion.ipynb #aefd34e6
+# %% ../../nbs/release/14_promotion.ipynb #d479d03e
 def prove_twin(
     promotion:Promotion,   # of the twin, with what it runs; `digest` is read from the overlay
     keys:tuple,            # files with both public keys, see `verify_image`
-    judge,                 # path of a pilot -> RuleVerdicts and km, such as `judge_in_twin` with its bounds
+    judge,                 # path of a pilot -> RuleVerdicts and km, such as `prove_pilot`
     auth=None, ca=None,    # file with credentials, PEM file
     say=print,             # called with a line for each step
 )->list:                   # of RuleVerdicts; a broken one leaves no proof
