@@ -198,7 +198,7 @@ TASKS = {
                     optional=True)],
     'notebooks': [_locked('JupyterLab', 'jupyterlab', 'nbdev'),
                   Requirement('git hooks', git_hooks_path, 'make setup')],
-    'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True),
+    'images': [_apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True),
                _apt('docker-registry', optional=True),
                Requirement('bundles', bundle_digests, 'make repro', optional=True),
                Requirement('a base', base_package_source,
@@ -210,7 +210,7 @@ TASKS = {
                Requirement('cosign', lambda: program_version(find_tool('cosign'), 'version', least=(3,)),
                            'scripts/cosign builds it, with Go 1.26')],
     'pipelines': [Requirement('Go 1.26', lambda: program_version('go', 'version', least=(1, 26)),
-                              'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s '
+                              'install Go 1.26 or newer: `make test-platform` holds .tekton/ to Tekton\'s '
                               'own types')],
 }
 
