@@ -46,7 +46,7 @@ test-images: repro ## images with the real tools (installs them when root)
 	python -m pytest -n 2 --dist loadfile --durations=20 -m images
 
 .PHONY: test-platform
-test-platform: setup ## would a cluster take deploy/? Kubernetes' own code says (Go builds it first)
+test-platform: setup ## would a cluster take deploy/ and .tekton/? its own code says (Go builds that first)
 	python -m pytest --durations=5 -m platform
 
 .PHONY: release-rehearsal

@@ -51,10 +51,15 @@ class GitServer:
             s.bind(('127.0.0.1', 0))
             self.port = s.getsockname()[1]
         self.url = f'git://127.0.0.1:{self.port}/deploy.git'
+        self.start()
+
+    def start(self):
+        "Serve, until `stop`, in a process group of its own."
         daemon = Path(subprocess.run(['git', '--exec-path'], capture_output=True, text=True).stdout.strip())
         self.process = subprocess.Popen(
             [daemon/'git-daemon', '--listen=127.0.0.1', f'--port={self.port}', '--reuseaddr', '--export-all',
-             f'--base-path={folder}', '--enable=receive-pack', folder], stderr=subprocess.DEVNULL)
+             f'--base-path={self.folder}', '--enable=receive-pack', self.folder], stderr=subprocess.DEVNULL,
+            start_new_session=True)
         end = time.monotonic() + 30
         while subprocess.run(['git', 'ls-remote', self.url], capture_output=True).returncode:
             assert self.process.poll() is None and time.monotonic() < end
@@ -256,6 +261,77 @@ def test_whoever_was_slower_fails_and_can_try_again(releases, git):
     assert git.pin('twin') == ''
     hook.unlink()
     assert promote(releases, git, 'twin', twin) and git.pin('twin') == twin
+
+
+def push_hook(tmp_path, monkeypatch, script):
+    "Let git run a script before it pushes, in the clone of the promotion: what happens just then."
+    (hooks := tmp_path/'hooks').mkdir()
+    (hooks/'pre-push').write_text(f'#!/bin/sh\nset -e\n{script}\n')
+    (hooks/'pre-push').chmod(0o755)
+    (tmp_path/'gitconfig').write_text(f'[core]\n\thooksPath = {hooks}\n')
+    monkeypatch.setenv('GIT_CONFIG_GLOBAL', str(tmp_path/'gitconfig'))
+
+
+def others(tmp_path, change):
+    "A script: somebody else pushes a change, once."
+    who = '-c core.hooksPath=/dev/null -c user.name=o -c user.email=o@localhost'
+    return f"""[ -e {tmp_path}/done ] && exit 0
+        touch {tmp_path}/done
+        cd {tmp_path}/work
+        unset GIT_DIR
+        git {who} pull -q origin main
+        {change}
+        git add -A
+        git {who} commit -qm Other
+        git {who} push -q origin HEAD:main"""
+
+
+def test_a_branch_that_moved_is_read_again(releases, git, tmp_path, monkeypatch):
+    twin = releases.push('twin')
+    push_hook(tmp_path, monkeypatch, others(tmp_path, 'echo 1 >other'))
+    assert promote(releases, git, 'twin', twin) and git.pin('twin') == twin
+    assert git.subjects() == ['Promote twin to v1.0.0', 'Other', 'Deploy'] and git.file('other') == '1\n'
+
+
+def test_a_car_is_not_promoted_by_a_proof_that_ended_meanwhile(releases, git, tmp_path, monkeypatch):
+    first = releases.push('twin'), releases.push('car')
+    promote(releases, git, 'twin', first[0])
+    prove(releases, git)
+    overlay, new = OVERLAY.format('twin'), 'sha256:' + '7'*64
+    push_hook(tmp_path, monkeypatch, others(tmp_path, f'sed -i s/{first[0]}/{new}/ {overlay}'))
+    with pytest.raises(EdgecarError, match='has not proved'):
+        promote(releases, git, 'car', first[1])
+    assert git.pin('car') == '' and git.subjects()[0] == 'Other'
+
+
+def test_a_proof_of_what_the_twin_ran_before_is_not_written(releases, git, tmp_path, monkeypatch):
+    old, new = releases.push('twin'), 'sha256:' + '7'*64
+    promote(releases, git, 'twin', old)
+    overlay = OVERLAY.format('twin')
+    push_hook(tmp_path, monkeypatch, others(tmp_path, f'sed -i s/{old}/{new}/ {overlay}'))
+    with pytest.raises(EdgecarError, match='the twin runs sha256:777'):
+        prove(releases, git)
+    assert PROOF_FILE not in git.git('ls-tree', '-r', '--name-only', 'main')
+
+
+def test_a_server_that_goes_in_the_middle_leaves_what_was(releases, git, tmp_path, monkeypatch):
+    "It answers the fetch, and is gone at the push; later the same command goes through."
+    twin = releases.push('twin')
+    push_hook(tmp_path, monkeypatch, f"{sys.executable} -c 'import os; os.killpg({git.process.pid}, 9)'")
+    with pytest.raises(EdgecarError, match='git push failed'):
+        promote(releases, git, 'twin', twin)
+    git.process.wait()
+    assert git.pin('twin') == '' and git.subjects() == ['Deploy']
+    monkeypatch.delenv('GIT_CONFIG_GLOBAL')
+    git.start()
+    assert promote(releases, git, 'twin', twin) and git.pin('twin') == twin
+
+
+def test_without_a_server_nothing_is_promoted(releases, git):
+    twin = releases.push('twin')
+    git.stop()
+    with pytest.raises(EdgecarError, match='git fetch failed'):
+        promote(releases, git, 'twin', twin)
 
 
 def test_no_password_of_the_repository_is_shown(releases, git):

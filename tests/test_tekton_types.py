@@ -6,23 +6,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # the first build compiles Tekton: 3 minutes on 2 cores
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope='module')
-def tekton(tmp_path_factory):
+def tekton():
     "The checker in tests/tekton, built; what it imports is pinned by go.mod and go.sum."
-    go, program = shutil.which('go'), tmp_path_factory.mktemp('go')/'tekton'
-    if not go:
+    if not shutil.which('go'):
         pytest.fail("Go is not on PATH, and Tekton's types are Go -> install Go 1.26 or newer, "
-                    "or leave the slow tests to CI")
-    built = subprocess.run([go, 'build', '-ldflags=-s -w', '-o', program, '.'], cwd=ROOT/'tests/tekton',
-                           text=True, capture_output=True)
+                    "or leave `make test-platform` to CI")
+    built = subprocess.run([ROOT/'scripts/platform', 'tekton'], text=True, capture_output=True)
     if built.returncode:
-        pytest.fail(
-            f'go build failed -> it needs a Go module proxy (GOPROXY) the first time\n{built.stderr[-2000:]}')
+        pytest.fail(built.stderr)
+
     def check(folder):
-        return subprocess.run([program, folder], text=True, capture_output=True)
+        return subprocess.run([built.stdout.strip(), folder], text=True, capture_output=True)
 
     return check
 
