@@ -32,6 +32,8 @@ from .wheels import atomic_folder, build_app, build_runtime
 IMAGE_TAG = 'edgecar'
 DISK_FULL = re.compile(r'no space left on device|disk quota exceeded', re.I)
 
+
+# %% ../../nbs/release/04_image.ipynb #a84426a7
 def tool_output(
     *words,   # the program and its arguments
 )->str:       # what it wrote to stdout
@@ -77,6 +79,8 @@ def read_json_blob(
     "Read a JSON blob of a layout by its digest."
     return read_json(Path(folder)/'blobs/sha256'/digest.removeprefix('sha256:'))
 
+
+# %% ../../nbs/release/04_image.ipynb #90579f1c
 def base_image(
     folder,       # an OCI layout with one image
     target:str,   # twin or car
@@ -170,6 +174,8 @@ def layer_entry(
         entry.size, entry.mode = found.st_size, 0o755 if found.st_mode & 0o100 else 0o644
     return entry
 
+
+# %% ../../nbs/release/04_image.ipynb #a13b148b
 def write_layer(
     source,      # folder that is copied
     place:str,   # where to, in the image
@@ -202,6 +208,8 @@ def dockerfile_steps(
     text = re.sub(r'^#.*\n', '', text, flags=re.M).replace('\\\n', '')
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
 
+
+# %% ../../nbs/release/04_image.ipynb #110db46f
 SETTINGS = dict(USER='User', WORKDIR='WorkingDir', STOPSIGNAL='StopSignal', ENTRYPOINT='Entrypoint',
                 CMD='Cmd')
 
