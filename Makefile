@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BEGAN := $(shell date +%s)
 
 # made from something else by scripts/regenerate
-MADE := nbs edgecar README.md dvc.yaml params.yaml _toc.yml
+MADE := nbs edgecar README.md dvc.yaml params.yaml .tekton/pull-request.yaml _toc.yml
 
 .PHONY: help
 help: ## list the targets

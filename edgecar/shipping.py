@@ -451,12 +451,15 @@ def release_plan(tag:Annotated[str, typer.Argument(help='v1.2.3, the version of 
 def release_check(
     tag:Annotated[str, typer.Argument(help='v1.2.3')],   # that is released
     wheel:Annotated[Path, typer.Option(help='folder for a wheel of the library')]=None,   # None: no wheel
+    tools:Annotated[str, typer.Option(help='image of the steps, by its digest')]=None,    # None: not asked
 ):
-    "Fail unless a tag names the version of the package, and no pinned file was changed."
+    "Fail unless a tag names the version of the package, nothing pinned was changed, and the tools are pinned."
     from edgecar.core import repo_root
-    from edgecar.release.again import build_wheel, check_pins, check_tag
+    from edgecar.release.again import build_wheel, check_pins, check_tag, check_tools
     check_tag(repo_root(), tag)
     check_pins(repo_root())
+    if tools is not None:
+        check_tools(tools)
     if wheel:
         typer.echo('{}: SHA-256 {}'.format(*build_wheel(repo_root(), wheel)))
     typer.echo(f'{tag}: the version of the package, and nothing pinned was changed')

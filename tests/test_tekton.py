@@ -125,6 +125,7 @@ def test_a_release_trains_nothing_and_judges_by_dvc_yaml():
     assert not [t['name'] for t in SHIP['tasks'] if stage_of(t)]
     tag = '$(params.git_tag)'
     assert commands['check'][:4] == commands['check-pins'] == ['edgecar', 'release', 'check', tag]
+    assert commands['check'][-2:] == ['--tools', '$(params.image)'], 'an image by tag is refused'
 
 
 @pytest.mark.parametrize('name', EACH)
@@ -138,6 +139,12 @@ def test_only_what_may_run_twice_is_tried_again():
     once = {'evaluate', 'prove-twin', 'test', 'report', 'bundle-twin', 'bundle-car', 'check-pins',
             *(stage_of(t) for t in SPEC['tasks'] if stage_of(t))}
     assert not again & once and all(task.get('timeout') for task in SPEC['tasks'] + SHIP['tasks'])
+
+
+def test_a_cache_is_kept_by_whoever_binds_one_and_not_shared_by_default():
+    users = {name for name, task in EACH.items() if 'cache' in names(task['workspaces'])}
+    assert users == {'pull-request/set-up', 'release/set-up', 'release/build-twin', 'release/build-car'}
+    assert not [run for run in RUNS.values() if 'cache' in names(run['spec']['workspaces'])]
 
 
 def test_chains_is_told_what_was_built():
@@ -317,6 +324,13 @@ def test_run_command_runs_in_the_clone_and_passes_words_whole(clone):
                          '$(id) "x y"'])
     assert done.stdout.strip() == f'''{clone} {clone/'.venv'} ['$(id) "x y"']'''
     assert (clone/'runs/logs/a-run.log').read_text() == done.stdout
+
+
+def test_a_cache_that_is_bound_is_used(clone):
+    command, volume = ['sh', '-c', 'echo "$XDG_CACHE_HOME"'], clone.parent
+    said = [play('run-command', volume, bound, image='', command=command).stdout.strip()
+            for bound in (('source',), ('source', 'cache'))]
+    assert said == [f'{volume}/home/cache', str(volume)]
 
 
 @pytest.mark.parametrize('code', [0, 1, 3])
