@@ -453,7 +453,7 @@ def release_check(
     wheel:Annotated[Path, typer.Option(help='folder for a wheel of the library')]=None,   # None: no wheel
     tools:Annotated[str, typer.Option(help='image of the steps, by its digest')]=None,    # None: not asked
 ):
-    "Fail unless a tag names the version of the package, nothing pinned was changed, and the tools are pinned."
+    "Fail unless a tag names the version of the package, and what is pinned stayed so."
     from edgecar.core import repo_root
     from edgecar.release.again import build_wheel, check_pins, check_tag, check_tools
     check_tag(repo_root(), tag)
