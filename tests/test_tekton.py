@@ -89,13 +89,18 @@ def test_a_strangers_change_meets_no_key_that_writes():
     guards = {w['input']: w['values'] for w in EACH['pull-request/push']['when'] if w['operator'] == 'in'}
     assert guards == {'$(params.source_url)': ['$(params.url)'], '$(params.store)': ['yes']}
     assert params(RUN['spec'])['source_url'] == '{{ source_url }}'
+    pushes = [name for name, task in EACH.items() if 'basic-auth' in names(task['workspaces'])
+              and name.startswith('pull-request/') and name != 'pull-request/fetch']   # which runs git alone
+    assert pushes == ['pull-request/offer']
+    assert [(w['input'], w['values']) for w in EACH['pull-request/offer']['when']] == [
+        ('$(params.source_url)', ['$(params.url)'])]
     assert not {'keys', 'registry'} & set(names(RUN['spec']['workspaces']))
     assert 'release-command' not in {task['taskRef']['name'] for task in EVERY['pull-request']}
 
 
 def test_what_needs_a_remote_is_left_out_without_one():
     asks = [task['name'] for task in SPEC['tasks'] if task.get('when')]
-    assert asks == ['connect', 'push'] and params(RUN['spec'])['store'] == 'no'
+    assert asks == ['connect', 'offer', 'push'] and params(RUN['spec'])['store'] == 'no'
 
 
 # --- the release
@@ -390,6 +395,15 @@ def test_build_image_leaves_two_results_without_an_end_of_line(clone):
     assert done.stdout.split()[-1] == str(volume), 'the credentials'
     assert [(volume/f'home/result-{name}').read_bytes() for name in ('IMAGE_URL', 'IMAGE_DIGEST')] == [
         b'quay.io/e-car', b'sha256:12']
+
+
+def test_only_who_is_given_credentials_may_push(clone):
+    (clone.parent/'.gitconfig').touch()
+    (clone.parent/'.git-credentials').write_text('https://me:geheim@git.example')
+    look = ['sh', '-c', 'cat "$HOME/.git-credentials" || echo none']
+    said = [play('run-command', clone.parent, bound, image='', command=look).stdout.splitlines()[-1]
+            for bound in (('source',), ('source', 'basic-auth'))]
+    assert said == ['none', 'https://me:geheim@git.example']
 
 
 def test_release_command_hands_on_keys_and_credentials_and_no_more(clone):
