@@ -4,7 +4,8 @@ its processes. `.tekton/` asks for that much.
     .venv/bin/python benchmarks/steps.py            # after make repro; about 5 minutes on 2 idle cores
     .venv/bin/python benchmarks/steps.py train      # one of STEPS; train takes its time
 
-It runs the commands of `.tekton/` in this clone, and leaves what they leave.
+It runs the commands of `.tekton/` in this clone, and leaves what they leave. `edgecar release plan` shows the
+seconds of the last run.
 """
 import json
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from edgecar.core import repo_root
+from edgecar.core import read_json, repo_root, write_json
+from edgecar.release.plan import STEPS_FILE
 
 ROOT = repo_root(Path(__file__).parent)
 DRIVES = ('import tempfile; from edgecar.pilot.proof import prove_pilot; '
@@ -25,7 +27,7 @@ DRIVES = ('import tempfile; from edgecar.pilot.proof import prove_pilot; '
 STEPS = {   # of a release
     'check': ['edgecar', 'release', 'check', 'v0.1.0', '--wheel', '{}'],
     'evaluate': ['edgecar', 'release', 'evaluate'],
-    'bundle': ['dvc', 'repro', '--force', '-s', 'bundle@twin'],
+    'bundle-twin': ['dvc', 'repro', '--force', '-s', 'bundle@twin'],
     'build-twin': ['edgecar', 'release', 'build', 'twin'],
     'build-car': ['edgecar', 'release', 'build', 'car'],
     'prove-twin': [sys.executable, '-c', DRIVES],
@@ -78,6 +80,8 @@ def main(*names):
         with tempfile.TemporaryDirectory() as d:
             found[name] = measure([word.format(d) if word == '{}' else word for word in STEPS[name]])
         print(f'{name:11} {found[name]}', flush=True)
+        known = read_json(ROOT/STEPS_FILE) if (ROOT/STEPS_FILE).is_file() else {}
+        write_json(ROOT/STEPS_FILE, known | found)
     print(json.dumps(found))
 
 
