@@ -5,8 +5,7 @@ import threading
 import time
 
 import pytest
-from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
-from test_car_past import Loop
+from support.twin import LateCamera, Loop
 
 MEDIAN_S, MAX_S = .2, .3   # from the moment that it stops to neutral
 

@@ -9,14 +9,17 @@ __all__ = ['log', 'OVERRIDE', 'HOLD_OFF_S', 'PROFILES', 'IMU_CHANNELS', 'LoopClo
            'run_vehicle', 'drive_profile']
 
 # %% ../../nbs/car/08_drive.ipynb #c40a986e
+import gc
 import logging
 import signal
+import statistics
 import sys
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +32,13 @@ from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
     StopRequests, demanded_rules, load_pilot
 )
-from .owner import ActuatorProcess
+from .owner import ActuatorProcess, going_ahead
 from ..web.access import open_drive_page
 from ..web.handlers import shown_url
 from .record import Recorder
 from .upload import Uploader
 from ..core import EdgecarError, import_donkeycar
+from ..latency import nearest_rank
 
 log = logging.getLogger(__name__)
 
@@ -263,10 +267,12 @@ class _StatusParts:
     def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
-            p50, p99 = np.percentile(self.clock.overheads, (50, 99))
-            period_s = np.median(np.diff(list(self.clock.moments)[-100:]))
+            ordered = sorted(islice(reversed(self.clock.overheads), 1000))
+            p50_ms, p99_ms = (nearest_rank(ordered, q) for q in (.5, .99))
+            newest = islice(reversed(self.clock.moments), 100)
+            period_s = statistics.median(after - before for after, before in pairwise(newest))
             self.figures = dict(loop_hz=round(1/max(period_s, 1e-6), 1),
-                                loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
+                                loop_p50_ms=round(p50_ms, 3), loop_p99_ms=round(p99_ms, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
     def fault_counts(self, owner)->dict:   # state of the actuator's process
@@ -561,6 +567,8 @@ def run_vehicle(
     """Run a composed vehicle until it is ended, and return its last status.
     Raise EdgecarError when a part fails."""
     sys.setswitchinterval(.0005)
+    gc.collect()
+    gc.freeze()   # what is there stays; to look through it again takes longer than a turn
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(vehicle, 'on', False))
@@ -570,7 +578,9 @@ def run_vehicle(
         threading.Thread(target=vehicle.stops.listen, args=words, daemon=True).start()
     for line in (f'{shown_url(vehicle.page)}   (Enter: stop)', *vehicle.page.notes):
         say(line)
-    if vehicle.start(rate_hz=1e9, max_loop_count=turns) is None:
+    with going_ahead():
+        ended = vehicle.start(rate_hz=1e9, max_loop_count=turns)
+    if ended is None:
         raise EdgecarError('a part has failed', hint='read its error above')
     if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",
