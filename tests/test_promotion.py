@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.registry import Server
 from support.signing import Club
-from test_release_tools import Server
 
 from edgecar.contracts.rules import RULES, RuleVerdict
 from edgecar.core import EdgecarError

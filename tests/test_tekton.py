@@ -1,6 +1,6 @@
 """The pipelines on a cluster are dvc.yaml's own; their steps have no rights, and they run as a user nobody
 knows. A stranger's change meets no key that writes, and a release trains nothing."""
-import os, re, shutil, subprocess
+import copy, os, re, shutil, subprocess
 from pathlib import Path
 
 import nbformat, pytest, yaml
@@ -46,18 +46,55 @@ def stage_of(task):
     return params(task).get('stage')
 
 
-def test_stages_and_edges_are_those_of_dvc_yaml():
+@pytest.fixture(scope='module')
+def dvc_edges():
+    "Stage -> the stages that it needs, as DVC itself reads dvc.yaml."
     graph = Repo(str(ROOT)).index.graph  # an edge points from a stage to one it needs
     stages = {stage for stage in graph if stage.cmd}  # data.dvc has no command
-    wanted = {stage.name: {need.name for need in graph.successors(stage) if need in stages}
-              for stage in stages}
+    return {stage.name: {need.name for need in graph.successors(stage) if need in stages}
+            for stage in stages}
+
+
+def edges(tasks):
+    "The same of a pipeline's tasks."
+    ours = {task['name']: stage_of(task) for task in tasks if stage_of(task)}
+    return {stage_of(task): {ours[need] for need in task['runAfter'] if need in ours}
+            for task in tasks if stage_of(task)}
+
+
+def test_stages_and_edges_are_those_of_dvc_yaml(dvc_edges):
+    assert dvc_edges and edges(SPEC['tasks']) == dvc_edges, 'dvc.yaml changed -> scripts/generate'
     ours = {task['name']: stage_of(task) for task in SPEC['tasks'] if stage_of(task)}
-    actual = {stage_of(task): {ours[need] for need in task['runAfter'] if need in ours}
-              for task in SPEC['tasks'] if stage_of(task)}
-    assert wanted and actual == wanted, (
-        'dvc.yaml changed -> give .tekton/pull-request.yaml the same stages and runAfter')
     assert list(ours) == [stage.replace('@', '-') for stage in ours.values()], (
         'a task has the name of its stage')
+
+
+@pytest.mark.parametrize('mistake', ['an edge less', 'an edge more', 'a stage less', 'another stage'])
+def test_another_graph_is_noticed(dvc_edges, mistake):
+    tasks = copy.deepcopy(SPEC['tasks'])
+    gate = next(task for task in tasks if task['name'] == 'gate')
+    if mistake == 'an edge less':
+        gate['runAfter'].remove('train')
+    elif mistake == 'an edge more':
+        next(task for task in tasks if task['name'] == 'export')['runAfter'].append('gate')
+    elif mistake == 'a stage less':
+        tasks.remove(gate)
+    else:
+        gate['params'] = [dict(name='stage', value='gates')]
+    assert edges(tasks) != dvc_edges
+
+
+def test_a_release_runs_its_stages_in_the_order_of_dvc_yaml(dvc_edges):
+    "Of dvc.yaml it runs the exam again and both bundles; what it leaves out is pulled, not made."
+    runs = ['evaluate', 'bundle@twin', 'bundle@car']
+    assert set(runs) <= dvc_edges.keys()
+    names_of = [task['name'] for task in SHIP['tasks']]
+    places = [names_of.index(stage.replace('@', '-')) for stage in runs]
+    for stage, place in zip(runs, places):
+        assert all(places[runs.index(need)] < place for need in dvc_edges[stage] if need in runs)
+    left = dvc_edges.keys() - set(runs)
+    assert not {stage.replace('@', '-') for stage in left} & set(names_of)
+    assert names_of.index('pull') < min(places)
 
 
 def test_data_tests_and_environment_come_before_the_first_stage():
