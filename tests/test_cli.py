@@ -17,7 +17,7 @@ from edgecar.data.synthetic import synthetic_tub
 from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
-GROUPS = {(): 'doctor score results record drive params data tub sim release remote',
+GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer',
     ('sim',): 'serve view', ('data',): 'list get check',
     ('tub',): 'ls verify repair delete restore convert upload',
     ('release',): 'build push sign verify confirm reject policy diff trust plan check evaluate '
