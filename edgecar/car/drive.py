@@ -8,6 +8,7 @@ __all__ = ['log', 'OVERRIDE', 'HOLD_OFF_S', 'PROFILES', 'IMU_CHANNELS', 'LoopClo
            'ActuatorWatchdog', 'supervised', 'adder', 'new_vehicle', 'compose', 'run_vehicle', 'drive_profile']
 
 # %% ../../nbs/car/13_drive.ipynb #c40a986e
+import gc
 import logging
 import signal
 import sys
@@ -30,7 +31,7 @@ from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
     StopRequests, demanded_rules, load_pilot
 )
-from .owner import ActuatorProcess
+from .owner import ActuatorProcess, going_ahead
 from .rate import RateLimiter
 from ..web.access import open_drive_page
 from ..web.credentials import state_folder
@@ -490,6 +491,8 @@ def run_vehicle(
     """Run a composed vehicle until it is ended, and return its last status.
     Raise EdgecarError when a part fails."""
     sys.setswitchinterval(.0005)
+    gc.collect()
+    gc.freeze()   # what is there stays; to look through it again takes longer than a turn
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(vehicle, 'on', False))
@@ -499,7 +502,9 @@ def run_vehicle(
         threading.Thread(target=vehicle.stops.listen, args=words, daemon=True).start()
     for line in (f'{shown_url(vehicle.page)}   (Enter: stop)', *vehicle.page.notes):
         say(line)
-    if vehicle.start(rate_hz=1e9, max_loop_count=turns) is None:
+    with going_ahead():
+        ended = vehicle.start(rate_hz=1e9, max_loop_count=turns)
+    if ended is None:
         raise EdgecarError('a part has failed', hint='read its error above')
     if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",

@@ -6,13 +6,16 @@
 __all__ = ['map_pose', 'track_outline', 'StatusReporter']
 
 # %% ../../nbs/car/09_report.ipynb #0f44d904
+import statistics
 import time
+from itertools import islice, pairwise
 
 import numpy as np
 
 from . import health
 from ..contracts.status import FAULT_CAUSES, DriveStatus
 from ..core import EdgecarError
+from ..latency import nearest_rank
 
 # %% ../../nbs/car/09_report.ipynb #80401a48
 def map_pose(
@@ -55,10 +58,12 @@ class _StatusParts:
     def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
-            p50, p99 = np.percentile(self.clock.overheads, (50, 99))
-            period_s = np.median(np.diff(list(self.clock.moments)[-100:]))
+            ordered = sorted(islice(reversed(self.clock.overheads), 1000))
+            p50_ms, p99_ms = (nearest_rank(ordered, q) for q in (.5, .99))
+            newest = islice(reversed(self.clock.moments), 100)
+            period_s = statistics.median(after - before for after, before in pairwise(newest))
             self.figures = dict(loop_hz=round(1/max(period_s, 1e-6), 1),
-                                loop_p50_ms=round(p50, 3), loop_p99_ms=round(p99, 3))
+                                loop_p50_ms=round(p50_ms, 3), loop_p99_ms=round(p99_ms, 3))
         return dict(self.figures, turns=self.clock.turns, missed=self.clock.missed)
 
     def fault_counts(self, owner)->dict:   # state of the actuator's process
