@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import websocket
-from test_car_page import wait
+from support.waiting import wait
 
 from edgecar.car.audit import CURRENT, audit_events, audit_files, check_audit
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_car_page import wait
-from test_car_record import children, outputs
+from support.recording import children, outputs
+from support.waiting import wait
 
 from edgecar.car.blackbox import box_number, kept_boxes
 from edgecar.car.upload import is_uploaded
