@@ -18,7 +18,7 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from .contracts.params import RecordingParams
-from .recordings import TubFolder, remote, tub_app
+from .recordings import TubFolder, audit_app, remote, tub_app
 from .shipping import release_app
 
 # %% ../nbs/14_cli.ipynb #b5d53664
@@ -27,6 +27,7 @@ data_app = command_group('Recordings: the starter set and the public tubs.')
 app.add_typer(data_app, name='data')
 sim_app = command_group('The twin as a Donkey simulator: serve it, watch it.')
 app.add_typer(tub_app, name='tub')
+app.add_typer(audit_app, name='audit')
 app.add_typer(sim_app, name='sim')
 app.add_typer(release_app, name='release')
 app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3.lab.example`')(remote)

@@ -1,7 +1,9 @@
 "What holds for every test."
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -9,6 +11,10 @@ from edgecar.core import import_donkeycar
 
 # A shell starts what runs in its background with ctrl-C ignored, and so would every process of a test be
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A drive keeps its audit log there; no test writes into the home of the person who runs it
+STATE = tempfile.TemporaryDirectory(prefix='edgecar-state-')
+os.environ['EDGECAR_STATE'] = STATE.name
+
 import_donkeycar()   # before a test imports it: its recursion limit would let hostile JSON overflow the stack
 
 

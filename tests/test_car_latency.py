@@ -154,6 +154,7 @@ def model(tmp_path_factory, tf):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_line_reads_it_from_the_manifest_and_fits_the_frames(model, tmp_path):
     command = [Path(sys.prefix)/'bin/edgecar', 'drive', '--serve', '--page-port', '0', '--model', model]
     wheels = ['--actuator', f'twin:{tmp_path/"wheels"}', '--tubs', tmp_path/'tubs', '--reserve-mb', '0']

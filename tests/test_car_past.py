@@ -117,6 +117,7 @@ class Laps(LateCamera):
         self.road = [*getattr(self, 'road', []), self.seen[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PILOT.is_file(), reason='no pilot: make repro')
 def test_a_pilot_drives_a_lap_with_a_late_camera(simulator, tmp_path, monkeypatch):   # noqa: F811
     from edgecar.pilot.runtime import Pilot

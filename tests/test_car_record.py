@@ -127,6 +127,7 @@ def same(a, b):
             == {p.relative_to(b): p.read_bytes() for p in b.rglob('*') if p.is_file()})
 
 
+@pytest.mark.slow
 def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_again(tmp_path):
     tub, remote, chance, kills = (
         synthetic_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)

@@ -101,6 +101,7 @@ EXAMINED = {'within it': ([5, 400], True), 'beyond it': ([5, 100], False),
             'of which nothing is known': (None, False)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('examined_ms, drives', EXAMINED.values(), ids=EXAMINED)
 def test_a_slow_steady_pilot_drives_where_that_was_examined(
         examined_ms, drives, simulator, tmp_path, monkeypatch):   # noqa: F811

@@ -21,7 +21,7 @@ from edgecar.pilot.rollout import RolloutSpec, run_rollouts, rollout
 from edgecar.pilot.runtime import Pilot, note_of, with_note
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.usefixtures('tf')
+pytestmark = [pytest.mark.usefixtures('tf'), pytest.mark.slow]
 KINDS = 'linear', 'categorical', 'inferred', 'memory'
 STEPS = ('CROP(top=30), TRAPEZE(left=10, right=86, bottom_right=96, top=20, bottom=96), '
          'RGB2GRAY, GRAY2RGB, BLUR')

@@ -12,6 +12,7 @@ def told(answer, label):
     return f"{label}: {answer['defect']}\n{answer.get('trace', '')}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', TARGETS)
 def test_only_own_errors_come_out(name):
     seeds = seeds_of(name)

@@ -271,6 +271,7 @@ def test_a_state_file_is_whole_while_others_write_it(tmp_path):
     assert release_slots(state).trial.starts >= 1 and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_command_line(club):
     def edgecar(*words):
         return subprocess.run([EDGECAR, 'release', *map(str, words)], capture_output=True, text=True,

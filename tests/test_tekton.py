@@ -383,6 +383,7 @@ def test_a_log_does_not_hide_how_a_command_ended(clone, code):
     assert (clone/'runs/logs/a-run.log').read_text() == done.stdout
 
 
+@pytest.mark.slow
 def test_run_stage_runs_that_stage_only(clone):
     # writes its font cache, too
     cell = nbformat.v4.new_code_cell("import matplotlib.pyplot; open('one', 'w').write('1')")
@@ -468,6 +469,7 @@ def test_keep_notebooks_keeps_logs_metrics_and_the_report(clone):
     assert kept == {'evaluate.json', 'a.log', 'report.md', 'e.whl', 'dvc.lock'}
 
 
+@pytest.mark.slow
 def test_keep_notebooks_keeps_what_is_there(clone):
     volume = clone.parent
     done = play('keep-notebooks', volume, image='', run='r1')
