@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tub_app', 'TubFolder', 'RecordRanges', 'NO_STORE', 'parse_record_ranges', 'tub_ls', 'tub_verify', 'tub_repair',
-           'tub_delete', 'tub_restore', 'tub_convert', 'tub_upload', 'remote']
+           'tub_delete', 'tub_restore', 'tub_manage', 'tub_convert', 'tub_upload', 'remote']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
 from pathlib import Path
@@ -173,6 +173,37 @@ def tub_restore(
         raise EdgecarError('no records are named', path, 'write `3 10-20`, or --all')
     restore_records(path, None if every else parse_record_ranges(records))
     typer.echo(Tub(path))
+
+# %% ../nbs/11_recordings.ipynb #29590e05
+def _say_page(page, show):
+    "Print where a page is, and open it in a browser when a person asks for that."
+    import webbrowser
+    typer.echo(f'{page}, ctrl-C ends it')
+    if show:
+        webbrowser.open(show)
+
+@tub_app.command('manage', epilog='Examples: `edgecar tub manage data`; `edgecar tub manage tubs --open`')
+def tub_manage(
+    path:TubFolder,   # a tub, or a folder of tubs
+    page_port:Annotated[int, typer.Option(help='of the page; 0 for any that is free')]=0,   # 0..65535
+    token:Annotated[str,   # text of 8 characters and more; '': it is drawn
+                    typer.Option(help='that a browser must show; one is drawn if none is given',
+                                 envvar='EDGECAR_TOKEN')]='',
+    show:Annotated[bool, typer.Option('--open', help='open it in the browser, too')]=False,   # at once
+):
+    """Look through a tub in the browser: scrub, filter, delete and restore records, see its faults.
+    The page is for this machine alone, and asks for a token."""
+    import asyncio
+    import sys
+
+    from edgecar.core import EdgecarError
+    from edgecar.widgets.page import WidgetPage, serve_widget
+    from edgecar.widgets.tub_manager import TubManager
+    if not (token or show or sys.stdout.isatty()):
+        raise EdgecarError('nobody would see the token, as this is no terminal',
+                           hint='give one: --token or EDGECAR_TOKEN')
+    page = WidgetPage(TubManager(path), page_port, token)
+    asyncio.run(serve_widget(page, lambda line: _say_page(line, page.url if show else '')))
 
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')
