@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tub_app', 'TubFolder', 'RecordRanges', 'NO_STORE', 'parse_record_ranges', 'tub_ls', 'tub_verify', 'tub_repair',
-           'tub_delete', 'tub_restore', 'tub_manage', 'tub_convert', 'tub_upload', 'remote']
+           'tub_delete', 'tub_restore', 'open_widget_page', 'tub_manage', 'tub_convert', 'tub_upload', 'remote']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
 from pathlib import Path
@@ -175,13 +175,30 @@ def tub_restore(
     typer.echo(Tub(path))
 
 # %% ../nbs/11_recordings.ipynb #29590e05
-def _say_page(page, show):
-    "Print where a page is, and open it in a browser when a person asks for that."
+def open_widget_page(
+    session,        # `WidgetSession` that answers the view
+    port:int,       # 0: any that is free
+    token:str,      # that a browser must show; '': it is drawn
+    show:bool,      # open the page in the browser
+):
+    "Serve a view until ctrl-C. Raise EdgecarError when the token would be drawn and seen by nobody."
+    import asyncio
+    import sys
     import webbrowser
-    typer.echo(f'{page}, ctrl-C ends it')
-    if show:
-        webbrowser.open(show)
 
+    from edgecar.core import EdgecarError
+    from edgecar.widgets.page import WidgetPage, serve_widget
+    if not (token or show or sys.stdout.isatty()):
+        raise EdgecarError('nobody would see the token, as this is no terminal',
+                           hint='give one: --token or EDGECAR_TOKEN')
+    page = WidgetPage(session, port, token)
+    def say(line):
+        typer.echo(f'{line}, ctrl-C ends it')
+        if show:
+            webbrowser.open(page.url)
+    asyncio.run(serve_widget(page, say))
+
+# %% ../nbs/11_recordings.ipynb #22321810
 @tub_app.command('manage', epilog='Examples: `edgecar tub manage data`; `edgecar tub manage tubs --open`')
 def tub_manage(
     path:TubFolder,   # a tub, or a folder of tubs
@@ -193,17 +210,8 @@ def tub_manage(
 ):
     """Look through a tub in the browser: scrub, filter, delete and restore records, see its faults.
     The page is for this machine alone, and asks for a token."""
-    import asyncio
-    import sys
-
-    from edgecar.core import EdgecarError
-    from edgecar.widgets.page import WidgetPage, serve_widget
     from edgecar.widgets.tub_manager import TubManager
-    if not (token or show or sys.stdout.isatty()):
-        raise EdgecarError('nobody would see the token, as this is no terminal',
-                           hint='give one: --token or EDGECAR_TOKEN')
-    page = WidgetPage(TubManager(path), page_port, token)
-    asyncio.run(serve_widget(page, lambda line: _say_page(line, page.url if show else '')))
+    open_widget_page(TubManager(path), page_port, token, show)
 
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')

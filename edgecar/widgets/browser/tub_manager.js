@@ -148,6 +148,7 @@ class TubManager {
 
   async edit(what) {
     if (what !== 'undo' && !this.ranges.length) return this.say('select records first')
+    this.say('')
     await this.guarded(async () => this.say((await this.tub.edit(what, this.ranges)).said))
     this.selectionChanged()
     this.tub.want(this.place)
