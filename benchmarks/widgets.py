@@ -97,7 +97,7 @@ def main():
         tub = long_tub(folder/'tub', RECORDS, RECORDS)
         own_pictures(tub, RECORDS)
         print(f'{RECORDS} records written', file=sys.stderr)
-        with served(TubManager(tub)) as page:
+        with served(TubManager(tub, pixels=True)) as page:
             browser = Browser(folder/'browser')
             times = jump_times(browser, page, tub)
             browser.close()

@@ -211,7 +211,7 @@ def tub_manage(
     """Look through a tub in the browser: scrub, filter, delete and restore records, see its faults.
     The page is for this machine alone, and asks for a token."""
     from edgecar.widgets.tub_manager import TubManager
-    open_widget_page(TubManager(path), page_port, token, show)
+    open_widget_page(TubManager(path, pixels=True), page_port, token, show)
 
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')

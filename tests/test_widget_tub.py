@@ -87,7 +87,7 @@ def test_widget_tub_by_keyboard(browser, tmp_path):
 
 def test_widget_tub_by_mouse(browser, tmp_path):
     path = synthetic_tub(tmp_path/'tub', n=300)
-    with served(TubManager(path)) as page:
+    with served(TubManager(path, pixels=True)) as page:
         show(browser, page)
         click(browser, '.whole', across=.5)
         at(browser, 150)
@@ -111,7 +111,7 @@ def test_widget_tub_shows_what_the_check_finds(browser, tmp_path):
     path = synthetic_tub(tmp_path/'tub', n=200)
     (path/'images/70_cam_image_array_.jpg').write_bytes(b'no picture')
     (path/'images/140_cam_image_array_.jpg').unlink()
-    with served(TubManager(path)) as page:
+    with served(TubManager(path, pixels=True)) as page:
         show(browser, page)
         press(browser, 'v')
         browser.wait("document.querySelectorAll('.faults li button').length == 2")
@@ -129,7 +129,7 @@ def test_widget_tub_shows_what_the_check_finds(browser, tmp_path):
 
 def test_widget_tub_of_100_000_records_stays_fluent(browser, tmp_path):
     path = long_tub(tmp_path/'tub', 100_000)
-    with served(TubManager(path)) as page:
+    with served(TubManager(path, pixels=True)) as page:
         show(browser, page)
         browser.wait(f"{COUNTS} == '100,000 records, 0 deleted'")
         x, y, width, height = box(browser, '.whole')

@@ -6,6 +6,11 @@ export const UNUSABLE = 4
 const KEPT_FRAMES = 200 // decoded
 const IN_FLIGHT = 2 // frames that are asked for at once while a person scrubs
 
+// Return the pixels of a frame that has come decoded.
+function pixelsOf({ size: [height, width], buffers: [view] }) {
+  return new ImageData(new Uint8ClampedArray(view.buffer, view.byteOffset, view.byteLength), width, height)
+}
+
 // What a view knows of a tub: its columns, its flags, and frames as they are asked for.
 export class TubData {
   constructor(link) {
@@ -29,7 +34,7 @@ export class TubData {
     this.sessions = typed(Int32Array, sessions)
     this.flags = typed(Uint8Array, flags)
     this.generation++
-    for (const { bitmap } of this.frames.values()) bitmap?.close()
+    for (const { bitmap } of this.frames.values()) bitmap?.close?.()
     this.frames.clear()
     this.flying.clear()
   }
@@ -69,11 +74,12 @@ export class TubData {
     try {
       const answer = await this.link.ask('frame', { place })
       frame = { record: answer.record, fault: answer.fault, bitmap: null }
-      if (answer.buffers.length) frame.bitmap = await createImageBitmap(new Blob([answer.buffers[0]]))
+      if (answer.size) frame.bitmap = pixelsOf(answer)
+      else if (answer.buffers.length) frame.bitmap = await createImageBitmap(new Blob([answer.buffers[0]]))
     } catch (error) {
       frame = { record: frame?.record ?? {}, fault: frame ? 'a browser cannot show it' : error.message }
     }
-    if (generation !== this.generation) return frame.bitmap?.close()
+    if (generation !== this.generation) return frame.bitmap?.close?.()
     this.flying.delete(place)
     this.keep(place, frame)
     if (place === this.wanted) this.onframe(place, frame)
@@ -85,7 +91,7 @@ export class TubData {
     if (this.frames.size <= KEPT_FRAMES) return
     const [oldest, { bitmap }] = this.frames.entries().next().value
     this.frames.delete(oldest)
-    if (oldest !== this.wanted) bitmap?.close()
+    if (oldest !== this.wanted) bitmap?.close?.()
   }
 
   // Delete or restore ranges of places, or take the last of those back; return what Python says of it.

@@ -9,6 +9,7 @@ import { FaultList } from './tub_faults.js'
 
 const PLAY_HZ = 20
 const AHEAD = 6 // frames fetched before they are played
+const FOLLOW_MS = 40 // until the cursors move without their frame; with it they cost no picture of their own
 const LATER_MS = 250 // until what is around the cursor is drawn, so that the frame comes first
 const HELP = `← → a record, with Shift ten, Page ↑ ↓ a hundred, Home, End; space plays
 [ ] begin and end of a range, or drag with Shift; Esc clears
@@ -32,6 +33,7 @@ class TubManager {
     this.histograms = ['steering', 'throttle'].map(name => new Histogram(name))
     this.faults = new FaultList((place, event) => this.seek(place, event))
     this.redraw = onceSoon(() => this.drawLines())
+    this.follow = onceSoon(() => this.timeline.moveCursors(this.place), FOLLOW_MS)
     this.redrawLater = onceSoon(() => this.drawLines(), LATER_MS)
     this.recount = onceSoon(() => this.drawHistograms())
     this.stage = new Stage()
@@ -107,7 +109,7 @@ class TubManager {
     if (!(place >= 0 && place < this.tub.count)) return
     this.place = place
     this.tub.want(place)
-    this.timeline.moveCursors(place)
+    this.follow()
     this.redrawLater()
   }
 
@@ -253,6 +255,7 @@ class TubManager {
   }
 
   showFrame(place, frame) {
+    this.timeline.moveCursors(place)
     this.stage.show(this.tub, place, frame)
     if (document.activeElement !== this.number) this.number.value = this.tub.index[place]
     this.root.dataset.place = place

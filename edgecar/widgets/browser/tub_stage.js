@@ -28,7 +28,8 @@ export class Stage {
       this.canvas.width = bitmap.width
       this.canvas.height = bitmap.height
     }
-    if (bitmap) this.draw.drawImage(bitmap, 0, 0)
+    if (bitmap instanceof ImageData) this.draw.putImageData(bitmap, 0, 0)
+    else if (bitmap) this.draw.drawImage(bitmap, 0, 0)
     else this.draw.fillRect(0, 0, this.canvas.width, this.canvas.height)
   }
 
