@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export BEGAN := $(shell date +%s)
 
 # made from something else by scripts/regenerate
-MADE := nbs edgecar README.md dvc.yaml params.yaml _toc.yml
+MADE := nbs edgecar README.md dvc.yaml params.yaml .tekton/pull-request.yaml _toc.yml
 
 .PHONY: help
 help: ## list the targets
@@ -46,7 +46,7 @@ test-images: repro ## images with the real tools (installs them when root)
 	python -m pytest -n 2 --dist loadfile --durations=20 -m images
 
 .PHONY: test-platform
-test-platform: setup ## would a cluster take deploy/? Kubernetes' own code says (Go builds it first)
+test-platform: setup ## would a cluster take deploy/ and .tekton/? its own code says (Go builds that first)
 	python -m pytest --durations=5 -m platform
 
 .PHONY: release-rehearsal

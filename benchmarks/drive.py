@@ -254,6 +254,7 @@ class Rig:
     model:str
     process:subprocess.Popen=None
     user:bool=False
+    lets_go:bool=False   # of the sticks, as a car wants that is to be armed
 
     def start(self, user):
         self.log.unlink(missing_ok=True)
@@ -290,13 +291,30 @@ class Rig:
         with contextlib.suppress(Exception):
             self.socket.send(json.dumps(words))
 
+    def beaten(self):
+        "Return what a browser sends now."
+        if self.which == 'peer':
+            return dict(angle=.1, throttle=.3*self.user)
+        held = self.user and not self.lets_go
+        return dict(angle=.1*held, throttle=.3*held, take=True, ping=1)
+
+    def arm(self):
+        "Release and arm our car with the sticks let go."
+        self.lets_go = True
+        time.sleep(.12)   # some beats
+        self.say(take=True, buttons=dict(release=True))
+        time.sleep(.05)
+        self.say(buttons=dict(arm=True))
+        time.sleep(.1)
+        self.lets_go = False
+        time.sleep(.1)
+
     def beat(self, socket):
         "Send what a browser sends, 20 times a second."
         with contextlib.suppress(Exception):
             while self.socket is socket:
                 if not self.muted:
-                    ours = dict(take=True, ping=1) if self.which == 'ours' else {}
-                    socket.send(json.dumps(dict(angle=.1, throttle=.3*self.user, **ours)))
+                    socket.send(json.dumps(self.beaten()))
                 time.sleep(.05)
 
     def tell(self, word):
@@ -334,10 +352,7 @@ class Rig:
             else:
                 since = None
                 if self.which == 'ours':
-                    self.say(take=True, buttons=dict(release=True))
-                    time.sleep(.05)
-                    self.say(buttons=dict(arm=True))
-                    time.sleep(.1)
+                    self.arm()
                 else:
                     self.say(angle=.1, throttle=.3*self.user, drive_mode='user' if self.user else 'local')
             time.sleep(.01)

@@ -2,7 +2,7 @@
 and for amd64, and to start; whether the digests repeat.
 
     .venv/bin/python benchmarks/image.py     # after make repro; about 5 minutes on 2 idle cores;
-                                             # needs buildah, skopeo, podman and runc
+                                             # needs skopeo, podman and runc
 
 Bases are made before the clocks start; wheels and kernels are fetched and compiled on the clock, into a cache
 that is empty, but for what pip keeps of its own. `arm64_build_ratio` compares one image, the car's, for both

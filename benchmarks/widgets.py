@@ -22,7 +22,7 @@ from edgecar.data.tub import find_tubs
 from edgecar.widgets.tub_manager import TubManager
 
 TESTS = repo_root(Path(__file__).parent)/'tests'
-sys.path[:0] = [str(TESTS), str(TESTS/'support')]
+sys.path.insert(0, str(TESTS/'support'))
 RECORDS, JUMPS, WARM_UP = 100_000, 200, 5
 PAUSE_S = .3   # between jumps, as a person makes them
 WATCH = """
@@ -68,7 +68,7 @@ def forget(files):
 
 def jump_times(browser, page, tub):
     "Return the ms of each jump: click, and wait until the frame has been painted."
-    from browser import box, mouse
+    from views import box, mouse
     browser.ask('Page.navigate', url=page.url)
     browser.wait("document.querySelector('.edgecar-widget')?.dataset.place == '0'")
     browser.value(WATCH)
@@ -87,8 +87,8 @@ def jump_times(browser, page, tub):
 
 
 def main():
-    from browser import long_tub, served
-    from test_sim_view import BROWSER, Browser
+    from browser import BROWSER, Browser
+    from views import long_tub, served
     if not BROWSER:
         sys.exit('widgets: no Chromium -> apt-get install chromium')
     folder = Path(tempfile.mkdtemp())

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
            'record', 'sim_serve', 'sim_view', 'sim_draw', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie',
-           'replay', 'gate', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate',
-           'results']
+           'replay', 'gate', 'report', 'offer', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate',
+           'campaign', 'calibrate', 'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -18,7 +18,7 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from .contracts.params import RecordingParams
-from .recordings import TubFolder, open_widget_page, remote, tub_app
+from .recordings import TubFolder, audit_app, open_widget_page, remote, tub_app
 from .shipping import release_app
 
 # %% ../nbs/14_cli.ipynb #b5d53664
@@ -27,6 +27,7 @@ data_app = command_group('Recordings: the starter set and the public tubs.')
 app.add_typer(data_app, name='data')
 sim_app = command_group('The twin as a Donkey simulator: serve it, watch it.')
 app.add_typer(tub_app, name='tub')
+app.add_typer(audit_app, name='audit')
 app.add_typer(sim_app, name='sim')
 app.add_typer(release_app, name='release')
 app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3.lab.example`')(remote)
@@ -365,6 +366,37 @@ def gate():
         raise typer.Exit(1)
     with atomic_write(repo_root()/'build/gate/card.md', 'w') as f:
         f.write(model_card(repo_root(), verdicts))
+
+# %% ../nbs/14_cli.ipynb #12bba50e
+@app.command(epilog='Example: `edgecar report --branch main --url https://git.example/club/edgecar`')
+def report(
+    branch:Annotated[str, typer.Option(help='to compare with')]='main',   # a branch or a commit
+    url:Annotated[str,   # '': the branch is here
+                  typer.Option(help='repository to fetch the branch from [default: this clone]')]='',
+    to:Annotated[Path, typer.Option(help='folder for the report')]=Path('runs/report'),   # is made
+):
+    "Compare the pilot with that of a branch, on the same frames and tracks; Markdown, HTML, a patch."
+    from edgecar.core import repo_root
+    from edgecar.pilot.compare import report_on_branch
+    typer.echo(report_on_branch(repo_root(), branch, url, repo_root()/to).read_text())
+
+# %% ../nbs/14_cli.ipynb #e62172f9
+@app.command(epilog='Example: `edgecar offer offer/7 --git https://git.example/club/edgecar`')
+def offer(
+    branch:Annotated[str, typer.Argument(help='offer/NUMBER, which is replaced')],   # to push
+    git:Annotated[str, typer.Option(envvar='EDGECAR_DEPLOY_GIT',
+                                    help="repository to push to [default: this clone's origin]")]='',
+    report:Annotated[Path, typer.Option(help='Markdown that becomes the message')]   # need not be there
+        =Path('runs/report/report.md'),
+):
+    "Push what a run changed in dvc.lock and metrics, for the author of a change to pull."
+    from edgecar.core import repo_root
+    from edgecar.release.offer import offer_changes
+    from edgecar.release.promotion import origin_url
+    text = (repo_root()/report).read_text() if (repo_root()/report).is_file() else ''
+    commit = offer_changes(repo_root(), git or origin_url(repo_root()), branch, text)
+    typer.echo(f'{branch}: {commit[:12]}' if commit else 'nothing that git has was changed')
+
 
 # %% ../nbs/14_cli.ipynb #d5b68128
 @app.command(epilog='Example: `edgecar prove build/bundle/twin/pilot.tflite`')

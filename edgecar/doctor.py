@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'Requirement', 'CheckResult', 'check_requirement', 'program_version', 'package_versions', 'memory_gb',
-           'cpu_count', 'at_least', 'find_tub_source', 'starter_status', 'git_hooks_path', 'gpu_name', 'bundle_digests',
-           'base_package_source', 'run_checks']
+           'cpu_count', 'at_least', 'find_tub_source', 'starter_status', 'git_hooks_path', 'gpu_name', 'dvc_remote',
+           'bundle_digests', 'base_package_source', 'run_checks']
 
 # %% ../nbs/13_doctor.ipynb #c145fe5b
 import importlib.metadata
@@ -143,6 +143,12 @@ def gpu_name()->str:
                           capture_output=True, text=True, timeout=10)
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ''
 
+# %% ../nbs/13_doctor.ipynb #6f42a426
+def dvc_remote()->str:
+    "Return the address of the remote that this clone asks; empty without one."
+    from edgecar.data.store import store_of
+    return store_of(repo_root())[1]
+
 # %% ../nbs/13_doctor.ipynb #d7a00002
 def bundle_digests()->str:
     "Return the bundles that images are made of; empty when one is missing or not whole."
@@ -173,7 +179,10 @@ TASKS = {
               _apt('git'), _apt('make')],
     'downloads': [Requirement('a source of tubs', find_tub_source,
                               'set EDGECAR_MIRROR to a folder or an address that holds the archives, '
-                              'or HTTPS_PROXY to your proxy')],
+                              'or HTTPS_PROXY to your proxy'),
+                  Requirement('DVC remote', dvc_remote,
+                              'edgecar remote adds one; without, `dvc pull` fetches nothing and says "up to '
+                              'date", and `make repro` makes all anew', optional=True)],
     'train': [
         _locked('training', 'tensorflow', 'donkeycar'), _locked('pipeline', 'dvc', 'papermill', 'dvclive'),
         Requirement('processor cores', lambda: at_least(cpu_count(), 2, 'cores'),
@@ -189,7 +198,7 @@ TASKS = {
                     optional=True)],
     'notebooks': [_locked('JupyterLab', 'jupyterlab', 'nbdev'),
                   Requirement('git hooks', git_hooks_path, 'make setup')],
-    'images': [_apt('buildah'), _apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True),
+    'images': [_apt('skopeo'), _apt('podman', optional=True), _apt('runc', optional=True),
                _apt('docker-registry', optional=True),
                Requirement('bundles', bundle_digests, 'make repro', optional=True),
                Requirement('a base', base_package_source,
@@ -201,7 +210,7 @@ TASKS = {
                Requirement('cosign', lambda: program_version(find_tool('cosign'), 'version', least=(3,)),
                            'scripts/cosign builds it, with Go 1.26')],
     'pipelines': [Requirement('Go 1.26', lambda: program_version('go', 'version', least=(1, 26)),
-                              'install Go 1.26 or newer: the slow tests hold .tekton/ to Tekton\'s '
+                              'install Go 1.26 or newer: `make test-platform` holds .tekton/ to Tekton\'s '
                               'own types')],
 }
 

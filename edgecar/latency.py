@@ -9,6 +9,7 @@ __all__ = ['log', 'nearest_rank', 'LatencyWindow', 'exceeds_examined', 'clip_to_
 import logging
 import math
 import time
+from bisect import bisect_left, insort
 from collections import deque
 
 log = logging.getLogger(__name__)
@@ -36,19 +37,19 @@ class LatencyWindow:
     def clear(self):
         "Forget the latencies of the last seconds; the count and the sum stay."
         # (when it was written, latency), s; p50, p95
-        self.samples, self.percentiles_s = deque(), (None, None)
+        self.samples, self.ordered, self.percentiles_s = deque(), [], (None, None)
 
     def add(self,
         written:list,   # (frame_s, wrote_s) each, monotonic s
     ):
         "Add what was written, and forget what is too old."
-        samples = self.samples
+        samples, ordered, oldest_s = self.samples, self.ordered, self.clock() - self.window_s
         for frame_s, wrote_s in written:
             samples.append((wrote_s, wrote_s - frame_s))
+            insort(ordered, wrote_s - frame_s)
             self.count, self.sum_s = self.count + 1, self.sum_s + wrote_s - frame_s
-        while samples and samples[0][0] < self.clock() - self.window_s:
-            samples.popleft()
-        ordered = sorted(late_s for _, late_s in samples)
+        while samples and samples[0][0] < oldest_s:
+            del ordered[bisect_left(ordered, samples.popleft()[1])]
         known = len(ordered) >= self.least
         self.percentiles_s = tuple(nearest_rank(ordered, q) if known else None for q in (.5, .95))
 

@@ -63,16 +63,20 @@ CaOption = Annotated[Path, typer.Option(help='PEM file of the authority that vou
 # %% ../nbs/12_shipping.ipynb #a7b10003
 @release_app.command(name='push',
                      epilog='Example: `edgecar release push --to quay.io/club/edgecar --version v1.2.0`')
-def release_push(
+def release_push(   # noqa: PLR0913 - options of a command
     which:TargetChoice='both', *, to:RegistryOption, version:VersionOption,   # images, registry and version
     images:Annotated[Path,   # folder with an OCI layout for each target
                      typer.Option(help='what `edgecar release build` made')]=Path('build/images'),
     auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
     timeout:Annotated[float, typer.Option(help='of all of it, seconds', min=1)]=900.,   # s
+    results:Annotated[Path,   # folder that is there; None: nothing is written
+                      typer.Option(help='write IMAGE_URL and IMAGE_DIGEST of one image into it')]=None,
 ):
     "Put images into a registry, whole or not at all. Fails when the version is there as something else."
-    from edgecar.release.push import push_images
-    push_images(which, to, version, images, auth_file, ca, timeout, typer.echo)
+    from edgecar.release.push import push_images, write_results
+    pushed = push_images(which, to, version, images, auth_file, ca, timeout, typer.echo)
+    if results:
+        write_results(results, pushed)
 
 # %% ../nbs/12_shipping.ipynb #a7b10004
 @release_app.command(
@@ -447,12 +451,15 @@ def release_plan(tag:Annotated[str, typer.Argument(help='v1.2.3, the version of 
 def release_check(
     tag:Annotated[str, typer.Argument(help='v1.2.3')],   # that is released
     wheel:Annotated[Path, typer.Option(help='folder for a wheel of the library')]=None,   # None: no wheel
+    tools:Annotated[str, typer.Option(help='image of the steps, by its digest')]=None,    # None: not asked
 ):
-    "Fail unless a tag names the version of the package, and no pinned file was changed."
+    "Fail unless a tag names the version of the package, and what is pinned stayed so."
     from edgecar.core import repo_root
-    from edgecar.release.again import build_wheel, check_pins, check_tag
+    from edgecar.release.again import build_wheel, check_pins, check_tag, check_tools
     check_tag(repo_root(), tag)
     check_pins(repo_root())
+    if tools is not None:
+        check_tools(tools)
     if wheel:
         typer.echo('{}: SHA-256 {}'.format(*build_wheel(repo_root(), wheel)))
     typer.echo(f'{tag}: the version of the package, and nothing pinned was changed')
@@ -538,13 +545,10 @@ def release_prove(   # noqa: PLR0913 - options of a command
 ):
     """Drive with the pilot of the image that the twin runs, and commit the proof that the car waits for.
     Fails when a rule of the gate is broken."""
-    from edgecar.core import repo_root
-    from edgecar.pilot.gate import read_bounds
-    from edgecar.release.promotion import judge_in_twin, prove_twin
+    from edgecar.pilot.proof import prove_pilot
+    from edgecar.release.promotion import prove_twin
     promotion = _promotion('twin', 'sha256:' + '0'*64, registry, git, (branch, base))
-    bounds = read_bounds(repo_root())
-    _show_verdicts(prove_twin(promotion, (key, gate_key), lambda pilot: judge_in_twin(pilot, bounds),
-                              auth_file, ca, typer.echo), 'proof')
+    _show_verdicts(prove_twin(promotion, (key, gate_key), prove_pilot, auth_file, ca, typer.echo), 'proof')
 
 # %% ../nbs/12_shipping.ipynb #5e08e910
 @release_app.command(

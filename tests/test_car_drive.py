@@ -7,19 +7,10 @@ import sys
 import time
 
 import pytest
-from test_car_record import children, outputs, sound
+from support.recording import children, outputs, sound
+from support.twin import SERVE
 
 BOUND_S = .3
-SERVE = '''
-import asyncio
-from edgecar.sim.server import SimServer, start_server
-async def main():
-    server = SimServer(port=0, rate_hz=20)
-    await start_server(server)
-    print(server.port, flush=True)
-    await server.stopped.wait()
-asyncio.run(main())
-'''
 DRIVE = '''
 import sys
 from edgecar.car.drive import Profile, compose, run_vehicle

@@ -10,8 +10,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from test_car_drive import SERVE
-from test_car_hardware import LOOK, kernel   # noqa: F401 (a fixture)
+from support.kernel import LOOK
+from support.twin import SERVE
 
 from edgecar.car import drive
 from edgecar.car.drive import Profile, ReplayCamera, TwinCamera, compose

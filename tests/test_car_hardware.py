@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support.kernel import LOOK
 
 from edgecar.car import hardware
 from edgecar.car.owner import ActuatorProcess
@@ -28,15 +29,6 @@ def until(true, seconds=10):
     while not true():
         assert time.monotonic() < end, 'too long'
         time.sleep(.002)
-
-
-@pytest.fixture(scope='session')
-def kernel(tmp_path_factory):
-    "A library that goes before the C library and has devices."
-    made = tmp_path_factory.mktemp('kernel')/'devices.so'
-    subprocess.run(['cc', '-Wall', '-Werror', '-shared', '-fPIC', '-O1', '-o', made,
-                    Path(__file__).parent/'kernel/devices.c', '-ldl'], check=True)
-    return made
 
 
 class Board:
@@ -138,23 +130,6 @@ def test_a_chip_that_answers_later_and_ones_that_cannot(board, tmp_path):
                  f'pca9685:{board.path}?forward=300&reverse=300'):
         with pytest.raises(EdgecarError, match='cannot be opened'):
             ActuatorProcess(spec)
-
-
-LOOK = '''
-import json, sys, threading, time
-from edgecar.car.hardware import open_v4l2_camera
-part = open_v4l2_camera(sys.argv[1])
-thread = threading.Thread(target=part.update); thread.start()
-told, end = [], time.monotonic() + float(sys.argv[2])
-while time.monotonic() < end:
-    frame, seen_s, info = part.run_threaded()
-    if frame is not None and (not told or told[-1][0] != seen_s):
-        told.append([seen_s, time.monotonic() - seen_s, *frame.shape, str(frame.dtype), \
-frame[60, 20].tolist(), frame[10, 80].tolist()])
-        print(json.dumps(told[-1]), flush=True)
-    time.sleep(.001)
-part.shutdown(); thread.join()
-'''
 
 
 def look(kernel, path, gives, seconds=1., **env):

@@ -9,47 +9,17 @@ import sys
 import threading
 import time
 import urllib.request
-from collections import deque
 from pathlib import Path
 
 import pytest
-from test_car_drive import SERVE
-from test_car_page import wait
+from support.twin import LateCamera
+from support.waiting import wait
 
 from edgecar.car import drive, health
-from edgecar.car.drive import Profile, TwinCamera, compose
+from edgecar.car.drive import Profile, compose
 from edgecar.latency import LatencyMonitor
 
 SAME_S = .004   # two clocks' readings beside one write, on a machine that does other things, too
-
-
-@pytest.fixture(scope='module')
-def simulator():
-    "The port of a real simulator, in a process of its own."
-    with subprocess.Popen([sys.executable, '-c', SERVE], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-class LateCamera(TwinCamera):
-    "The twin's camera, which delivers a frame so long after it was taken; knows when each was."
-    def __init__(self, *args, late_s=0., **kw):
-        self.late_s, self.coming, self.taken = late_s, deque(), {}
-        super().__init__(*args, **kw)
-
-    def _read(self):
-        super()._read()
-        frame, seen_s, _ = self.seen
-        self.taken[id(frame)] = frame, seen_s   # held, so that no other frame gets its id
-        self.coming.append(self.seen)
-
-    def run_threaded(self):
-        due_s = time.monotonic() - self.late_s
-        while len(self.coming) > 1 and self.coming[1][1] <= due_s:
-            self.coming.popleft()
-        return self.coming[0] if self.coming and self.coming[0][1] <= due_s else (None, 0., {})
 
 
 class Counting:
@@ -184,6 +154,7 @@ def model(tmp_path_factory, tf):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_line_reads_it_from_the_manifest_and_fits_the_frames(model, tmp_path):
     command = [Path(sys.prefix)/'bin/edgecar', 'drive', '--serve', '--page-port', '0', '--model', model]
     wheels = ['--actuator', f'twin:{tmp_path/"wheels"}', '--tubs', tmp_path/'tubs', '--reserve-mb', '0']

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import pytest
 import websocket
-from test_sim_view import BROWSER, Browser
+from support.browser import Browser, at, browsing, click, key, mouse, open_page, says
+from support.line import Line
+from support.waiting import wait
 
 from edgecar.core import EdgecarError
 from edgecar.web.access import open_access
@@ -28,12 +30,6 @@ from edgecar.web.drive_page import WebPage
 from edgecar.sim.protocol import ControlMessage
 from edgecar.sim.scene import Scene, telemetry_message
 from edgecar.web.twin_page import road_outline
-
-
-def browsing(test):
-    lacks = pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                               reason='no Chromium (Debian: apt-get install chromium)')
-    return pytest.mark.slow(pytest.mark.timed(lacks(test)))
 
 
 GATE = dict(finished=1., cte_rms_m=.0831, steering_mae=.0712, latency_ms=.54)
@@ -76,10 +72,10 @@ class Car:
             self.status = dict(self.status, stopped=[])
         if 'arm' in asked:
             self.status = dict(self.status, armed=not self.status['stopped'])
-        for key, what in (('throttle_limit', 'throttle_limit'), ('model', 'model')):
-            if key in asked:
-                self.status = dict(self.status, **{
-                    what: dict(self.status['model'], name=asked[key]) if key == 'model' else asked[key]})
+        if 'throttle_limit' in asked:
+            self.status = dict(self.status, throttle_limit=asked['throttle_limit'])
+        if 'model' in asked:
+            self.status = dict(self.status, model=dict(self.status['model'], name=asked['model']))
         self.records = max(self.records + recording - asked.get('erase', 0), 0)
         self.slot.control = (ControlMessage(angle, throttle*self.status['throttle_limit'],
                                             0. if throttle else 1.)
@@ -98,101 +94,6 @@ class Car:
         for thread in self.threads:
             thread.join(10)
         assert not any(thread.is_alive() for thread in self.threads)
-
-
-def wait(true, seconds=20):
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, 'too long'
-        time.sleep(.002)
-
-
-@pytest.fixture
-def browser(tmp_path):
-    browser = Browser(tmp_path/'profile')
-    try:
-        yield browser
-        browser.close()
-    finally:
-        browser.process.kill()
-        browser.process.wait()
-
-
-def at(browser, id):
-    "The middle of an element, on the screen, once it rests."
-    browser.value(f"document.getElementById('{id}').scrollIntoView({{block: 'center'}})")
-    place = None
-    while place != (place := browser.value(
-            f"(() => {{ const b = document.getElementById('{id}').getBoundingClientRect(); "
-            f"return [b.x + b.width/2, b.y + b.height/2] }})()")):
-        time.sleep(.05)
-    return place
-
-
-def mouse(browser, kind, x, y, buttons=1):
-    browser.ask('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x, y=y, button='left', buttons=buttons,
-                clickCount=int(kind != 'Moved'))
-
-
-def click(browser, id):
-    x, y = at(browser, id)
-    mouse(browser, 'Pressed', x, y)
-    mouse(browser, 'Released', x, y, 0)
-
-
-def key(browser, code, down):
-    browser.ask('Input.dispatchKeyEvent', type='rawKeyDown' if down else 'keyUp', code=code, key=code,
-                windowsVirtualKeyCode=0)
-
-
-def says(browser, id, words):
-    browser.wait(f"document.getElementById('{id}').textContent == {json.dumps(words)}")
-
-
-def open_page(browser, url, width=1200, height=900, phone=False):
-    browser.ask('Emulation.setDeviceMetricsOverride', width=width, height=height,
-                deviceScaleFactor=2 if phone else 1, mobile=phone)
-    browser.ask('Emulation.setTouchEmulationEnabled', enabled=phone)
-    browser.ask('Page.navigate', url=url)
-    browser.wait(f"location.href.startsWith({json.dumps(url.split('?')[0])}) && "
-                 "!!document.getElementById('link') && document.body.className === ''")
-
-
-class Line:
-    """Between a browser and a page: passes bytes on until it is `cut`, and then nothing, without a word,
-    as a radio does."""
-    def __init__(self, port):
-        self.to, self.whole, self.lines = port, threading.Event(), []
-        self.whole.set()
-        self.listener = socket.create_server(('127.0.0.1', 0))
-        self.port = self.listener.getsockname()[1]
-        self.threads = [threading.Thread(target=self.listen)]
-        self.threads[0].start()
-
-    def listen(self):
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self.listener.accept()
-                far = socket.create_connection(('127.0.0.1', self.to))
-                self.lines += [near, far]
-                for pair in ((near, far), (far, near)):
-                    self.threads.append(threading.Thread(target=self.carry, args=pair))
-                    self.threads[-1].start()
-
-    def carry(self, source, sink):
-        with contextlib.suppress(OSError):
-            while (data := source.recv(1 << 16)):
-                if self.whole.is_set():
-                    sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-    def close(self):
-        for line in [self.listener, *self.lines]:
-            with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-            line.close()
-        for thread in self.threads:
-            thread.join(10)
 
 
 def zero_after(car, since, within_s=.25):

@@ -1,39 +1,19 @@
 """The steering that a pilot is told it gave: in the real loop, on the twin,
 beside what was answered and what reached the wheels."""
-import threading
 import time
 from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
+from support.twin import LENGTH, LateCamera, Loop
 
 from edgecar.car import drive
-from edgecar.car.drive import Profile, compose
 from edgecar.car.guard import GuardBounds
 from edgecar.core import repo_root
 
-STEP_S, LENGTH = .05, 5
+STEP_S = .05
 PILOT = repo_root(Path(__file__).parent)/'build/export/pilot.tflite'
-
-
-class Numbers:
-    "A pilot whose steering says which of its answers it is, and which keeps what it is told."
-    past_steering, latency_s = LENGTH, .075
-
-    def __init__(self, camera, slow_s=0.):
-        # (when the frame was taken, past, steering)
-        self.camera, self.slow_s, self.turns = camera, slow_s, []
-
-    def recall(self, steerings):
-        self.past = steerings
-
-    def __call__(self, frame):
-        time.sleep(self.slow_s)
-        steering = (len(self.turns) + 1)/1e4
-        self.turns.append((self.camera.taken[id(frame)][1], self.past, steering))
-        return steering, .1
 
 
 class LossyCamera(LateCamera):
@@ -47,40 +27,6 @@ class LossyCamera(LateCamera):
         if self.read % 7 in (3, 4):
             self.coming.pop()
             self.seen = newest
-
-
-class Loop:
-    "The real loop, in a thread, on the twin; its driver is the test."
-    def __init__(self, port, wheels, monkeypatch, camera=LateCamera, late_s=0., pilot=Numbers, slow_s=0.,
-                 examined_ms=None, **profile):
-        monkeypatch.setattr(drive, 'open_camera',
-                            lambda p, owner, size: camera(owner, p.host, p.port, p.scene, late_s=late_s))
-        self.vehicle = compose(Profile('twin', f'twin:{wheels}', port=port, arm=True, page=dict(port=0),
-                                       **profile))
-        parts = [entry['part'] for entry in self.vehicle.parts]
-        self.camera = next(part for part in parts if isinstance(part, LateCamera))
-        self.pilot = pilot(self.camera, slow_s)
-        self.vehicle.inference.take(self.pilot, examined_ms)
-        self.thread = threading.Thread(target=self.vehicle.start, kwargs=dict(rate_hz=1e9))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.vehicle.on = False
-        self.thread.join(30)
-
-    @property
-    def status(self):
-        return self.vehicle.mem.get(['status'])[0] or {}
-
-    def hold(self, seconds, **words):
-        "Be at the wheel for so long, saying so 20 times a second."
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            self.vehicle.page.wheel.handle_message(self, words, plain=True)
-            time.sleep(.02)
 
 
 def expected(turns, n):
@@ -171,6 +117,7 @@ class Laps(LateCamera):
         self.road = [*getattr(self, 'road', []), self.seen[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PILOT.is_file(), reason='no pilot: make repro')
 def test_a_pilot_drives_a_lap_with_a_late_camera(simulator, tmp_path, monkeypatch):   # noqa: F811
     from edgecar.pilot.runtime import Pilot

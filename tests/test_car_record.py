@@ -14,9 +14,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from test_car_page import wait
+from support.recording import children, outputs, sound
+from support.waiting import wait
 
-from edgecar.car.record import tub_number
 from edgecar.car.upload import is_uploaded
 from edgecar.data.check import find_faults
 from edgecar.contracts.digest import folder_md5
@@ -36,24 +36,6 @@ if most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))   \
 # the owner of the actuator runs already, and has no such limit
 run_vehicle(vehicle, lambda text: print(vehicle.page.port, flush=True))
 '''
-
-
-def outputs(log):
-    return [tuple(map(float, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
-
-
-def children(pid, room):
-    "Processes of that room which a drive has started."
-    pids = []
-    for p in Path('/proc').glob('[0-9]*'):
-        try:
-            words, parent = ((p/'cmdline').read_bytes().split(b'\0'),
-                             int((p/'stat').read_text().rpartition(')')[2].split()[1]))
-        except (OSError, IndexError, ValueError):
-            continue
-        if parent == pid and f'edgecar.car.{room}'.encode() in words:
-            pids.append(int(p.name))
-    return pids
 
 
 class Drive:
@@ -83,14 +65,6 @@ class Drive:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
-
-
-def sound(folder):
-    "Records of all tubs, which have no fault but what a killed writer leaves."
-    tubs = sorted(find_tubs(folder), key=tub_number)
-    assert [f for t in tubs for f in find_faults(t)
-            if f.kind not in ('unlisted catalog', 'leftover file')] == []
-    return sum(len(Tub(t)) for t in tubs)
 
 
 def test_a_full_disk_stops_the_recording_and_not_the_driving(tmp_path):
@@ -153,6 +127,7 @@ def same(a, b):
             == {p.relative_to(b): p.read_bytes() for p in b.rglob('*') if p.is_file()})
 
 
+@pytest.mark.slow
 def test_dvc_pulls_what_was_uploaded_by_a_process_that_was_killed_again_and_again(tmp_path):
     tub, remote, chance, kills = (
         synthetic_tub(tmp_path/'car/tub_1_26-11-25', 300), tmp_path/'remote', random.Random(0), 0)

@@ -5,8 +5,7 @@ import threading
 import time
 
 import pytest
-from test_car_latency import LateCamera, simulator   # noqa: F401 (a fixture)
-from test_car_past import Loop
+from support.twin import LateCamera, Loop
 
 MEDIAN_S, MAX_S = .2, .3   # from the moment that it stops to neutral
 
@@ -102,6 +101,7 @@ EXAMINED = {'within it': ([5, 400], True), 'beyond it': ([5, 100], False),
             'of which nothing is known': (None, False)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('examined_ms, drives', EXAMINED.values(), ids=EXAMINED)
 def test_a_slow_steady_pilot_drives_where_that_was_examined(
         examined_ms, drives, simulator, tmp_path, monkeypatch):   # noqa: F811

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from test_car_page import (   # noqa: F401 (a fixture)
-    Line, at, browser, browsing, click, key, mouse, open_page, says, wait)
+from support.browser import at, browsing, click, key, mouse, open_page, says
+from support.line import Line
+from support.waiting import wait
 
 from edgecar.data.check import find_faults
 from edgecar.data.tub import Tub, find_tubs

@@ -17,7 +17,7 @@ from edgecar.data.synthetic import synthetic_tub
 from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
-GROUPS = {(): 'doctor score results record drive params data tub sim release remote',
+GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer',
     ('sim',): 'serve view draw', ('data',): 'list get check',
     ('tub',): 'ls verify repair manage delete restore convert upload',
     ('release',): 'build push sign verify confirm reject policy diff trust plan check evaluate '
@@ -106,6 +106,7 @@ def test_usage_errors(edgecar):
     assert edgecar('teleport')[0] == 2
 
 
+@pytest.mark.slow
 def test_a_tub_from_end_to_end(edgecar, tmp_path):
     synthetic_tub(tmp_path/'tubs/toy', n=30)
     code, out, _ = edgecar('tub', 'ls', 'tubs')
@@ -128,6 +129,7 @@ def test_a_tub_from_end_to_end(edgecar, tmp_path):
     assert edgecar('tub', 'verify', 'tubs')[0] == 0
 
 
+@pytest.mark.slow
 def test_recording(edgecar, tmp_path):
     (tmp_path/'params.yaml').write_text('data: {tracks: "oval,seed:1", frames: 12}')
     assert [edgecar('data', 'get')[1] for _ in range(2)] == ['data: recorded\n', 'data: already there\n']

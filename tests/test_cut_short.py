@@ -11,6 +11,8 @@ import pytest
 
 from edgecar.data.synthetic import synthetic_tub
 
+pytestmark = pytest.mark.slow
+
 # A full disk. Every program makes what it is going to write; from its
 # `full()` on there is no room, and nothing in `folder` may change.
 

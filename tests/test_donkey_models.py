@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from support.donkey import BESIDE, H, IMU, W, donkey
 
 from edgecar.core import EdgecarError, read_json
 from edgecar.data.frames import load_recording
@@ -20,22 +21,13 @@ from edgecar.pilot.rollout import RolloutSpec, run_rollouts, rollout
 from edgecar.pilot.runtime import Pilot, note_of, with_note
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.usefixtures('tf')
-H = W = 96   # about the smallest frame that DonkeyCar's nets take
+pytestmark = [pytest.mark.usefixtures('tf'), pytest.mark.slow]
 KINDS = 'linear', 'categorical', 'inferred', 'memory'
 STEPS = ('CROP(top=30), TRAPEZE(left=10, right=86, bottom_right=96, top=20, bottom=96), '
          'RGB2GRAY, GRAY2RGB, BLUR')
 THEIRS = dict(TRANSFORMATIONS=['CROP', 'TRAPEZE', 'RGB2GRAY', 'GRAY2RGB', 'BLUR'], ROI_CROP_TOP=30,
               ROI_TRAPEZE_UL=10, ROI_TRAPEZE_UR=86, ROI_TRAPEZE_LR=96, ROI_TRAPEZE_MIN_Y=20,
               ROI_TRAPEZE_MAX_Y=96)
-
-
-def donkey(kind, h=H, w=W, **more):
-    "DonkeyCar's own pilot of a type, as its manage.py makes it."
-    import donkeycar.templates.cfg_complete as defaults
-    from donkeycar.utils import get_model_by_type
-    return get_model_by_type(kind, SimpleNamespace(**{k: x for k, x in vars(defaults).items() if k.isupper()}
-                                                   | dict(IMAGE_H=h, IMAGE_W=w, NUM_LOCATIONS=5) | more))
 
 
 def clipped(commands):
@@ -122,10 +114,6 @@ def test_every_format_drives_like_the_net(kind, trained, rec):
     files['donkey'] = ROOT/'no.tflite'
     with pytest.raises(EdgecarError):
         parity(net, k, files, rec.frames[:2])
-
-
-IMU = np.float32([.1, -.2, .9, .05, -.3, .2])
-BESIDE = dict(imu=(IMU,), behavior=(np.float32([0, 1]),))
 
 
 @pytest.mark.parametrize('kind, form',

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.donkey import BESIDE, H, IMU, W, donkey
 
 from edgecar.core import EdgecarError
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.pilot.runtime import Pilot, decode_command
-from test_donkey_models import BESIDE, H, IMU, W, donkey
 
 pytestmark = pytest.mark.usefixtures('tf')
 OUTPUTS = {  # DonkeyCar's kind -> its output layers, steering first

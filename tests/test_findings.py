@@ -520,6 +520,7 @@ BOMBS = dict(   # name -> what makes an .h5 of a few kB that would take gigabyte
     array="del h5[kernel]; h5.create_dataset(kernel, (2**30,), 'f4', chunks=(2**16,), compression='gzip')")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bomb', BOMBS)
 def test_finding_14_an_h5_takes_no_more_memory_than_its_size_explains(bomb, tmp_path):
     script = (

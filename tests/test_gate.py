@@ -20,6 +20,8 @@ from edgecar.pilot.rollout import RolloutWorkers, run_rollouts, rollout
 from edgecar.pilot.runtime import Pilot
 from edgecar.sim.record import RecordingRecipe, record_tubs
 
+pytestmark = pytest.mark.slow
+
 BOUNDS = dict(   # a small exam cannot prove as much as that of params.yaml
     off_track_per_km=20., clean=.75, speed_ratio=.8, cte_p95_m=.2, worst_latency_per_km=150.,
     worst_latency_cte_excess_m=.2, worst_latency_speed_ratio=.7, troubled_per_km=40., parity=.02)

@@ -96,6 +96,7 @@ def jupyter(repo, tmp_path):
         server.wait(30)
 
 
+@pytest.mark.slow
 def test_saving_in_jupyterlab(repo, jupyter):
     flow, library = repo/'nbs/flows/1_flow.ipynb', repo/'nbs/00_core.ipynb'
     evidence = repo/'runs/1_flow.ipynb'

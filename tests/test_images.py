@@ -25,7 +25,7 @@ from edgecar.release.bundle import TARGETS
 
 ROOT = repo_root(Path(__file__).parent)
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
-TOOLS = dict(buildah='buildah', skopeo='skopeo', podman='podman', runc='runc',
+TOOLS = dict(skopeo='skopeo', podman='podman', runc='runc',
              **{'docker-registry': 'docker-registry', 'qemu-aarch64-static': 'qemu-user-static',
                 'apt-get': 'apt', 'dpkg-deb': 'dpkg', 'unshare': 'util-linux'})
 BOUND = 1e-4   # of a command: sums of float32 in another order
@@ -191,6 +191,23 @@ def test_a_base_from_a_registry_gives_the_same_image(images, registry, tmp_path)
     assert image.digest_and_size(layout)[0] == image.digest_and_size(images['car'])[0]
 
 
+# a pod of the standard `restricted`: no capability, none to gain, and no user namespace to make
+RESTRICTED = ['unshare', '--user', '--map-root-user', 'sh', '-c',
+              'echo 0 >/proc/sys/user/max_user_namespaces && '
+              'exec setpriv --bounding-set=-all --no-new-privs "$@"', 'restricted']
+
+
+def test_who_has_no_rights_builds_the_same_image(images, tmp_path):
+    code = ('import sys; from edgecar.release.image import build_image; '
+            'build_image("car", sys.argv[1], sys.argv[2])')
+    done = subprocess.run([*RESTRICTED, sys.executable, '-c', code, ROOT, tmp_path/'car'], text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stderr
+    nested = subprocess.run([*RESTRICTED, 'unshare', '--user', 'true'], capture_output=True)
+    assert nested.returncode, 'these had a right to make namespaces'
+    assert image.digest_and_size(tmp_path/'car')[0] == image.digest_and_size(images['car'])[0]
+
+
 # --- they run
 
 WATCH = '''
@@ -353,9 +370,8 @@ def test_a_manifest_and_a_pilot_that_disagree(images, tmp_path):
 
 
 def test_a_missing_tool(tmp_path, monkeypatch):
-    build_base('arm64', ROOT)
     monkeypatch.setenv('PATH', str(tmp_path))
-    refused('edgecar doctor images', 'car', ROOT, tmp_path/'car')
+    refused('edgecar doctor images', 'car', ROOT, tmp_path/'car', f'quay.io/base@sha256:{"0"*64}')
     assert not (tmp_path/'car').exists()
 
 

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 
 import pytest
+from support.registry import Server
 from support.signing import BOUNDS, BUILDER, CAR, SBOM_TYPE, Club
 
 from edgecar.contracts.policy import ReleaseSlots, slots_to_dict
@@ -270,6 +271,7 @@ def test_a_state_file_is_whole_while_others_write_it(tmp_path):
     assert release_slots(state).trial.starts >= 1 and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_command_line(club):
     def edgecar(*words):
         return subprocess.run([EDGECAR, 'release', *map(str, words)], capture_output=True, text=True,
@@ -387,7 +389,6 @@ def test_a_layout_with_a_flood_beside_it(club):
 @pytest.mark.images
 def test_a_real_registry_serves_what_is_admitted_and_what_is_not(club, tmp_path):
     "Debian's registry: a trial, a confirmation, a bad release, the fall back by digest, and a flood."
-    from test_release_tools import Server
     server = Server(tmp_path/'registry')
     car = f'{server.to}-car'
 

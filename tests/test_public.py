@@ -571,6 +571,7 @@ def repository(here, register):
     (here/'usb/toy.tar.gz').write_bytes(ARCHIVE)
     return here
 
+@pytest.mark.slow
 def test_further_tub_leaves_the_first_pin_alone(repository, register):
     shutil.copytree(install_tub('toy', mirror='usb'), repository/'data')
     shutil.rmtree(repository/'tubs')

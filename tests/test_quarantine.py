@@ -34,6 +34,7 @@ def litter(tub):
     (tub/'images/._3_cam_image_array_.jpg').write_bytes(b'\0\5\x16\7')
 
 
+@pytest.mark.slow
 def test_a_repaired_tub_is_the_tub_without_its_litter(tub):
     dvc(tub, 'add', '-q', 'tub')
     pin = pinned_md5(tub)

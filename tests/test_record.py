@@ -36,6 +36,7 @@ def dvc(*args):
         [sys.executable, '-m', 'dvc', *args], check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_starter_comes_from_wherever_it_is(repository):
     data, cache = repository/'data', repository/'.dvc/cache'
     assert (ensure_starter(), pinned_md5(data)) == ('recorded', None)
@@ -55,6 +56,7 @@ def test_starter_comes_from_wherever_it_is(repository):
     assert check_starter() == pinned_md5(data) == folder_md5(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('lost', ['one picture', 'the list of files'])
 def test_half_a_cache_is_no_cache(repository, lost):
     ensure_starter()
@@ -65,6 +67,7 @@ def test_half_a_cache_is_no_cache(repository, lost):
     assert ensure_starter() == 'recorded' and folder_md5(repository/'data') == pinned_md5(repository/'data')
 
 
+@pytest.mark.slow
 def test_starter_that_is_not_what_is_pinned(repository):
     ensure_starter()
     dvc('add', 'data')
@@ -96,6 +99,7 @@ def test_a_pin_that_pins_nothing(tmp_path, pin):
     assert not (tmp_path/'data').exists()
 
 
+@pytest.mark.slow
 def test_dvc_alone_names_what_is_missing(repository):
     ensure_starter()
     dvc('add', 'data')
@@ -107,6 +111,7 @@ def test_dvc_alone_names_what_is_missing(repository):
         '# Missing? `edgecar data get` '), 'ours are in the file it names'
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_is_told_and_pinned_when_meant(repository):
     ensure_starter()
     (repository/'data.dvc').write_text(
@@ -142,6 +147,7 @@ def recording(folder, workers):
                 process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 3])
 @pytest.mark.parametrize('to', ['the first process', 'all of its group, as a terminal does'])
 def test_ctrl_c_leaves_nothing(tmp_path, workers, to):

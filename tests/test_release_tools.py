@@ -11,13 +11,13 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from support.registry import NAME, Server
 
 from edgecar.contracts.policy import DevicePolicy, ReleaseSlots
 from edgecar.core import EdgecarError, write_json
@@ -30,7 +30,7 @@ from edgecar.release.oci import OciLayout, open_image_source, parse_ref, read_im
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.images, pytest.mark.timeout(600)]
-NAME, PASSWORD = 'club/edgecar', 'a password that nobody may see'
+PASSWORD = 'a password that nobody may see'
 quiet = dict(say=lambda line: None)
 
 
@@ -41,39 +41,6 @@ def tools():
     if done.returncode:
         pytest.fail(done.stderr)
     push.find_tool('cosign')
-
-
-class Server:
-    "Debian's registry on a free port of this machine."
-    def __init__(self, folder, more={}, http={}):
-        self.folder, self.data, self.process = Path(folder), Path(folder)/'data', None
-        self.data.mkdir(parents=True, exist_ok=True)
-        self.conf = dict(
-            version='0.1',
-            storage=dict(filesystem=dict(rootdirectory=str(self.data)), delete=dict(enabled=True)),
-            http=dict(addr='127.0.0.1:0') | http, **more)
-        self.start()
-
-    def start(self):
-        (self.folder/'registry.yml').write_text(yaml.safe_dump(self.conf))
-        with open(self.folder/'log', 'wb') as log:
-            self.process = subprocess.Popen(['docker-registry', 'serve', self.folder/'registry.yml'],
-                                            stdout=log, stderr=log)
-        end = time.monotonic() + 30
-        while not (found := re.search(r'listening on [^ "]*:(\d+)', (self.folder/'log').read_text())):
-            assert self.process.poll() is None and time.monotonic() < end, (self.folder/'log').read_text()
-            time.sleep(.05)
-        self.port = int(found[1])
-        self.conf['http']['addr'] = f'127.0.0.1:{self.port}'   # the same one after a restart
-        self.to = f'localhost:{self.port}/{NAME}'
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-    def blob(self, digest):
-        return self.data/'docker/registry/v2/blobs/sha256'/digest[7:9]/digest[7:]/'data'
 
 
 class Between:

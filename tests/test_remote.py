@@ -12,6 +12,7 @@ import pytest
 from support.s3 import BUCKET, SECRET, SMALL_DISK, S3Server, environment
 
 from edgecar.contracts.digest import folder_md5
+from edgecar.pilot.compare import BASE_PILOT
 
 BIN = Path(sys.prefix)/'bin'
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]   # the first build of the server takes minutes
@@ -119,6 +120,23 @@ def test_a_run_is_fetched_where_it_was_not_made(clone, shared):
     good(there, 'edgecar', 'remote', server=shared)
     said = good(there, 'dvc', 'repro', '--pull', 'double', server=shared)
     assert (there/'twice').read_text() == 'abab' and 'Running stage' not in said, said
+
+
+def test_a_report_gets_the_old_pilot_from_the_remote(clone, shared):
+    (clone/BASE_PILOT).parent.mkdir(parents=True)
+    (clone/BASE_PILOT).write_bytes(b'the pilot of main')
+    (clone/'dvc.yaml').write_text('stages: {export: {cmd: "true", outs: [build/export]}}')
+    good(clone, 'dvc', 'commit', '-q', '-f', 'export')
+    good(clone, 'git', 'add', '-A')
+    good(clone, 'git', '-c', 'user.name=t', '-c', 'user.email=t@localhost', 'commit', '-qm', 'Export')
+    good(clone, 'edgecar', 'remote', server=shared)
+    good(clone, 'dvc', 'push', 'export', server=shared)
+    there = other(clone)
+    ask = "from edgecar.pilot.compare import base_pilot; print(base_pilot('.', 'HEAD', 'old'))"
+    assert good(there, 'python', '-c', ask).strip().endswith('None'), 'no remote, no pilot'
+    good(there, 'edgecar', 'remote', server=shared)
+    good(there, 'python', '-c', ask, server=shared)
+    assert (there/'old').read_bytes() == b'the pilot of main'
 
 
 def cut(process, server, before):

@@ -107,6 +107,7 @@ def test_no_disk(setup, bin):
     one_line(output, '4 GB of disk', '1 GB are free')
 
 
+@pytest.mark.slow
 def test_no_index(setup):
     with socket.socket() as s:  # bound and not listening: refused at once
         s.bind(('127.0.0.1', 0))
@@ -153,6 +154,7 @@ WORKING = f'#!{shutil.which("bash")}\nexec {UV} "$@"\n'
 needs_uv = pytest.mark.skipif(not UV.exists() and 'CI' not in os.environ, reason='uv is needed -> make setup')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('uv, why', [(None, 'could not be installed'), (FAILING, 'failed')],
                          ids=['no', 'fails'])
 def test_pip_does_it_where_uv_cannot(small, uv, why):
@@ -165,6 +167,7 @@ def test_pip_does_it_where_uv_cannot(small, uv, why):
     assert 'ready: Python 3.11' in output and small(uv) == (0, ''), 'nothing to do the second time'
 
 
+@pytest.mark.slow
 @needs_uv
 def test_uv_does_it_and_begins_afresh_where_it_must(small, bin):
     code, output = small(WORKING)

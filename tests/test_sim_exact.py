@@ -88,6 +88,7 @@ USE = FRAME + """
     print(*kernel_counts().values())"""
 
 
+@pytest.mark.slow
 def test_user_without_a_folder_to_write(package):
     close(package)
     if STRANGER:
@@ -160,6 +161,7 @@ def test_several_at_once(package):
     assert run(package, FRAME)[::2] == [all_[0][0], '0'] and not list(package.rglob('*.tmp.*'))
 
 
+@pytest.mark.slow
 def test_code_that_anybody_may_have_written_is_not_run(package):
     def sine(**env):
         return run(package, SINE, **env)[1]
@@ -209,6 +211,7 @@ def test_edit_in_another_file_is_compiled(package):
     assert float(value) > 1.52 and hits == '0'
 
 
+@pytest.mark.slow
 def test_same_bits_on_a_plain_processor(package):
     code = '''if True:
         from hashlib import sha256

@@ -1,92 +1,20 @@
 """The page of the simulator in a real browser: it fills, moves, changes cars,
 and finds a simulator that was away."""
 import asyncio
-import base64
-import json
 import os
-import shutil
-import subprocess
-import threading
-import time
-from io import BytesIO
 
 import numpy as np
 import pytest
-import websocket
-from PIL import Image
+from support.browser import BROWSER
 
 from edgecar.sim.client import Simulator
 from edgecar.sim.server import SimServer, serve_in_thread
 from edgecar.web.twin_page import ViewServer
 
-BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
                        reason='no Chromium (Debian: apt-get install chromium)')]
-
-
-class Browser:
-    "A headless Chromium, spoken to by its DevTools protocol."
-    def __init__(self, folder, *options):
-        self.process = subprocess.Popen(
-            [BROWSER, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
-             '--no-first-run', '--hide-scrollbars', '--remote-debugging-port=0', f'--user-data-dir={folder}',
-             '--window-size=1200,900', *options, 'about:blank'],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if 'DevTools listening on ' in line:
-                break
-        self.drain = threading.Thread(target=lambda: [None for _ in self.process.stderr])
-        self.drain.start()
-        self.line, self.number, self.said = (
-            websocket.create_connection(line.split(' on ')[1].strip(), suppress_origin=True, timeout=60),
-            0, [])
-        target = self.ask('Target.createTarget', url='about:blank')['targetId']
-        self.session = self.ask('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
-        for domain in ('Page', 'Runtime', 'Log'):
-            self.ask(f'{domain}.enable')
-
-    def ask(self, method, **params):
-        self.number += 1
-        self.line.send(json.dumps(
-            dict(id=self.number, method=method, params=params,
-                 **({'sessionId': self.session} if hasattr(self, 'session') else {}))))
-        while (m := json.loads(self.line.recv())).get('id') != self.number:
-            if m.get('method') in ('Runtime.exceptionThrown', 'Log.entryAdded'):
-                self.said.append(json.dumps(m['params'])[:300])
-        assert 'error' not in m, m
-        return m['result']
-
-    def value(self, code):
-        return self.ask('Runtime.evaluate', expression=code, returnByValue=True)['result'].get('value')
-
-    def wait(self, code, seconds=60):
-        until = time.monotonic() + seconds
-        while not self.value(code):
-            assert time.monotonic() < until, f'never: {code}; the page said {self.said}'
-            time.sleep(.05)
-
-    def picture(self):
-        return Image.open(BytesIO(base64.b64decode(
-            self.ask('Page.captureScreenshot', format='png')['data']))).convert('RGB')
-
-    def close(self):
-        self.ask('Browser.close')
-        self.line.close()
-        self.process.wait(30)
-        self.drain.join(10)
-
-
-@pytest.fixture
-def browser(tmp_path):
-    browser = Browser(tmp_path)
-    yield browser
-    try:
-        browser.close()
-    finally:
-        browser.process.kill()
-        browser.process.wait()
 
 
 def run(server, coroutine):

@@ -292,6 +292,12 @@ USED_TWICE = {   # public names that stand in more than one module
 }
 
 
+def test_no_test_imports_another():
+    imports = re.compile(r'^(?:from|import) test_\w+', re.MULTILINE)
+    assert {path.name: found for path in sorted((ROOT/'tests').glob('*.py'))
+            if (found := imports.findall(path.read_text()))} == {}
+
+
 def test_public_names_are_unique():
     places = {}
     for path in MODULES:

@@ -160,6 +160,7 @@ def turn(path, seconds=None):
             p.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(2))
 def test_a_sign_is_turned_in_all_records_or_in_none(tmp_path, seed):
     "Kills of a repair of many catalogs; what is left is sound, and says itself which sign it has."

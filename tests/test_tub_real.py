@@ -367,6 +367,7 @@ def pilot(tmp_path, tf):
     (tmp_path/'pilot.tflite').write_bytes(convert_to_tflite(net.whole(net.net())))
 
 
+@pytest.mark.slow
 def test_10_and_11_a_folder_of_tubs_is_scored_tub_by_tub(tmp_path, edgecar, pilot):
     synthetic_tub(tmp_path/'tubs/a', n=30)
     synthetic_tub(tmp_path/'tubs/b', n=20, size=(224, 224))
@@ -403,6 +404,7 @@ def moving_tub(path, sign=1, throttle=.3, lag=2, n=300, seed=0):
     return Path(path)
 
 
+@pytest.mark.slow
 def test_12_steering_of_the_opposite_sign_is_seen_and_turned(tmp_path, edgecar, frames):
     tub = moving_tub(tmp_path/'tub', -1)
     sign, _ = steering_signs(frames(tub))[str(tub)]
@@ -491,6 +493,7 @@ def test_12_a_real_car_turns_right_where_its_steering_is_positive(tmp_path, fram
 
 # Messages
 
+@pytest.mark.slow
 def test_13_a_crowd_of_faults_takes_one_line(tmp_path, edgecar):
     tub = synthetic_tub(tmp_path/'tub', n=300)
     for p in images(tub):
@@ -655,6 +658,7 @@ def prepare(folder, **parameters):
     return run_in(folder, env, *papermill, ROOT/'nbs/flows/1_prepare.ipynb', 'run.ipynb', *words)
 
 
+@pytest.mark.slow
 def test_prepare_refuses_a_folder_that_is_not_there(tmp_path):
     synthetic_tub(tmp_path/'tubs/a', n=60)
     done = prepare(tmp_path, tubs='tubs/a,data')
@@ -662,6 +666,7 @@ def test_prepare_refuses_a_folder_that_is_not_there(tmp_path):
     assert not (tmp_path/'build').exists() and not (tmp_path/'metrics').exists()
 
 
+@pytest.mark.slow
 def test_prepare_names_and_records_what_it_did_to_frames(tmp_path):
     synthetic_tub(tmp_path/'tubs/a', n=60, size=(224, 224))
     synthetic_tub(tmp_path/'tubs/b', n=60)

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.browser import click, press
-from test_sim_view import BROWSER, Browser
+from support.browser import BROWSER
+from support.views import click, press
 
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub
@@ -61,32 +61,26 @@ def lab(tmp_path):
             process.wait()
 
 
-def test_widget_in_jupyterlab(lab, tmp_path):
+def test_widget_in_jupyterlab(lab, browser, tmp_path):
     path = synthetic_tub(tmp_path/'tub', n=100)
-    browser = Browser(tmp_path/'browser')
-    try:
-        browser.ask('Page.navigate', url=lab)
-        browser.wait("!!(document.querySelector('.jp-Notebook .jp-CodeCell') && window.jupyterapp)")
-        kernel = 'jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel'
-        browser.wait(f"{kernel}?.connectionStatus == 'connected' && {kernel}.status == 'idle'")
-        browser.value("void jupyterapp.commands.execute('notebook:run-all-cells')")
-        browser.wait(f"{COUNTS} == '100 records, 0 deleted'")
-        click(browser, '.edgecar-widget .stage')
-        press(browser, 'ArrowRight', shift=True)
-        browser.wait(f'{PLACE} == 10')
-        press(browser, '[')
-        press(browser, 'ArrowRight')
-        press(browser, ']')
-        browser.wait(f"{COUNTS}?.endsWith('2 selected (10–11)')")
-        press(browser, 'd')
-        browser.wait(f"{COUNTS}?.includes('2 deleted')")
-        assert sorted(Tub(path).deleted) == [10, 11]
-        press(browser, 'd')   # twice deletes a cell, when a notebook gets the keys
-        press(browser, 'd')
-        assert browser.value("document.querySelectorAll('.jp-Notebook .jp-CodeCell').length") == 1
-        browser.picture().save(tmp_path/'lab.png')
-        print(tmp_path/'lab.png')
-        browser.close()
-    finally:
-        browser.process.kill()
-        browser.process.wait()
+    browser.ask('Page.navigate', url=lab)
+    browser.wait("!!(document.querySelector('.jp-Notebook .jp-CodeCell') && window.jupyterapp)")
+    kernel = 'jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel'
+    browser.wait(f"{kernel}?.connectionStatus == 'connected' && {kernel}.status == 'idle'")
+    browser.value("void jupyterapp.commands.execute('notebook:run-all-cells')")
+    browser.wait(f"{COUNTS} == '100 records, 0 deleted'")
+    click(browser, '.edgecar-widget .stage')
+    press(browser, 'ArrowRight', shift=True)
+    browser.wait(f'{PLACE} == 10')
+    press(browser, '[')
+    press(browser, 'ArrowRight')
+    press(browser, ']')
+    browser.wait(f"{COUNTS}?.endsWith('2 selected (10–11)')")
+    press(browser, 'd')
+    browser.wait(f"{COUNTS}?.includes('2 deleted')")
+    assert sorted(Tub(path).deleted) == [10, 11]
+    press(browser, 'd')   # twice deletes a cell, when a notebook gets the keys
+    press(browser, 'd')
+    assert browser.value("document.querySelectorAll('.jp-Notebook .jp-CodeCell').length") == 1
+    browser.picture().save(tmp_path/'lab.png')
+    print(tmp_path/'lab.png')

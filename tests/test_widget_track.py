@@ -2,8 +2,8 @@
 import os
 
 import pytest
-from support.browser import box, mouse, press, served
-from test_sim_view import BROWSER, Browser
+from support.browser import BROWSER
+from support.views import box, mouse, press, served
 
 from edgecar.sim.track import read_track
 from edgecar.widgets.track_editor import TrackEditor
@@ -15,17 +15,6 @@ pytestmark = [
 POINTS = "+document.querySelector('.edgecar-widget').dataset.points"
 VERDICT = "document.querySelector('.verdict').textContent"
 NOTE = "document.querySelector('.note').textContent"
-
-
-@pytest.fixture
-def browser(tmp_path):
-    browser = Browser(tmp_path/'browser')
-    try:
-        yield browser
-        browser.close()
-    finally:
-        browser.process.kill()
-        browser.process.wait()
 
 
 def test_widget_track_by_keyboard_and_by_mouse(browser, tmp_path):

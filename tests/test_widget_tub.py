@@ -3,8 +3,8 @@ import os
 import time
 
 import pytest
-from support.browser import box, click, drag, long_tub, press, served
-from test_sim_view import BROWSER, Browser
+from support.browser import BROWSER, Browser
+from support.views import box, click, drag, long_tub, press, served
 
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub, delete_records

@@ -25,6 +25,10 @@ class DriveOptions:
     limit:float = setting(1., 'largest throttle at the start; of a car at most 0.5', low=0, high=1)
     brake:float = setting(0., 'of neutral after driving forward, for half a second; not for an ESC that '
         'reverses at once', low=0, high=1)
+    steering_rate:float = setting(20., "largest change of a pilot's steering, either way", '1/s', .1, 1000)
+    throttle_rate:float = setting(10., "largest rise of a pilot's throttle; it falls freely", '1/s', .1, 1000)
+    boxes:int = setting(0, 'black boxes kept, the seconds around a stop; 0: none', low=0, high=10_000)
+    audit:str = setting('', 'folder of the audit log; state: beside the token of this machine; empty: none')
     allow:str = setting('', 'what a car is not allowed otherwise: unattended, unreleased, fast; with commas')
     host:str = setting('127.0.0.1', 'of the simulator')
     port:int = setting(9091, 'of the simulator', low=0, high=65535)

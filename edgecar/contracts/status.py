@@ -86,6 +86,8 @@ class DriveStatus(LoopStatus):
     throttle:float = shown('Throttle that the car was given, -1..1.', default=0.)
     throttle_limit:float = shown('Largest throttle, of 1.', 'throttle_limit_ratio')
     mode:str = shown('Who drives.', default='user')
+    pilot_limited:int = shown('Turns in which a command of a pilot changed too fast, and was bounded.',
+                              'pilot_limited_total', 'counter', default=0)
     latched:list = listed('Stops that a person must release.')
     stopped:list = listed('All reasons not to drive now.')
     refusals:list = listed('What refuses now to arm the car, see `ARMING_REFUSALS`.')
@@ -109,6 +111,15 @@ class DriveStatus(LoopStatus):
                         'counter', optional=True)
     disk_left_mb:float = shown('That may still be recorded.', 'recording_disk_left_bytes', times=1e6,
                                unit='MB', optional=True)
+    boxes:int = shown('Black boxes that are kept.', 'blackbox_kept', optional=True)
+    box_newest:str = shown('Name of the newest one.', optional=True)
+    box_why:str = shown('Why it was kept.', optional=True)
+    box_note:str = shown('What is wrong with the black box.', optional=True)
+    box_dropped:int = shown('Turns that the black box did not take.', 'blackbox_dropped_total', 'counter',
+                            optional=True)
+    audit_error:str = shown('Why the audit log is not written.', optional=True)
+    audit_lost:int = shown('Events that the audit log could not take.', 'audit_lost_total', 'counter',
+                           optional=True)
     upload_waiting:int = shown('Tubs that the remote does not have.', 'upload_waiting_tubs', optional=True)
     upload_error:str = shown('Why a tub was not uploaded.', optional=True)
 

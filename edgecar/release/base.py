@@ -6,7 +6,7 @@
 __all__ = ['BASE_PACKAGES', 'UNWANTED_PATHS', 'ADDED_FILES', 'LINUX_MACHINES', 'COMPILE_SCRIPT', 'read_package_pins',
            'apt_sources_file', 'run_apt', 'pin_newest_packages', 'cache_folder', 'fetch_packages', 'usr_merged_path',
            'unpack_deb', 'tar_entry', 'compile_modules', 'compiled_stdlib', 'layer_tar', 'put_blob', 'write_layout',
-           'build_base', 'main']
+           'write_index', 'build_base', 'main']
 
 # %% ../../nbs/release/02_base.ipynb #0b0c49a6
 import hashlib
@@ -289,13 +289,24 @@ def write_layout(
                     config=put_blob(new, config, 'config.v1+json'),
                     layers=[put_blob(new, gzip.compress(layer, mtime=0), 'layer.v1.tar+gzip')])
     descriptor = put_blob(new, manifest, 'manifest.v1+json')
-    write_json(new/'oci-layout', dict(imageLayoutVersion='1.0.0'))
-    named = descriptor | dict(annotations={'org.opencontainers.image.ref.name': tag},
-                              platform=dict(architecture=arch, os='linux'))
-    write_json(new/'index.json', dict(schemaVersion=2, manifests=[named]))
+    write_index(new, descriptor, arch, tag)
     shutil.rmtree(to, ignore_errors=True)
     new.rename(to)
     return descriptor['digest']
+
+# %% ../../nbs/release/02_base.ipynb #5f89ce36
+def write_index(
+    folder,            # the layout; has blobs/sha256
+    descriptor:dict,   # of the manifest, see `put_blob`
+    arch:str,          # amd64 or arm64
+    tag:str,           # name of the image in the layout
+):
+    "Make a folder with blobs an OCI layout of one image."
+    named = descriptor | dict(annotations={'org.opencontainers.image.ref.name': tag},
+                              platform=dict(architecture=arch, os='linux'))
+    write_json(Path(folder)/'oci-layout', dict(imageLayoutVersion='1.0.0'))
+    write_json(Path(folder)/'index.json', dict(schemaVersion=2, manifests=[named]))
+
 
 # %% ../../nbs/release/02_base.ipynb #90f73b94
 def build_base(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TOOL_CACHE', 'VERSION_PATTERN', 'PERMANENT_FAILURE', 'RETRY_WAITS_S', 'RELEASE_TARGETS', 'find_tool', 'ToolError',
            'error_summary', 'run_tool', 'version_key', 'skopeo_args', 'retry', 'parse_targets', 'target_repository',
-           'published_digest', 'failure_hint', 'push_images']
+           'published_digest', 'failure_hint', 'push_images', 'write_results']
 
 # %% ../../nbs/release/07_push.ipynb #f2a32400
 import os
@@ -234,3 +234,15 @@ def push_images(
             raise EdgecarError(f'{e.what} ({state})', e.where or ref.repo,
                                e.hint or failure_hint(e, ref.host)) from None
     return {target: f'{ref.repo}@{digest}' for target, _, ref, digest, _ in todo}
+
+# %% ../../nbs/release/07_push.ipynb #ebf083de
+def write_results(
+    folder,        # that is there
+    pushed:dict,   # target -> HOST/NAME-TARGET@DIGEST, of one target
+):
+    "Write IMAGE_URL and IMAGE_DIGEST, without an end of line. Raise EdgecarError for more than one image."
+    if len(pushed) != 1:
+        raise EdgecarError(f'{len(pushed)} images have no one digest', folder, 'push twin or car')
+    [(url, _, digest)] = [name.partition('@') for name in pushed.values()]
+    for name, text in (('IMAGE_URL', url), ('IMAGE_DIGEST', digest)):
+        (Path(folder)/name).write_text(text)

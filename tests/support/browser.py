@@ -1,96 +1,113 @@
-"What tests of a view share: a page that is served, a mouse, keys, and tubs of any length."
-import asyncio
-import contextlib
+"A headless Chromium: opened, driven with mouse and keys, read."
+import base64
 import json
+import os
+import shutil
+import subprocess
 import threading
+import time
+from io import BytesIO
 
-import numpy as np
+import pytest
+import websocket
 from PIL import Image
 
-from edgecar.widgets.page import WidgetPage, serve_widget
-
-KEYS = {'ArrowLeft': 37, 'ArrowRight': 39, 'ArrowUp': 38, 'ArrowDown': 40, 'Home': 36, 'End': 35,
-        'PageUp': 33, 'PageDown': 34, 'Delete': 46, 'Escape': 27, 'Enter': 13, ' ': 32}
+BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 
 
-@contextlib.contextmanager
-def served(session):
-    "Serve a session as a page, in a thread with a loop of its own."
-    page, ready, made = WidgetPage(session), threading.Event(), []
-
-    async def main():
-        made.append((asyncio.get_running_loop(), stop := asyncio.Event()))
-        await serve_widget(page, lambda line: ready.set(), stop)
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    try:
-        assert ready.wait(20)
-        yield page
-    finally:
-        loop, stop = made[0]
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
-    assert not thread.is_alive()
+def browsing(test):
+    lacks = pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
+                               reason='no Chromium (Debian: apt-get install chromium)')
+    return pytest.mark.slow(pytest.mark.timed(lacks(test)))
 
 
-def press(browser, key, shift=False):
-    "Press a key and let it go, as a keyboard does."
-    how = dict(key=key, modifiers=8*shift, windowsVirtualKeyCode=KEYS.get(key, ord(key[0].upper())))
-    text = {'Enter': '\r'}.get(key, key if len(key) == 1 else '')
-    browser.ask('Input.dispatchKeyEvent', type='keyDown' if text else 'rawKeyDown', text=text, **how)
-    browser.ask('Input.dispatchKeyEvent', type='keyUp', **how)
+class Browser:
+    "A headless Chromium, spoken to by its DevTools protocol."
+    def __init__(self, folder, *options):
+        self.process = subprocess.Popen(
+            [BROWSER, '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
+             '--no-first-run', '--hide-scrollbars', '--remote-debugging-port=0', f'--user-data-dir={folder}',
+             '--window-size=1200,900', *options, 'about:blank'],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if 'DevTools listening on ' in line:
+                break
+        self.drain = threading.Thread(target=lambda: [None for _ in self.process.stderr])
+        self.drain.start()
+        self.line, self.number, self.said = (
+            websocket.create_connection(line.split(' on ')[1].strip(), suppress_origin=True, timeout=60),
+            0, [])
+        target = self.ask('Target.createTarget', url='about:blank')['targetId']
+        self.session = self.ask('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
+        for domain in ('Page', 'Runtime', 'Log'):
+            self.ask(f'{domain}.enable')
+
+    def ask(self, method, **params):
+        self.number += 1
+        self.line.send(json.dumps(
+            dict(id=self.number, method=method, params=params,
+                 **({'sessionId': self.session} if hasattr(self, 'session') else {}))))
+        while (m := json.loads(self.line.recv())).get('id') != self.number:
+            if m.get('method') in ('Runtime.exceptionThrown', 'Log.entryAdded'):
+                self.said.append(json.dumps(m['params'])[:300])
+        assert 'error' not in m, m
+        return m['result']
+
+    def value(self, code):
+        return self.ask('Runtime.evaluate', expression=code, returnByValue=True)['result'].get('value')
+
+    def wait(self, code, seconds=60):
+        until = time.monotonic() + seconds
+        while not self.value(code):
+            assert time.monotonic() < until, f'never: {code}; the page said {self.said}'
+            time.sleep(.05)
+
+    def picture(self):
+        return Image.open(BytesIO(base64.b64decode(
+            self.ask('Page.captureScreenshot', format='png')['data']))).convert('RGB')
+
+    def close(self):
+        self.ask('Browser.close')
+        self.line.close()
+        self.process.wait(30)
+        self.drain.join(10)
 
 
-def box(browser, selector):
-    "Scroll to an element, and return its left, top, width and height on the screen."
-    return json.loads(browser.value(
-        f'(() => {{ const e = document.querySelector({json.dumps(selector)}); '
-        "e.scrollIntoView({block: 'nearest'}); const b = e.getBoundingClientRect(); "
-        'return JSON.stringify([b.x, b.y, b.width, b.height]) })()'))
+def at(browser, id):
+    "The middle of an element, on the screen, once it rests."
+    browser.value(f"document.getElementById('{id}').scrollIntoView({{block: 'center'}})")
+    place = None
+    while place != (place := browser.value(
+            f"(() => {{ const b = document.getElementById('{id}').getBoundingClientRect(); "
+            f"return [b.x + b.width/2, b.y + b.height/2] }})()")):
+        time.sleep(.05)
+    return place
 
 
-def mouse(browser, kind, x, y, buttons=1, shift=False):
-    "Send an event of a mouse with its left button."
+def mouse(browser, kind, x, y, buttons=1):
     browser.ask('Input.dispatchMouseEvent', type=f'mouse{kind}', x=x, y=y, button='left', buttons=buttons,
-                clickCount=int(kind != 'Moved'), modifiers=8*shift)
+                clickCount=int(kind != 'Moved'))
 
 
-def click(browser, selector, across=.5, down=.5):
-    "Click on an element, at a share of its width and height."
-    x, y, width, height = box(browser, selector)
-    mouse(browser, 'Pressed', x + width*across, y + height*down)
-    mouse(browser, 'Released', x + width*across, y + height*down, 0)
+def click(browser, id):
+    x, y = at(browser, id)
+    mouse(browser, 'Pressed', x, y)
+    mouse(browser, 'Released', x, y, 0)
 
 
-def drag(browser, selector, *shares, shift=False):
-    "Drag across an element, from share to share of its width."
-    x, y, width, height = box(browser, selector)
-    mouse(browser, 'Pressed', x + width*shares[0], y + height/2, shift=shift)
-    for share in shares[1:]:
-        mouse(browser, 'Moved', x + width*share, y + height/2, shift=shift)
-    mouse(browser, 'Released', x + width*shares[-1], y + height/2, 0, shift)
+def key(browser, code, down):
+    browser.ask('Input.dispatchKeyEvent', type='rawKeyDown' if down else 'keyUp', code=code, key=code,
+                windowsVirtualKeyCode=0)
 
 
-def long_tub(folder, count, pictures=200, drawn=200):
-    "Write a tub of many records: the frame of record i is picture i % `pictures`, of which some are drawn."
-    (folder/'images').mkdir(parents=True)
-    for i in range(drawn):
-        shade = np.full((120, 160, 3), (i, 255 - i, 90), np.uint8)
-        Image.fromarray(shade).save(folder/f'images/{i}_cam_image_array_.jpg')
-    names = []
-    for start in range(0, count, 1000):
-        lines = [json.dumps({'_index': i, '_session_id': f's{i*4//count}', '_timestamp_ms': 10**12 + 50*i,
-                             'cam/image_array': f'{i % pictures}_cam_image_array_.jpg', 'user/mode': 'user',
-                             'user/angle': round(float(np.sin(i/300)), 4), 'user/throttle': .4})
-                 for i in range(start, min(start + 1000, count))]
-        names.append(f'catalog_{start//1000}.catalog')
-        (folder/names[-1]).write_text('\n'.join(lines) + '\n')
-        note = dict(created_at=0., line_lengths=[len(x) + 1 for x in lines], start_index=start,
-                    path=f'{names[-1]}_manifest')
-        (folder/f'{names[-1]}_manifest').write_text(json.dumps(note) + '\n')
-    fields = ['cam/image_array', 'user/angle', 'user/throttle', 'user/mode']
-    catalogs = dict(paths=names, current_index=count, max_len=1000, deleted_indexes=[])
-    rows = fields, ['image_array', 'float', 'float', 'str'], {}, dict(created_at=0.), catalogs
-    (folder/'manifest.json').write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    return folder
+def says(browser, id, words):
+    browser.wait(f"document.getElementById('{id}').textContent == {json.dumps(words)}")
+
+
+def open_page(browser, url, width=1200, height=900, phone=False):
+    browser.ask('Emulation.setDeviceMetricsOverride', width=width, height=height,
+                deviceScaleFactor=2 if phone else 1, mobile=phone)
+    browser.ask('Emulation.setTouchEmulationEnabled', enabled=phone)
+    browser.ask('Page.navigate', url=url)
+    browser.wait(f"location.href.startsWith({json.dumps(url.split('?')[0])}) && "
+                 "!!document.getElementById('link') && document.body.className === ''")

@@ -95,6 +95,7 @@ func check(where string, run *v1.PipelineRun) {
 				report(where, fmt.Errorf("task %q names no Task that is here", task.Name))
 				continue
 			}
+			task.TaskSpec.TaskSpec.SetDefaults(ctx) // Pipelines-as-Code puts it in line as it was written
 			for _, w := range task.Workspaces {
 				if binding, ok := bound[cmp.Or(w.Workspace, w.Name)]; ok {
 					binding.Name = w.Name

@@ -268,6 +268,15 @@ function uploadText(status) {
   return `${waiting} tub${waiting > 1 ? 's' : ''} not in the remote yet`
 }
 
+// Say how many black boxes there are, and why the newest was kept; nothing without a black box.
+function boxText(status) {
+  if (status.boxes === undefined) return ''
+  const wrong = status.box_note ? `; ${status.box_note}` : ''
+  if (!status.boxes) return `no black box yet${wrong}`
+  const kept = `${status.boxes} black box${status.boxes > 1 ? 'es' : ''}`
+  return `${kept}, the newest ${status.box_newest} (${status.box_why})${wrong}`
+}
+
 // Say how much space is left; nothing when it is unknown.
 function diskText(left_mb) {
   if (typeof left_mb !== 'number') return ''
@@ -409,6 +418,7 @@ function showRecording(status) {
   note('rec-note', recordingText(status))
   $('rec-note').classList.toggle('bad', !!status.recording_failed)
   note('upload', uploadText(status))
+  note('boxes', boxText(status))
   text('disk', diskText(status.disk_left_mb))
 }
 
@@ -465,6 +475,7 @@ function showTiming(status, connected) {
     ['examined at', examinedText(status)],
     ['link', quantity(connected ? latencyMs : null, 0, 'ms'), slowIf(latencyMs > SLOW_MS)],
     ['looking on', String(latest.others)],
+    ...(status.pilot_limited ? [['pilot bounded', quantity(status.pilot_limited, 0, 'turns')]] : []),
   ])
   note('latency-note', status.latency_warning ?? '')
 }

@@ -1,0 +1,9 @@
+"Wait for what comes about."
+import time
+
+
+def wait(true, seconds=20):
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, 'too long'
+        time.sleep(.002)
