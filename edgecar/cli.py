@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
-           'record', 'sim_serve', 'sim_view', 'sim_draw', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie',
-           'replay', 'gate', 'report', 'offer', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate',
-           'campaign', 'calibrate', 'results']
+           'record', 'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay',
+           'gate', 'report', 'offer', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign',
+           'calibrate', 'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -18,7 +18,7 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from .contracts.params import RecordingParams
-from .recordings import TubFolder, audit_app, open_widget_page, remote, tub_app
+from .recordings import TubFolder, audit_app, remote, sim_draw, tub_app
 from .shipping import release_app
 
 # %% ../nbs/14_cli.ipynb #b5d53664
@@ -31,6 +31,7 @@ app.add_typer(audit_app, name='audit')
 app.add_typer(sim_app, name='sim')
 app.add_typer(release_app, name='release')
 app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3.lab.example`')(remote)
+sim_app.command(name='draw', epilog='Example: `edgecar sim draw hall.toml --open`')(sim_draw)
 
 # %% ../nbs/14_cli.ipynb #71a6f82e
 @app.command(epilog='Example: `edgecar doctor train images`')
@@ -178,22 +179,6 @@ def sim_view(
     except (requests.RequestException, OSError, ValueError):
         raise EdgecarError('no page is served', url, 'start it: edgecar sim serve') from None
     typer.echo(url if webbrowser.open(url) else f'open {url} in a browser')
-
-# %% ../nbs/14_cli.ipynb #ac8d71f1
-@sim_app.command(name='draw', epilog='Example: `edgecar sim draw hall.toml --open`')
-def sim_draw(
-    file:Annotated[Path,   # a `.toml`, which may not be there yet
-                   typer.Argument(help='the .toml of the road, new or old', dir_okay=False)],
-    page_port:Annotated[int, typer.Option(help='of the page; 0 for any that is free')]=0,   # 0..65535
-    token:Annotated[str,   # text of 8 characters and more; '': it is drawn
-                    typer.Option(help='that a browser must show; one is drawn if none is given',
-                                 envvar='EDGECAR_TOKEN')]='',
-    show:Annotated[bool, typer.Option('--open', help='open it in the browser, too')]=False,   # at once
-):
-    """Draw a road in the browser: its line and width, with what is wrong with it; save it, and drive it.
-    The page is for this machine alone, and asks for a token."""
-    from edgecar.widgets.track_editor import TrackEditor
-    open_widget_page(TrackEditor(file), page_port, token, show)
 
 # %% ../nbs/14_cli.ipynb #494fc04f
 def flatten_metrics(

@@ -1,6 +1,10 @@
 "The tub manager in a real browser: by mouse and by keyboard, with what it does to the tub on the disk."
 import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.browser import BROWSER, Browser
@@ -146,3 +150,22 @@ def test_widget_tub_of_100_000_records_stays_fluent(browser, tmp_path):
         assert len(Tub(path).deleted) > 5000
         browser.picture().save(tmp_path/'long.png')
         print(tmp_path/'long.png')
+
+
+def test_widget_tub_from_the_command_line_asks_for_the_token(browser, tmp_path):
+    synthetic_tub(tmp_path/'tub', n=20)
+    command = [Path(sys.prefix)/'bin/edgecar', 'tub', 'manage', tmp_path/'tub']
+    with subprocess.Popen(command, env=dict(os.environ, EDGECAR_TOKEN='long enough'), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            address = process.stdout.readline().removeprefix('page: ').partition(', ctrl-C')[0]
+            assert address.startswith('http://127.0.0.1:') and 'token' not in address   # this is no terminal
+            browser.ask('Page.navigate', url=f'{address}?token=wrong')
+            browser.wait("!!document.getElementById('away')")
+            browser.ask('Page.navigate', url=f'{address}?token=long%20enough')
+            browser.wait(f"{COUNTS.replace(').', ')?.')} == '20 records, 0 deleted'")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+            browser.wait("!!document.getElementById('away')")   # the page says so, and looks for it
+        finally:
+            process.kill()
