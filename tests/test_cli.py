@@ -18,8 +18,8 @@ from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer',
-    ('sim',): 'serve view', ('data',): 'list get check',
-    ('tub',): 'ls verify repair delete restore convert upload',
+    ('sim',): 'serve view draw', ('data',): 'list get check',
+    ('tub',): 'ls verify repair manage delete restore convert upload',
     ('release',): 'build push sign verify confirm reject policy diff trust plan check evaluate '
                   'promote rollback prove',
     ('release', 'trust'): 'init add remove refresh status rotate revoke'}
@@ -50,7 +50,7 @@ def test_help(edgecar, group):
     assert 'Commands' in again + err, 'without arguments: the same help'
 
 
-EXAMPLES = 'doctor,score,convert,record,drive,data get,data check,sim serve,sim view'.split(',')
+EXAMPLES = 'doctor,score,convert,record,drive,data get,data check,sim serve,sim view,sim draw'.split(',')
 
 
 @pytest.mark.parametrize('command', EXAMPLES + [f'tub {name}' for name in GROUPS['tub',].split()])
