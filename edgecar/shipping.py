@@ -504,10 +504,10 @@ def _promotion(target, digest, registry, git, branches, back=False):
     digest = digest or previous_digest(git, branches[1], target)
     return Promotion(target, registry, digest, git, *branches, back)
 
-def _promote(promotion, keys, web):
+def _promote(promotion, keys, web, wait=0.):
     "Promote an image, and ask for a review where that is wanted."
     from edgecar.release.promotion import open_request, promote_image
-    if promote_image(promotion, *keys, *web, say=typer.echo):
+    if promote_image(promotion, *keys, *web, say=typer.echo, wait_s=wait):
         open_request(promotion, typer.echo)
 
 # %% ../nbs/12_shipping.ipynb #5ea18368
@@ -520,10 +520,11 @@ def release_promote(   # noqa: PLR0913 - options of a command
     registry:ToRegistry='', key:ImageKeyOption=IMAGE_PUB, gate_key:GateKeyOption=GATE_PUB,   # HOST/NAME; PEM
     git:GitUrlOption='', branch:DeployBranchOption='main', base:BaseOption='main',   # where deploy/ is
     auth_file:AuthFileOption=None, ca:CaOption=None,   # files; None: those of the system
+    wait:Annotated[float, typer.Option(help='s, for signatures to come', min=0)]=0.,   # 0 and more
 ):
     """Verify an image and commit its digest to the overlay of its target.
     Refuses the car before the twin has proved the same pilot."""
-    _promote(_promotion(target, to, registry, git, (branch, base)), (key, gate_key), (auth_file, ca))
+    _promote(_promotion(target, to, registry, git, (branch, base)), (key, gate_key), (auth_file, ca), wait)
 
 @release_app.command(name='rollback', epilog='Example: `edgecar release rollback car`')
 def release_rollback(   # noqa: PLR0913 - options of a command

@@ -103,17 +103,28 @@ class Releases:
         self.club, self.to = Club(folder), f'localhost:{registry.port}/club/{folder.name}'
         self.keys = folder/'image.pub', folder/'gate.pub'
 
-    def push(self, target, version='v1.0.0', pilot=b'pilot', **says):
+    def push(self, *words, **says):
         "Push a signed release; return its digest."
+        digest, send = self.make(*words, **says)
+        send()
+        return digest
+
+    def make(self, target, version='v1.0.0', pilot=b'pilot', **says):
+        "Make a signed release; return its digest, and what pushes it."
         name = f'{self.to}-{target}'
         ref = self.club.release(version, pilot, listed=False, below=target.encode(), repository=name,
                                 target=target, **says)
         folder = Path(ref.removeprefix('oci:').rpartition(':')[0])
         digest = OciLayout(folder).find(version)
-        for tag in (version, *(f"{digest.replace(':', '-')}.{kind}" for kind in ('sig', 'att'))):
-            subprocess.run(['skopeo', 'copy', '-q', '--preserve-digests', '--dest-tls-verify=false',
-                            f'oci:{folder}:{tag}', f'docker://{name}:{tag}'], check=True)
-        return digest
+        tags = version, *(f"{digest.replace(':', '-')}.{kind}" for kind in ('sig', 'att'))
+
+        def send(some=tags):
+            for tag in some:
+                subprocess.run(['skopeo', 'copy', '-q', '--preserve-digests', '--dest-tls-verify=false',
+                                f'oci:{folder}:{tag}', f'docker://{name}:{tag}'], check=True)
+
+        send.tags = tags
+        return digest, send
 
     def promotion(self, git, target, digest, **more):
         return Promotion(target, self.to, digest, git.url, **more)
@@ -156,6 +167,20 @@ def test_the_twin_then_its_proof_then_the_car(releases, git):
                               'Deploy']
     lists = [yaml.safe_load(git.file(OVERLAY.format(t)))['images'] for t in ('twin', 'car')]
     assert [x['newName'] for [x] in lists] == [f'{releases.to}-{t}' for t in ('twin', 'car')]
+
+
+def test_signatures_that_come_later_are_waited_for(releases, git):
+    "As Chains signs: the image is there first, then its signature, then what is attested."
+    twin, send = releases.make('twin', pilot=b'late')   # another digest than other tests have
+    left, lines = list(send.tags), []
+
+    def say(line):
+        lines.append(line)
+        if line.startswith('waits'):   # for one more
+            send([left.pop(0)])
+
+    promote_image(releases.promotion(git, 'twin', twin), *releases.keys, say=say, wait_s=120.)
+    assert git.pin('twin') == twin and not left, lines
 
 
 def test_again_it_changes_nothing(releases, git):

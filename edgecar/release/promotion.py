@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OVERLAY', 'PROOF_FILE', 'COMMITTER', 'overlay_pin', 'pin_overlay', 'DeployBranch', 'branch_moved', 'commit_to_branch',
-           'origin_url', 'check_proved', 'Promotion', 'promote_image', 'previous_digest', 'request_words',
+           'origin_url', 'check_proved', 'Promotion', 'try_until', 'promote_image', 'previous_digest', 'request_words',
            'open_request', 'write_proof', 'prove_twin']
 
 # %% ../../nbs/release/14_promotion.ipynb #a12a7172
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,16 +228,39 @@ class Promotion:
         verb = 'Roll back' if self.back else 'Promote'
         return f'{verb} {self.target} to {version}\n\nImage: {self.name}@{self.digest}\nPilot: {pilot}\n'
 
+# %% ../../nbs/release/14_promotion.ipynb #05ce51cb
+def try_until(
+    act,                   # to be done once
+    wait_s:float,          # how long a failure may be followed by another try
+    say=print,             # called with a line when something new is wrong
+    pause_s:float=3.,      # between two tries
+):                         # what `act` returns
+    "Do something, and again while it fails. Raise its EdgecarError when the time is over."
+    end, before = time.monotonic() + wait_s, None
+    while True:
+        try:
+            return act()
+        except EdgecarError as e:
+            if time.monotonic() + pause_s > end:
+                raise
+            if e.what != before:
+                say(f'waits       {e.what}')
+                before = e.what
+        time.sleep(pause_s)
+
+
 # %% ../../nbs/release/14_promotion.ipynb #76afdd9a
 def promote_image(
     promotion:Promotion,   # what goes where
     key, gate_key,         # files with the public keys, see `verify_image`
     auth=None, ca=None,    # file with credentials, PEM file
     say=print,             # called with a line for each step
+    wait_s:float=0.,       # for signatures that are still to come
 )->str:                    # the commit; empty when it was promoted already
     """Verify an image, write its digest into the overlay of its target, and push that.
     Raise EdgecarError when a check fails, or the push."""
-    proof = verify_image(f'{promotion.name}@{promotion.digest}', key, gate_key, auth=auth, ca=ca, say=say)
+    ref = f'{promotion.name}@{promotion.digest}'
+    proof = try_until(lambda: verify_image(ref, key, gate_key, auth=auth, ca=ca, say=say), wait_s, say)
     pilot, path = proof.manifest.sha256, OVERLAY.format(promotion.target)
 
     def change(branch):

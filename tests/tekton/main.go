@@ -54,6 +54,9 @@ func webhook[T interface {
 // keep decodes a document, refusing fields and keys it does not know, and files the object under its name.
 func keep[T metav1.Object](path, doc string, object T, into map[string]T) {
 	report(path, yaml.UnmarshalStrict([]byte(doc), object))
+	if object.GetName() == "" && object.GetGenerateName() != "" {
+		object.SetName(object.GetGenerateName() + "x7k2p") // as the API server does before it asks a webhook
+	}
 	into[object.GetName()] = object
 }
 
