@@ -17,10 +17,11 @@ setup(
         "": ["*.csv"],
         "edgecar.sim": ["tracks/*.toml"],
         "edgecar.web": ["drive/*", "twin/*"],
+        "edgecar.widgets": ["browser/*"],
     },
     python_requires=f">={cfg['min_python']},<3.12",
     install_requires=cfg["requirements"].split(),
-    extras_require={part: cfg[f"{part}_requirements"].split() for part in ("twin", "verify")},
+    extras_require={part: cfg[f"{part}_requirements"].split() for part in ("twin", "verify", "widgets")},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['tub_app', 'audit_app', 'TubFolder', 'RecordRanges', 'NO_STORE', 'AuditPath', 'parse_record_ranges', 'tub_ls',
-           'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'tub_convert', 'tub_upload', 'remote',
-           'audit_verify', 'audit_ls']
+           'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore', 'open_widget_page', 'tub_manage', 'sim_draw',
+           'tub_convert', 'tub_upload', 'remote', 'audit_verify', 'audit_ls']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
 from pathlib import Path
@@ -175,6 +175,60 @@ def tub_restore(
         raise EdgecarError('no records are named', path, 'write `3 10-20`, or --all')
     restore_records(path, None if every else parse_record_ranges(records))
     typer.echo(Tub(path))
+
+# %% ../nbs/11_recordings.ipynb #29590e05
+def open_widget_page(
+    session,        # `WidgetSession` that answers the view
+    port:int,       # 0: any that is free
+    token:str,      # that a browser must show; '': it is drawn
+    show:bool,      # open the page in the browser
+):
+    "Serve a view until ctrl-C. Raise EdgecarError when the token would be drawn and seen by nobody."
+    import asyncio
+    import sys
+    import webbrowser
+
+    from edgecar.core import EdgecarError
+    from edgecar.widgets.page import WidgetPage, serve_widget
+    if not (token or show or sys.stdout.isatty()):
+        raise EdgecarError('nobody would see the token, as this is no terminal',
+                           hint='give one: --token or EDGECAR_TOKEN')
+    page = WidgetPage(session, port, token)
+    def say(line):
+        typer.echo(f'{line}, ctrl-C ends it')
+        if show:
+            webbrowser.open(page.url)
+    asyncio.run(serve_widget(page, say))
+
+# %% ../nbs/11_recordings.ipynb #22321810
+@tub_app.command('manage', epilog='Examples: `edgecar tub manage data`; `edgecar tub manage tubs --open`')
+def tub_manage(
+    path:TubFolder,   # a tub, or a folder of tubs
+    page_port:Annotated[int, typer.Option(help='of the page; 0 for any that is free')]=0,   # 0..65535
+    token:Annotated[str,   # text of 8 characters and more; '': it is drawn
+                    typer.Option(help='that a browser must show; one is drawn if none is given',
+                                 envvar='EDGECAR_TOKEN')]='',
+    show:Annotated[bool, typer.Option('--open', help='open it in the browser, too')]=False,   # at once
+):
+    """Look through a tub in the browser: scrub, filter, delete and restore records, see its faults.
+    The page is for this machine alone, and asks for a token."""
+    from edgecar.widgets.tub_manager import TubManager
+    open_widget_page(TubManager(path, pixels=True), page_port, token, show)
+
+# %% ../nbs/11_recordings.ipynb #03329440
+def sim_draw(
+    file:Annotated[Path,   # a `.toml`, which may not be there yet
+                   typer.Argument(help='the .toml of the road, new or old', dir_okay=False)],
+    page_port:Annotated[int, typer.Option(help='of the page; 0 for any that is free')]=0,   # 0..65535
+    token:Annotated[str,   # text of 8 characters and more; '': it is drawn
+                    typer.Option(help='that a browser must show; one is drawn if none is given',
+                                 envvar='EDGECAR_TOKEN')]='',
+    show:Annotated[bool, typer.Option('--open', help='open it in the browser, too')]=False,   # at once
+):
+    """Draw a road in the browser: its line and width, with what is wrong with it; save it, and drive it.
+    The page is for this machine alone, and asks for a token."""
+    from edgecar.widgets.track_editor import TrackEditor
+    open_widget_page(TrackEditor(file), page_port, token, show)
 
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')

@@ -1,6 +1,7 @@
 "The `edgecar` command, as a shell sees it: output, exit codes, one-line errors, ctrl-C, completion."
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -18,8 +19,8 @@ from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer',
-    ('sim',): 'serve view', ('data',): 'list get check',
-    ('tub',): 'ls verify repair delete restore convert upload',
+    ('sim',): 'serve view draw', ('data',): 'list get check',
+    ('tub',): 'ls verify repair manage delete restore convert upload',
     ('release',): 'build push sign verify confirm reject policy diff trust plan check evaluate '
                   'promote rollback prove',
     ('release', 'trust'): 'init add remove refresh status rotate revoke'}
@@ -50,7 +51,7 @@ def test_help(edgecar, group):
     assert 'Commands' in again + err, 'without arguments: the same help'
 
 
-EXAMPLES = 'doctor,score,convert,record,drive,data get,data check,sim serve,sim view'.split(',')
+EXAMPLES = 'doctor,score,convert,record,drive,data get,data check,sim serve,sim view,sim draw'.split(',')
 
 
 @pytest.mark.parametrize('command', EXAMPLES + [f'tub {name}' for name in GROUPS['tub',].split()])
@@ -60,11 +61,12 @@ def test_help_shows_an_example(edgecar, command):
 
 
 def test_help_comes_at_once(edgecar):
-    def seconds():
-        start = time.perf_counter()
+    def processor_s():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         edgecar('--help')
-        return time.perf_counter() - start
-    assert min(seconds() for _ in range(5)) < .5
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert min(processor_s() for _ in range(5)) < .5   # which other programs' work does not change much
 
 
 def test_nothing_heavy_is_imported_to_say_so():

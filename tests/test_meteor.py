@@ -23,8 +23,8 @@ def test_the_book_has_every_page_and_every_notebook_but_the_flows_in_order():
     assert set(listed) == rooms and len(set(listed)) == len(listed)
     assert listed[0] == 'nbs/index'
     folders = [name.rsplit('/', 1)[0] for part in chapters[1:] for name in part[:1]]
-    layers = ['nbs', 'contracts', 'data', 'sim', 'pilot', 'web', 'car', 'campaign', 'release', 'fleet', 'nbs',
-              'guides']
+    layers = ['nbs', 'contracts', 'data', 'sim', 'pilot', 'web', 'widgets', 'car', 'campaign', 'release',
+              'fleet', 'nbs', 'guides']
     assert [folder.removeprefix('nbs/') for folder in folders] == layers
     assert all(part == sorted(part) for part in chapters[1:])
 

@@ -15,7 +15,7 @@ from edgecar.core import repo_root
 ROOT = repo_root(Path(__file__).parent)
 LAYERS = [   # folder and the numbers in it: what stands below imports nothing that stands above
     ('contracts', '*'), ('.', '0?'), ('data', '*'), ('sim', '*'), ('pilot', '*'), ('web', '*'),
-    ('car', '*'), ('campaign', '*'), ('release', '*'), ('fleet', '*'), ('.', '[1-9]?')]
+    ('widgets', '*'), ('car', '*'), ('campaign', '*'), ('release', '*'), ('fleet', '*'), ('.', '[1-9]?')]
 ROOMS = [p for folder, numbers in LAYERS for p in sorted((ROOT/'nbs'/folder).glob(f'{numbers}_*.ipynb'))]
 FLOWS = sorted((ROOT/'nbs/flows').glob('*.ipynb'))
 GUIDES = sorted((ROOT/'nbs/guides').glob('*.ipynb'))

@@ -108,10 +108,18 @@ def _release_after(evidence, moment_s):
     return min((at_s for at_s, word in evidence.acts if word == 'release' and at_s >= moment_s + .45),
                default=math.inf)
 
+def _clients_change(evidence, fault):
+    "Return whether a client is killed or new while a passing fault lasts, which may leave nothing to reset."
+    until_s = fault.began_s + _PASSING_S[fault.kind]
+    return any(f.kind == 'client' and f.began_s < until_s and f.ended_s > fault.began_s
+               for f in evidence.faults)
+
 def _must_be_neutral(evidence, fault):
     "Return whether a fault must bring this car to neutral."
     about = DRIVE_FAULTS[fault.kind]
     if not about.stops or about.latches or about.place == 'driver':
+        return False
+    if fault.kind in _PASSING_S and _clients_change(evidence, fault):
         return False
     if fault.kind == 'frozen' and speed_at(evidence.track, fault.began_s) < .3:
         return False

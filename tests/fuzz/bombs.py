@@ -156,6 +156,12 @@ BOMBS = dict(
         + b'9' * 4000
         + b'}',
     ),
+    view_question=lambda: dict(
+        deep_json(b'{"id": 1, "ask": "delete", "ranges": ', b'}'),
+        digits=b'{"ask": "frame", "id": ' + b'9' * 5000 + b'}',
+        length=b'\xff\xff\xff\xff{"sizes": [4294967295]}',
+        sizes=b'\x18\x00\x00\x00{"sizes": [99999999999]}',
+    ),
     driver_message=lambda: dict(
         deep_json(b'{"buttons": ', b'}'),
         huge=b'{"angle": ' + b'9' * 4000 + b'}',

@@ -164,6 +164,10 @@ def drives():
     return dict(
         sim_stream=dict(commands=lines(*messages), telemetry=lines(told)),
         driver_message=dict(usual=json.dumps(say).encode(), take=b'{"take": false}'),
+        view_question=dict(
+            frame=b'{"id": 7, "ask": "frame", "place": 12}',
+            edit=b'{"id": 8, "ask": "delete", "ranges": [[0, 3], [7, 7]], "expression": "steering > 0"}',
+        ),
         access=dict(usual=b'127.0.0.1:80\nhttp://127.0.0.1:80', six=b'[::1]:80\nhttp://[::1]:80'),
         **remembered(),
     )

@@ -261,6 +261,19 @@ def audit_log(data):
 
 
 @target()
+def view_question(data):
+    from edgecar.contracts.ask import asked_number, asked_ranges, asked_text
+    from edgecar.contracts.ask import pack_answer, parse_ask, unpack_answer
+    attempt(unpack_answer, data)
+    for text in data, texts(data):
+        ask = parse_ask(text)
+        attempt(asked_number, ask, 'place', 0, 99)
+        attempt(asked_text, ask, 'expression')
+        assert all(0 <= r.start < r.stop <= 99 for r in attempt(asked_ranges, ask, 99) or ())
+        assert unpack_answer(pack_answer(dict(id=ask['id']), [data])) == (dict(id=ask['id']), [data])
+
+
+@target()
 def access(data):
     from edgecar.contracts.access import ListenGuard, is_loopback, is_own_name, same_secret
     host, _, origin = texts(data).partition('\n')
