@@ -217,6 +217,7 @@ def test_a_kill_at_any_moment_after_a_stop_leaves_nothing_or_a_whole_box(tmp_pat
         for box in find_tubs(car.tubs):
             assert find_faults(box) == []
         with Drive(folder) as car:
+            wait(car.drives, 20)
             car.keeper()
             wait(car.boxes, 30)
             car.process.send_signal(signal.SIGTERM)

@@ -366,15 +366,14 @@ def keep_boxes(
     told, batch = None, ()
     with contextlib.suppress(EOFError, OSError):
         while batch is not None:
-            if line.poll(.5):
-                batch = line.recv()
-            else:
-                batch = ()
+            batch = line.recv() if line.poll(.5) else ()
             for turn, frame in batch or ():
                 keeper.take(turn, frame)
             keeper.tick()
             if (state := keeper.state()) != told:
-                line.send(told := state)
+                told = state
+                with contextlib.suppress(OSError):   # nobody listens; a last word may wait
+                    line.send(told)
     return batch is None
 
 # %% ../../nbs/car/11_blackbox.ipynb #9d8c4513

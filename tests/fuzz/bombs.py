@@ -170,6 +170,18 @@ BOMBS = dict(
         keys=filled(b'{', b'"a":1,', b'"b":1}'),
         half=b'{"buttons": {"model": "\\ud800"}}',
     ),
+    box_ring=lambda: dict(
+        sizes=b'turn' + b'\xff' * 12 + b' ' * MB,
+        marks=filled(b'', b'turn'),
+        stops=filled(b'{"stops": [', b'[1,"a"],', b'[1,"a"]]}'),
+        deep=b'{"stops": ' + b'[' * MB,
+    ),
+    audit_log=lambda: dict(
+        lines=b'\n' * MB,
+        deep=b'[' * 4000 + b'\n' + b'[' * 4000 + b'\0' + b'[' * 4000,
+        digits=b'{"number":' + b'9' * 4000 + b'}\n\0{"number":' + b'9' * 5000 + b'}',
+        long=b'{"number":1,"detail":"' + b'a' * MB + b'"}',
+    ),
     access=lambda: dict(long=b'a' * MB, colons=b':' * MB, bracket=b'[\nhttp://[', half='\nhttp://['.encode()),
     image_name=lambda: dict(
         parts=filled(b'a.b/', b'a/', b'b'),

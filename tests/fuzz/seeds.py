@@ -92,6 +92,26 @@ def models():
     )
 
 
+def remembered():
+    """Return seeds of what a car remembers: turns and a pin of a black box, an audit log."""
+    from edgecar.car.ring import encode_entry
+    from edgecar.contracts.audit import FIRST_DIGEST, AuditEvent, AuditHead, line_digest
+    from edgecar.contracts.box import BoxPin, BoxTurn
+
+    turns = [BoxTurn('a', n / 20, 1.7e9, n / 20, 'local', state='armed-pilot') for n in range(2)]
+    pin = BoxPin('1-a', 'a', 0.0, 33.0, ((30.0, 'page'),))
+    wall = '2026-11-28T10:00:00.000Z'
+    event = AuditEvent(1, FIRST_DIGEST, wall, 1.0, 'take', 'page', '192.0.2.7').to_line()
+    head = json.dumps(AuditHead(number=1, digest=line_digest(event)).to_dict()).encode()
+    return dict(
+        box_ring=dict(
+            turns=b''.join(encode_entry(turn, bytes(9)) for turn in turns),
+            pin=json.dumps(pin.to_dict()).encode(),
+        ),
+        audit_log=dict(usual=event + b'\n\0' + head, torn=event + b'\n{"number"'),
+    )
+
+
 def drives():
     messages = [
         dict(msg_type='control', steering='0,5', throttle=0.3, brake=0),
@@ -149,6 +169,7 @@ def drives():
             edit=b'{"id": 8, "ask": "delete", "ranges": [[0, 3], [7, 7]], "expression": "steering > 0"}',
         ),
         access=dict(usual=b'127.0.0.1:80\nhttp://127.0.0.1:80', six=b'[::1]:80\nhttp://[::1]:80'),
+        **remembered(),
     )
 
 

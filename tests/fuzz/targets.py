@@ -236,6 +236,30 @@ def driver_message(data):
         json.dumps(wheel.tick(), allow_nan=False)
 
 
+# What a car remembers, read after a kill or a hand that edits
+
+@target()
+def box_ring(data):
+    from edgecar.car.ring import find_segments, read_entries
+    from edgecar.contracts.box import read_pin
+    with empty('ring') as place:
+        (place/'00000001.seg').write_bytes(data)
+        for segment in find_segments(place):
+            list(read_entries(segment.path))
+    read_pin(data)
+
+
+@target()
+def audit_log(data):
+    from edgecar.car.audit import AuditWriter, check_audit
+    log, _, head = data.partition(b'\0')
+    with empty('audit') as place:
+        (place/'audit.jsonl').write_bytes(log)
+        (place/'audit.head').write_bytes(head or b'{}')
+        attempt(check_audit, place)
+        AuditWriter(place).close()
+
+
 @target()
 def view_question(data):
     from edgecar.contracts.ask import asked_number, asked_ranges, asked_text
