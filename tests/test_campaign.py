@@ -60,6 +60,13 @@ def test_without_the_finding_all_promises_hold(number, world, tmp_path):
     assert runner.judge(schedule) == []
 
 
+@pytest.mark.slow
+@pytest.mark.timed
+@pytest.mark.parametrize('path', [path for path in KEPT if 'finding' not in path.stem], ids=lambda p: p.stem)
+def test_what_a_campaign_has_found_is_mended(path, world):
+    assert ScheduleRunner(world).judge(parse_schedule(path.read_text(), path)) == []
+
+
 def test_a_campaign_that_drives_nothing_fails(tmp_path):
     done = CliRunner().invoke(app, ['campaign', '--minutes', '0', '--to', str(tmp_path/'c')])
     assert done.exit_code == 1 and json.loads(done.output.splitlines()[-1])['schedules'] == 0

@@ -70,7 +70,7 @@ def driven(camera, profile, monkeypatch, caplog, turns):
         vehicle = compose(profile)
         vehicle.inference.take(pilot := Seeing())
         vehicle.page.wheel.asked['recording'] = True
-        vehicle.start(rate_hz=1e9, max_loop_count=turns)
+        vehicle.start(rate_hz=drive.NO_SLEEP_HZ, max_loop_count=turns)
     logged = [text for r in caplog.records if 'frames' in (text := r.getMessage())]
     return pilot.seen, vehicle.mem['status'], logged
 

@@ -44,7 +44,7 @@ def driven(simulator, wheels, monkeypatch, late_s=0., slow_s=0., examined_ms=Non
     camera = next(entry['part'] for entry in vehicle.parts if isinstance(entry['part'], LateCamera))
     vehicle.inference.take(answers := pilot(camera, slow_s), examined_ms)
     samples = vehicle.inference.latency.window.samples   # its end begins anew
-    vehicle.start(rate_hz=1e9, max_loop_count=turns)
+    vehicle.start(rate_hz=drive.NO_SLEEP_HZ, max_loop_count=turns)
     return vehicle.mem['status'], answers, {wrote_s - latency_s: latency_s for wrote_s, latency_s in samples}
 
 

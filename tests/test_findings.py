@@ -21,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from edgecar.car.drive import ButtonHandler, Profile, TwinCamera, compose, supervised
+from edgecar.car.drive import NO_SLEEP_HZ, ButtonHandler, Profile, TwinCamera, compose, supervised
 from edgecar.car.guard import StopRequests
 from edgecar.car.owner import ActuatorProcess
 from edgecar.car.record import TubStore
@@ -263,7 +263,7 @@ def test_finding_6_another_process_writes_neutral_when_the_owner_is_killed(tmp_p
     "Its last pulse stood until somebody started a new one."
     log = tmp_path/'wheels'
     vehicle = compose(Profile(actuator=f'mock:{log}', arm=True, mode='user'))
-    thread = threading.Thread(target=vehicle.start, kwargs=dict(rate_hz=1e9))
+    thread = threading.Thread(target=vehicle.start, kwargs=dict(rate_hz=NO_SLEEP_HZ))
     owner = vehicle.owner
     try:
         until(lambda: log.exists() and wheels(log))

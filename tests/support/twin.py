@@ -68,7 +68,7 @@ class Loop:
         self.camera = next(part for part in parts if isinstance(part, LateCamera))
         self.pilot = pilot(self.camera, slow_s)
         self.vehicle.inference.take(self.pilot, examined_ms)
-        self.thread = threading.Thread(target=self.vehicle.start, kwargs=dict(rate_hz=1e9))
+        self.thread = threading.Thread(target=self.vehicle.start, kwargs=dict(rate_hz=drive.NO_SLEEP_HZ))
 
     def __enter__(self):
         self.thread.start()
