@@ -191,6 +191,10 @@ def test_a_cache_is_kept_by_whoever_binds_one_and_not_shared_by_default():
 
 def test_chains_is_told_what_was_built():
     assert names(TASKS['build-image']['results']) == ['IMAGE_URL', 'IMAGE_DIGEST']
+    for target in ('twin', 'car'):
+        built = params(EACH[f'release/build-{target}'])
+        assert built['CHAINS-GIT_URL'] == '$(params.url)'
+        assert built['CHAINS-GIT_COMMIT'] == '$(params.revision)'
     assert {r['name']: r['value'] for r in SHIP['results']} == {
         f'{t}_IMAGE_{what}': f'$(tasks.build-{t}.results.IMAGE_{what})'
         for t in ('twin', 'car') for what in ('URL', 'DIGEST')}
@@ -218,7 +222,8 @@ def test_names_are_unique_and_those_of_their_files():
 @pytest.mark.parametrize('name', TASKS)
 def test_a_task_uses_what_it_declares(name):
     spec = TASKS[name]
-    assert used('params', spec['steps']) == set(names(spec['params']))
+    hints = {name for name in names(spec['params']) if name.startswith('CHAINS-')}   # Chains reads those
+    assert used('params', spec['steps']) | hints == set(names(spec['params']))
     assert used('workspaces', spec['steps']) == set(names(spec['workspaces']))
 
 
