@@ -19,7 +19,7 @@ from edgecar.sim.record import RecordingRecipe
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
 GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer',
     ('sim',): 'serve view draw', ('data',): 'list get check',
-    ('tub',): 'ls verify repair delete restore convert upload manage',
+    ('tub',): 'ls verify repair delete restore manage convert upload',
     ('release',): 'build push sign verify confirm reject policy diff trust plan check evaluate '
                   'promote rollback prove',
     ('release', 'trust'): 'init add remove refresh status rotate revoke'}
