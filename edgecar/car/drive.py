@@ -31,7 +31,7 @@ from edgecar.car.guard import (
     DriverHeartbeat, FaultLog, FrameMonitor, GuardBounds, InferenceWorker, ModelManager,
     StopRequests, demanded_rules, load_pilot
 )
-from .owner import ActuatorProcess, going_ahead
+from .owner import ActuatorProcess
 from .rate import RateLimiter
 from ..web.access import open_drive_page
 from ..web.credentials import state_folder
@@ -504,9 +504,7 @@ def run_vehicle(
         threading.Thread(target=vehicle.stops.listen, args=words, daemon=True).start()
     for line in (f'{shown_url(vehicle.page)}   (Enter: stop)', *vehicle.page.notes):
         say(line)
-    with going_ahead():
-        ended = vehicle.start(rate_hz=NO_SLEEP_HZ, max_loop_count=turns)
-    if ended is None:
+    if vehicle.start(rate_hz=NO_SLEEP_HZ, max_loop_count=turns) is None:
         raise EdgecarError('a part has failed', hint='read its error above')
     if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .owner import LOOP_PRIORITY, go_ahead
 from ..contracts.manifest import read_model_release
 from ..contracts.policy import read_policy
 from ..contracts.rules import RULES, check_verdicts
@@ -259,8 +258,6 @@ def inference_loop(
     """Answer frame after frame, until another pilot is put in.
     A pilot with a memory starts with an empty one when it begins to drive."""
     forget, fit = getattr(pilot, 'reset', lambda: None), inference.fit
-    if os.cpu_count() > 1:   # one that is busy leaves a processor to the page
-        go_ahead(LOOP_PRIORITY)
     forget()
     while True:
         with inference.news:
