@@ -238,6 +238,7 @@ def car(kernel, board, tmp_path):
     drives = cli(kernel, 'drive', '--profile', 'car', '--config', tmp_path/'myconfig.py',
                  '--camera', f"v4l2:{tmp_path/'video0'}", '--actuator', f'pca9685:{board.path}{PULSES}',
                  '--gamepad', f"js:{tmp_path/'js0'}", '--allow', 'fast', '--limit', 1, '--page-port', 0,
+                 '--tubs', tmp_path/'tubs',
                  start_new_session=True)
     hand.drives = drives
     try:
