@@ -1,20 +1,16 @@
 """The page of the simulator in a real browser: it fills, moves, changes cars,
 and finds a simulator that was away."""
 import asyncio
-import os
 
 import numpy as np
 import pytest
-from support.browser import BROWSER
+from support.browser import needs_browser
 
 from edgecar.sim.client import Simulator
 from edgecar.sim.server import SimServer, serve_in_thread
 from edgecar.web.twin_page import ViewServer
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                       reason='no Chromium (Debian: apt-get install chromium)')]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 def run(server, coroutine):

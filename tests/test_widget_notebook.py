@@ -9,16 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from support.browser import BROWSER
+from support.browser import needs_browser
 from support.views import click, press
 
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                       reason='no Chromium (Debian: apt-get install chromium)')]
+pytestmark = [pytest.mark.slow, needs_browser]
 TOKEN = secrets.token_hex(16)
 COUNTS = "document.querySelector('.edgecar-widget .counts')?.textContent"
 PLACE = "+document.querySelector('.edgecar-widget').dataset.place"

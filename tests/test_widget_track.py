@@ -1,17 +1,13 @@
 "The track editor in a real browser, by keyboard and by mouse: what it writes is a road that can be driven."
-import os
 
 import pytest
-from support.browser import BROWSER
+from support.browser import needs_browser
 from support.views import box, mouse, press, served
 
 from edgecar.sim.track import read_track
 from edgecar.widgets.track_editor import TrackEditor
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                       reason='no Chromium (Debian: apt-get install chromium)')]
+pytestmark = [pytest.mark.slow, needs_browser]
 POINTS = "+document.querySelector('.edgecar-widget').dataset.points"
 VERDICT = "document.querySelector('.verdict').textContent"
 NOTE = "document.querySelector('.note').textContent"

@@ -7,17 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
-from support.browser import BROWSER, Browser
+from support.browser import Browser, needs_browser
 from support.views import box, click, drag, long_tub, press, served
 
 from edgecar.data.synthetic import synthetic_tub
 from edgecar.data.tub import Tub, delete_records
 from edgecar.widgets.tub_manager import TubManager
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                       reason='no Chromium (Debian: apt-get install chromium)')]
+pytestmark = [pytest.mark.slow, needs_browser]
 ROOT = ".edgecar-widget"
 PLACE = f"+document.querySelector('{ROOT}').dataset.place"
 COUNTS = "document.querySelector('.counts').textContent"

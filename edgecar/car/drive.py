@@ -504,7 +504,9 @@ def run_vehicle(
         threading.Thread(target=vehicle.stops.listen, args=words, daemon=True).start()
     for line in (f'{shown_url(vehicle.page)}   (Enter: stop)', *vehicle.page.notes):
         say(line)
-    if vehicle.start(rate_hz=NO_SLEEP_HZ, max_loop_count=turns) is None:
+    ended = vehicle.start(rate_hz=NO_SLEEP_HZ, max_loop_count=turns)
+    gc.unfreeze()
+    if ended is None:
         raise EdgecarError('a part has failed', hint='read its error above')
     if not vehicle.mem['owner']['alive']:
         raise EdgecarError("the actuator's process has ended",

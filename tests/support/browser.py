@@ -13,12 +13,12 @@ import websocket
 from PIL import Image
 
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+needs_browser = pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
+                                   reason='no Chromium (Debian: apt-get install chromium)')
 
 
 def browsing(test):
-    lacks = pytest.mark.skipif(not BROWSER and not os.environ.get('CI'),
-                               reason='no Chromium (Debian: apt-get install chromium)')
-    return pytest.mark.slow(pytest.mark.timed(lacks(test)))
+    return pytest.mark.slow(pytest.mark.timed(needs_browser(test)))
 
 
 class Browser:
