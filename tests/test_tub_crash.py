@@ -85,6 +85,29 @@ def sound(path, index):
     return records
 
 
+def test_an_end_between_the_first_record_of_a_catalog_and_the_manifest(tmp_path, monkeypatch):
+    "The moment that a kill hits most rarely; both writers begin the catalog anew."
+    pytest.importorskip('donkeycar')
+    written, tub = tmp_path/'written', tmp_path/'tub'
+    publish = Manifest.write
+
+    def copy_then_publish(manifest, path):
+        if not tub.exists() and manifest.catalogs['current_index'] == 8:
+            shutil.copytree(written, tub)
+        publish(manifest, path)
+
+    monkeypatch.setattr(Manifest, 'write', copy_then_publish)
+    with TubWriter(written, sync_s=None, max_len=7) as writer:
+        for _ in range(8):
+            writer.write({'user/angle': 0., 'user/throttle': 0.})
+    assert (tub/'catalog_1b.catalog').read_text().count('_index') == 1
+    before = sound(tub, 6)
+    for name, go_on in [('ours', our_write), ('donkeycar', donkey_write)]:
+        copy = shutil.copytree(tub, tmp_path/name)
+        go_on(copy, 9)
+        assert [r['_index'] for r in Tub(copy)] == list(range(len(before) + 9))
+
+
 @pytest.mark.parametrize('seed', range(4))
 def test_kill_at_any_moment(tmp_path, seed):
     "Twelve kills of one tub; each time, copies of it are continued by our writer and by donkeycar's own."

@@ -78,12 +78,13 @@ def _indexes(path, names):
     "Return the numbers of the records in some catalogs."
     return {as_whole(r.get('_index')) for name in names for _, _, r in read_catalog(path/name) if r} - {None}
 
-def _unlisted(path, listed, others):
-    "Yield a fault for each catalog that the manifest does not list."
+def _unlisted(path, listed, others, following):
+    """Yield a fault for each catalog that the manifest does not list. A lone record with the number
+    `following`, the manifest's next, was being written when its writer ended: nobody was told of it."""
     known, stems = _indexes(path, listed) if others else set(), {_stem(p) for p in listed}
     for name in others:
         its = _indexes(path, [name])
-        if its and _stem(name) not in stems and not its & known:
+        if its - {following} and _stem(name) not in stems and not its & known:
             yield Fault('unlisted records', name, detail=f'{len(its)} records, {format_ranges(its)}')
             known |= its
         else:
@@ -116,7 +117,8 @@ def _find_catalogs(path):
     listed = m.catalogs['paths'] if m else sorted({_stem(p): p for p in by_size}.values(), key=_number)
     count = [p for p in listed if p in there]
     faults += [Fault('missing catalog', p) for p in listed if p not in there]
-    faults += _unlisted(path, count, [p for p in there if p not in count])
+    following = m.catalogs['current_index'] if m else None
+    faults += _unlisted(path, count, [p for p in there if p not in count], following)
     count += [f.file for f in faults if f.kind == 'unlisted records']
     faults += [Fault('byte order mark', p) for p in count if _starts_with(path/p, BOM)]
     pointers = [p for p in count if _starts_with(path/p, LFS_POINTER)]
