@@ -15,7 +15,6 @@ import math
 import os
 import threading
 import time
-import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ class _FrameTimes:
     ):
         self.bounds, self.clock, self.delays = bounds, clock, LatencyWindow(3., clock=clock)
         # of the newest picture; when the last new one was due
-        self.sum, self.seen_s, self.came_s, self.fresh_s = None, 0., 0., 0.
+        self.pixels, self.seen_s, self.came_s, self.fresh_s = None, 0., 0., 0.
         self.fresh, self.frozen, self.delayed = False, False, False
 
     @property
@@ -77,8 +76,8 @@ class _FrameTimes:
     def _take(self, frame, seen_s, now):
         "Record a picture that has just come."
         self.delays.add([(seen_s, now)])
-        was, self.sum = self.sum, zlib.crc32(np.ascontiguousarray(frame))
-        self.seen_s, self.came_s, self.fresh = seen_s, now, was != self.sum
+        was, self.pixels = self.pixels, frame.tobytes()   # a copy, as a camera may use its memory again
+        self.seen_s, self.came_s, self.fresh = seen_s, now, was != self.pixels
         if self.fresh:
             self.fresh_s, self.frozen = min(now, seen_s + self.usual_s), False
 

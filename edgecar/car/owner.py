@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SLEEP_S', 'BRAKE_S', 'OUTPUT_HISTORY_S', 'MockActuator', 'TwinActuator', 'open_actuator', 'seconds_asleep',
            'CommandGate', 'record_write', 'forget', 'is_command', 'handle_command', 'tick', 'gate_state',
-           'handle_message', 'send_state', 'receive_message', 'serve_actuator', 'go_first', 'end_in_neutral', 'main',
-           'append_output', 'ActuatorProcess']
+           'handle_message', 'send_state', 'received_files', 'receive_message', 'serve_actuator', 'go_first',
+           'end_in_neutral', 'main', 'append_output', 'ActuatorProcess']
 
 # %% ../../nbs/car/03_owner.ipynb #e8a82982
 import contextlib
@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -60,8 +61,8 @@ class TwinActuator(MockActuator):
     def _say(self, steering, throttle, brake):
         if not self.line:
             return
-        text = json.dumps(dict(msg_type='control', steering=f'{steering:.4f}', throttle=f'{throttle:.4f}',
-                               brake=f'{brake:.1f}')).encode()
+        text = (f'{{"msg_type": "control", "steering": "{steering:.4f}", "throttle": "{throttle:.4f}", '
+                f'"brake": "{brake:.1f}"}}').encode()
         try:
             whole = self.line.send(text, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(text)
         except OSError:
@@ -321,15 +322,25 @@ def send_state(rule:CommandGate, channel):   # a socket of packets
     with contextlib.suppress(OSError):
         channel.send(json.dumps(gate_state(rule)).encode(), socket.MSG_DONTWAIT)
 
+# %% ../../nbs/car/03_owner.ipynb #0cde3f31
+def received_files(others:list)->list:   # what `recvmsg` gave beside the message
+    """Return file descriptors that came with a message. `socket.recv_fds` does the same; here each
+    command comes by, and mostly there are none."""
+    files = []
+    for level, kind, data in others:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            files += struct.unpack(f'{len(data)//4}i', data[:len(data)//4*4])
+    return files
+
 # %% ../../nbs/car/03_owner.ipynb #1c2c7ec3
 def receive_message(rule:CommandGate, channel,   # a socket of packets
 )->bool:                                         # False when nobody is left to send a message
     "Do what the next message asks, and take what came with it."
     try:
-        raw, lines, *_ = socket.recv_fds(channel, 65536, 4)
+        raw, others, *_ = channel.recvmsg(65536, socket.CMSG_SPACE(4*struct.calcsize('i')))
     except OSError:
-        raw, lines = b'', []
-    for line in lines:
+        raw, others = b'', []
+    for line in received_files(others):
         rule.actuator.take(line) if hasattr(rule.actuator, 'take') else os.close(line)
     if raw and raw != b'{}':   # an empty one asks how things are
         handle_message(rule, raw)
@@ -452,6 +463,8 @@ class _ActuatorLine:
         self.given = append_output((), self.state['out_s'], self.state['out'])
         self.process.stderr.close()
         self.channel.setblocking(False)
+        self.ready = select.poll()   # a look at it costs less than an exception
+        self.ready.register(self.channel, select.POLLIN)
 
     @property
     def alive(self):
@@ -471,7 +484,7 @@ class _ActuatorLine:
     def receive(self):
         "Read the answers that have come, without waiting; `state` holds the last of them."
         with contextlib.suppress(OSError, ValueError):
-            while raw := self.channel.recv(65536):
+            while self.ready.poll(0) and (raw := self.channel.recv(65536)):
                 self.state, self.answered_s = json.loads(raw), time.monotonic()
                 self.given = append_output(self.given, self.state['out_s'], self.state['out'])
                 if self.state['wrote'] not in (None, self.wrote):

@@ -58,7 +58,7 @@ class _StatusParts:
     def measure(self)->dict:
         "Return the figures of the loop; percentiles are computed every 20 turns, as they are slow."
         if len(self.clock.overheads) > 1 and self.clock.turns % 20 == 0:
-            ordered = sorted(islice(reversed(self.clock.overheads), 1000))
+            ordered = sorted(islice(reversed(self.clock.overheads), 300))
             p50_ms, p99_ms = (nearest_rank(ordered, q) for q in (.5, .99))
             newest = islice(reversed(self.clock.moments), 100)
             period_s = statistics.median(after - before for after, before in pairwise(newest))
