@@ -50,7 +50,7 @@ test-platform: setup ## would a cluster take deploy/ and .tekton/? its own code 
 	python -m pytest --durations=5 -m platform
 
 .PHONY: test-scale
-test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an interrupt, another lock (installs Ray)
+test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an interrupt (installs Ray)
 	@scripts/scale-tools
 	python -m pytest --durations=10 -m scale
 

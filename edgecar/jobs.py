@@ -54,6 +54,7 @@ def answer_job(
         what, where, hint = f'{type(e).__name__}: {e}', None, 'see the traceback above'
     return json.dumps(dict(error=[f'{what} ({kind.noun} {json.dumps(job)[:SHOWN]})', where, hint]))
 
+# %% ../nbs/04_jobs.ipynb #ae234c7a
 def read_answer(
     text:str,   # of `answer_job`
 ):              # JSON
@@ -138,6 +139,7 @@ def lost_worker(
     return EdgecarError(f'a {kind.noun} process ended too early ({kind.noun} {json.dumps(job)[:SHOWN]})',
                         hint='run it again; is there enough memory?')
 
+# %% ../nbs/04_jobs.ipynb #8db92a59
 class LocalEngine(Engine):
     "Processes of this machine that do jobs, for a `with` block."
     def __init__(self,

@@ -15,16 +15,16 @@ from edgecar.engine import RayEngine, open_engine
 from edgecar.jobs import JobKind
 from edgecar.pilot.rollout import RolloutSpec, RolloutWorkers
 
-pytestmark = [pytest.mark.scale, pytest.mark.skipif(
-    not importlib.util.find_spec('ray') and not os.environ.get('CI'), reason='scripts/scale-tools installs Ray')]
-STORE = 80*2**20   # bytes, of a node; Ray takes no less
+NO_RAY = not importlib.util.find_spec('ray') and not os.environ.get('CI')
+pytestmark = [pytest.mark.scale, pytest.mark.skipif(NO_RAY, reason='scripts/scale-tools installs Ray')]
+LOOPBACK = dict(node_ip_address='127.0.0.1', object_store_memory=80*2**20)   # bytes; Ray takes no less
 
 
 @pytest.fixture
 def cluster():
     "A cluster whose head does no jobs; a test adds the nodes that do."
     from ray.cluster_utils import Cluster
-    made = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, object_store_memory=STORE))
+    made = Cluster(initialize_head=True, head_node_args=LOOPBACK | dict(num_cpus=0))
     try:
         yield made
     finally:
@@ -46,7 +46,7 @@ def engine(cluster, monkeypatch):
 
 
 def node(cluster, **options):
-    return cluster.add_node(num_cpus=1, object_store_memory=STORE, **options)
+    return cluster.add_node(num_cpus=1, **LOOPBACK, **options)
 
 
 def test_a_killed_node_changes_nothing(cluster, engine):
@@ -54,8 +54,7 @@ def test_a_killed_node_changes_nothing(cluster, engine):
     first, doomed = node(cluster), node(cluster)
     with RolloutWorkers(2, 'local') as drivers:
         expected = drivers.drive(drives)
-    drivers, done = RolloutWorkers.__new__(RolloutWorkers), []
-    drivers.engine = engine()
+    drivers, done = RolloutWorkers(engine=engine()), []
 
     def tick(n):
         done.append(n)
@@ -73,14 +72,18 @@ def test_a_job_that_is_not_pure_is_not_done_again(cluster, engine):
 
 
 def test_a_store_that_overflows_goes_to_the_disk(cluster, engine):
-    "Forty answers of 8 MB do not fit into the 80 MB of a node."
+    "Seven answers of 60 MB wait for a driver that is slow; two nodes hold 80 MB each."
+    from ray._private.internal_api import memory_summary
     node(cluster)
-    sizes = []
     with engine() as jobs:
         jobs.shard_size = lambda all_: 1
-        for text in jobs.stream(JobKind('scale_jobs:long_text', 'text'), [8_000_000]*40):
-            sizes.append(len(text))
-    assert sizes == [8_000_000]*40
+        jobs.has_room = lambda: len(jobs.refs) < 8
+        texts = jobs.stream(JobKind('secrets:token_hex', 'text', pure=False), [30_000_000]*8)
+        sizes, until = [len(next(texts))], time.monotonic() + 90
+        while 'Spilled' not in memory_summary(cluster.address, stats_only=True) and time.monotonic() < until:
+            time.sleep(.2)
+        assert 'Spilled' in memory_summary(cluster.address, stats_only=True)
+        assert sizes + [len(text) for text in texts] == [60_000_000]*8
 
 
 def test_an_error_names_its_input(cluster, engine):
@@ -99,7 +102,7 @@ def test_another_lock_is_refused_by_name(cluster, engine, tmp_path):
     info.mkdir()
     (info/'METADATA').write_text('Metadata-Version: 2.1\nName: stranger\nVersion: 1.2\n')
     node(cluster, env_vars=dict(PYTHONPATH=str(tmp_path)))
-    with engine() as jobs, pytest.raises(EdgecarError, match='node .*: does not run .*: stranger 1.2 for none'):
+    with engine() as jobs, pytest.raises(EdgecarError, match='node 127.0.0.1: does not run .*: stranger 1.2'):
         jobs.run(JobKind('math:sqrt', 'root'), [4])
 
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['STEPS_PER_COMMAND', 'RolloutSpec', 'spawn_car', 'RolloutState', 'reset_pilot', 'rollout', 'rollout_metrics',
-           'drive_rollout', 'RolloutWorkers', 'run_rollouts']
+           'loaded_pilot', 'drive_rollout', 'RolloutWorkers', 'run_rollouts']
 
 # %% ../../nbs/pilot/06_rollout.ipynb #61a9a131
+import functools
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..contracts.interface import CONTROL_RATE_HZ
 from ..contracts.params import MAX_LATENCY_S
 from ..core import progress_bar, rng
 from ..engine import open_engine
-from ..jobs import JobKind
+from ..jobs import Engine, JobKind
 from .runtime import Pilot
 from ..sim import vehicle as v
 from ..sim.camera import Lens
@@ -174,26 +175,28 @@ def rollout_metrics(
         saturated=float((np.abs(steering) > .99).mean()), speed_mps=metres*CONTROL_RATE_HZ/d.steps)
 
 # %% ../../nbs/pilot/06_rollout.ipynb #168ed930
-_loaded = {}   # the pilot of this process, by its path
+@functools.lru_cache(1)   # a process drives with one pilot at a time
+def loaded_pilot(
+    path:str,   # of a .tflite
+)->Pilot:
+    "Return the pilot of a worker, loaded once."
+    return Pilot(path)
 
 def drive_rollout(
     job:dict,          # fields of a RolloutSpec
     pilot:str=None,    # path of a .tflite; the expert if None
 )->dict:               # see `rollout_metrics`
     "Drive a rollout in a worker of an `Engine`."
-    if pilot not in _loaded:
-        _loaded.clear()
-        _loaded[pilot] = Pilot(pilot) if pilot else None
-    return rollout(RolloutSpec(**job), _loaded[pilot])
+    return rollout(RolloutSpec(**job), loaded_pilot(pilot) if pilot else None)
 
 # %% ../../nbs/pilot/06_rollout.ipynb #b5630886
 class RolloutWorkers:
     "Workers that drive rollouts, for a `with` block."
     def __init__(self,
         workers:int=None,  # processes; as many as there are cores if None
-        engine:str='',     # as `open_engine` takes it
+        engine='',         # one that is open, or its name as `open_engine` takes it
     ):
-        self.engine = open_engine(workers, engine)
+        self.engine = engine if isinstance(engine, Engine) else open_engine(workers, engine)
 
     def __enter__(self):
         return self
