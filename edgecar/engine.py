@@ -123,7 +123,7 @@ def start_ray(
     except Exception as e:   # a plain one, where a node takes longer than half a minute to start
         ray.shutdown()
         raise EdgecarError(f'no Ray cluster answers ({str(e).splitlines()[0]})', address or 'this machine',
-                           'is RAY_ADDRESS right, and RAY_AUTH_TOKEN that of the cluster? is the machine busy?') from None
+                           'is the machine busy? is RAY_AUTH_TOKEN that of the cluster?') from None
     return ray, not address
 
 # %% ../nbs/05_engine.ipynb #dbf8376d
