@@ -107,7 +107,7 @@ def test_another_lock_is_refused_by_name(cluster, engine, tmp_path):
 
 
 def test_an_interrupt_stops_what_is_under_way():
-    "On a cluster of its own, which ends with it."
+    "On a cluster of its own, which ends with it, and which only this machine reaches."
     code = ("from edgecar.engine import open_engine; from edgecar.jobs import JobKind\n"
             "with open_engine(2, 'ray') as jobs:\n"
             "    jobs.run(JobKind('time:sleep', 'nap'), [.01]*8 + [600]*8, lambda n: print(n, flush=True))")
@@ -118,6 +118,7 @@ def test_an_interrupt_stops_what_is_under_way():
         guard.start()
         p.stdout.readline()   # the jobs are under way
         children = psutil.Process(p.pid).children(recursive=True)
+        heard = {c.laddr.ip for child in children for c in child.net_connections() if c.status == 'LISTEN'}
         p.send_signal(signal.SIGINT)
         errors = p.communicate()[1]
         guard.cancel()
@@ -126,3 +127,4 @@ def test_an_interrupt_stops_what_is_under_way():
     while any(c.is_running() for c in children) and time.monotonic() < until:
         time.sleep(.1)
     assert children and not any(c.is_running() for c in children)
+    assert heard and heard <= {'127.0.0.1', '::ffff:127.0.0.1'}   # nobody else reaches its ports
