@@ -22,7 +22,8 @@ from edgecar.jobs import LocalEngine
 from edgecar.pilot.exam import rollout_suite
 from edgecar.pilot.rollout import RolloutWorkers
 
-LOOPBACK = dict(node_ip_address='127.0.0.1', object_store_memory=200*2**20)   # of a node; bytes
+# Ray takes 127.0.0.1 for the machine's outer address, which no node here has; of a node, bytes
+LOOPBACK = dict(node_ip_address='127.0.0.2', object_store_memory=200*2**20)
 ROWS = {   # name -> engine, workers, killed
     'local, 1 process': ('local', 1, False),
     'local, 2 processes': ('local', 2, False),
@@ -36,12 +37,14 @@ ROWS = {   # name -> engine, workers, killed
 def nodes_of(stack, count):
     "Start a cluster whose head does no jobs, and nodes of one core that do; return it and the last node."
     os.environ['RAY_AUTH_MODE'] = 'disabled'   # on the loopback, and for a minute
+    import ray
     from ray.cluster_utils import Cluster
     cluster = Cluster(initialize_head=True, head_node_args=LOOPBACK | dict(num_cpus=0))
     stack.callback(cluster.shutdown)
     nodes = [cluster.add_node(num_cpus=1, **LOOPBACK) for _ in range(count)]
     cluster.wait_for_nodes()
-    os.environ['RAY_ADDRESS'] = cluster.address
+    ray.init(cluster.address, logging_level='ERROR', _node_ip_address=LOOPBACK['node_ip_address'])
+    stack.callback(ray.shutdown)
     return cluster, nodes[-1]
 
 

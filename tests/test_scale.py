@@ -17,7 +17,8 @@ from edgecar.pilot.rollout import RolloutSpec, RolloutWorkers
 
 NO_RAY = not importlib.util.find_spec('ray') and not os.environ.get('CI')
 pytestmark = [pytest.mark.scale, pytest.mark.skipif(NO_RAY, reason='scripts/scale-tools installs Ray')]
-LOOPBACK = dict(node_ip_address='127.0.0.1', object_store_memory=80*2**20)   # bytes; Ray takes no less
+# Ray takes 127.0.0.1 for the machine's outer address, which no node of a test has; bytes, it takes no less
+LOOPBACK = dict(node_ip_address='127.0.0.2', object_store_memory=80*2**20)
 
 
 @pytest.fixture
@@ -35,11 +36,11 @@ def cluster():
 def engine(cluster, monkeypatch):
     "Opens an engine on the cluster, once its nodes are there."
     import ray
-    monkeypatch.setenv('RAY_ADDRESS', cluster.address)
     monkeypatch.setenv('RAY_AUTH_MODE', 'disabled')   # the cluster is on the loopback, and lives for a test
 
     def open_it():
         cluster.wait_for_nodes()
+        ray.init(cluster.address, logging_level='ERROR', _node_ip_address=LOOPBACK['node_ip_address'])
         return RayEngine()
     yield open_it
     ray.shutdown()
@@ -102,7 +103,7 @@ def test_another_lock_is_refused_by_name(cluster, engine, tmp_path):
     info.mkdir()
     (info/'METADATA').write_text('Metadata-Version: 2.1\nName: stranger\nVersion: 1.2\n')
     node(cluster, env_vars=dict(PYTHONPATH=str(tmp_path)))
-    with engine() as jobs, pytest.raises(EdgecarError, match='node 127.0.0.1: does not run .*: stranger 1.2'):
+    with engine() as jobs, pytest.raises(EdgecarError, match='node 127.0.0.2: does not run .*: stranger 1.2'):
         jobs.run(JobKind('math:sqrt', 'root'), [4])
 
 
