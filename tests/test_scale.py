@@ -128,4 +128,4 @@ def test_an_interrupt_stops_what_is_under_way():
     while any(c.is_running() for c in children) and time.monotonic() < until:
         time.sleep(.1)
     assert children and not any(c.is_running() for c in children)
-    assert heard and heard <= {'127.0.0.1', '::ffff:127.0.0.1'}   # nobody else reaches its ports
+    assert heard and all(ip.removeprefix('::ffff:').startswith('127.') for ip in heard), heard
