@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import resource
+import secrets
 import time
 from contextlib import ExitStack
 
@@ -36,7 +37,7 @@ ROWS = {   # name -> engine, workers, killed
 
 def nodes_of(stack, count):
     "Start a cluster whose head does no jobs, and nodes of one core that do; return it and the last node."
-    os.environ['RAY_AUTH_MODE'] = 'disabled'   # on the loopback, and for a minute
+    os.environ |= dict(RAY_AUTH_MODE='token', RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
     from ray.cluster_utils import Cluster
     cluster = Cluster(initialize_head=True, head_node_args=LOOPBACK | dict(num_cpus=0))

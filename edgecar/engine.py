@@ -103,7 +103,7 @@ def shard_of(
     return min(max(total//(workers*SHARDS_A_WORKER), 1), LARGEST_SHARD)
 
 # %% ../nbs/05_engine.ipynb #3f8e0282
-LOOPBACK_IP = '127.0.0.2'   # Ray would take 127.0.0.1 for the machine's outer address
+LOOPBACK_IP = '127.0.0.2'   # that nodes tell each other; Ray takes 127.0.0.1 for the outer address
 
 def start_ray(
     workers:int=None,   # cores of a cluster of this machine; all if None
