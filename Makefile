@@ -32,7 +32,7 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 3 --do_print
-	python -m pytest -n 4 --durations=10 -m "not slow and not images and not platform"
+	python -m pytest -n 4 --durations=10 -m "not slow and not images and not platform and not scale"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
@@ -48,6 +48,11 @@ test-images: repro ## images with the real tools (installs them when root)
 .PHONY: test-platform
 test-platform: setup ## would a cluster take deploy/ and .tekton/? its own code says (Go builds that first)
 	python -m pytest --durations=5 -m platform
+
+.PHONY: test-scale
+test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an interrupt (installs Ray)
+	@scripts/scale-tools
+	python -m pytest --durations=10 -m scale
 
 .PHONY: release-rehearsal
 release-rehearsal: setup ## a whole release on this machine, after `edgecar release build`
