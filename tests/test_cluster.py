@@ -74,7 +74,7 @@ def namespace(cluster):
     "Where it all runs, as deploy/README.md sets it up."
     cluster.apply(yaml.safe_load((ROOT/'deploy/base/namespace.yaml').read_text()))
     cluster.kubectl('-n', 'edgecar', 'create', 'secret', 'generic', 'edgecar-page',
-                    '--from-literal=token=a-token-of-a-test')
+                    f'--from-literal=token={"5eed" * 8}')   # what `openssl rand -hex 16` prints
     return 'edgecar'
 
 
