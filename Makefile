@@ -32,7 +32,7 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 3 --do_print
-	python -m pytest -n 4 --durations=10 -m "not slow and not images and not platform and not cluster"
+	python -m pytest -n 4 --durations=10 -m "not slow and not images and not platform and not cluster and not scale"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
@@ -54,6 +54,11 @@ test-cluster: setup ## does deploy/ run on a control plane of this machine? as r
 	@scripts/image-tools
 	@scripts/cluster >/dev/null
 	python -m pytest --durations=0 --durations-min=1 -m cluster
+
+.PHONY: test-scale
+test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an interrupt (installs Ray)
+	@scripts/scale-tools
+	python -m pytest --durations=10 -m scale
 
 .PHONY: release-rehearsal
 release-rehearsal: setup ## a whole release on this machine, after `edgecar release build`

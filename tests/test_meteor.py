@@ -1,4 +1,5 @@
 """What Meteor, Thoth and AICoE-CI look for at the root agrees with the rest of the repository."""
+import json
 import tomllib
 from pathlib import Path
 
@@ -57,3 +58,12 @@ def test_builds_start_with_our_assemble():
     AICoE-CI hands its build-source-script over as --scripts-url."""
     assert 'build-source-script' not in load('.aicoe-ci.yaml')['build']
     assert (ROOT/'.s2i/bin/assemble').stat().st_mode & 0o111
+
+
+def test_meteor_is_asked_only_for_what_the_lock_can_give():
+    """Its image check imports jupyterhub and jupyterlab; its book wants the two files at the root."""
+    wanted = load('deploy/workbench/meteor.yaml')['spec']['pipelines']
+    assert wanted and set(wanted) <= {'jupyterhub', 'jupyterbook'}
+    locked = json.loads((ROOT/'Pipfile.lock').read_text())['default']
+    assert 'jupyterhub' not in wanted or {'jupyterhub', 'jupyterlab'} <= set(locked)
+    assert 'jupyterbook' not in wanted or all((ROOT/name).is_file() for name in ('_config.yml', '_toc.yml'))

@@ -4,15 +4,10 @@
 
 # %% auto #0
 __all__ = ['STEPS_PER_COMMAND', 'RolloutSpec', 'spawn_car', 'RolloutState', 'reset_pilot', 'rollout', 'rollout_metrics',
-           'rollout_worker', 'RolloutWorkers', 'run_rollouts']
+           'loaded_pilot', 'drive_rollout', 'RolloutWorkers', 'run_rollouts']
 
 # %% ../../nbs/pilot/06_rollout.ipynb #61a9a131
-import contextlib
-import json
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -20,7 +15,9 @@ import numpy as np
 from ..contracts.field import check_fields, setting
 from ..contracts.interface import CONTROL_RATE_HZ
 from ..contracts.params import MAX_LATENCY_S
-from ..core import EdgecarError, progress_bar, rng
+from ..core import progress_bar, rng
+from ..engine import open_engine
+from ..jobs import Engine, JobKind
 from .runtime import Pilot
 from ..sim import vehicle as v
 from ..sim.camera import Lens
@@ -178,88 +175,44 @@ def rollout_metrics(
         saturated=float((np.abs(steering) > .99).mean()), speed_mps=metres*CONTROL_RATE_HZ/d.steps)
 
 # %% ../../nbs/pilot/06_rollout.ipynb #168ed930
-def rollout_worker():
-    """Drive the rollouts that the input names, one a line.
-    This is the main program of a process of `RolloutWorkers`."""
-    pilots = {None: None}
-    for line in sys.stdin:
-        path, drive = json.loads(line)
-        try:
-            if path not in pilots:
-                pilots = {None: None, path: Pilot(path)}
-            answer = rollout(RolloutSpec(**drive), pilots[path])
-        except EdgecarError as e:
-            answer = dict(error=[e.what, e.where and str(e.where), e.hint])
-        print(json.dumps(answer), flush=True)
+@functools.lru_cache(1)   # a process drives with one pilot at a time
+def loaded_pilot(
+    path:str,   # of a .tflite
+)->Pilot:
+    "Return the pilot of a worker, loaded once."
+    return Pilot(path)
+
+def drive_rollout(
+    job:dict,          # fields of a RolloutSpec
+    pilot:str=None,    # path of a .tflite; the expert if None
+)->dict:               # see `rollout_metrics`
+    "Drive a rollout in a worker of an `Engine`."
+    return rollout(RolloutSpec(**job), loaded_pilot(pilot) if pilot else None)
 
 # %% ../../nbs/pilot/06_rollout.ipynb #b5630886
 class RolloutWorkers:
-    "Processes that drive rollouts, for a `with` block."
+    "Workers that drive rollouts, for a `with` block."
     def __init__(self,
         workers:int=None,  # processes; as many as there are cores if None
+        engine='',         # one that is open, or its name as `open_engine` takes it
     ):
-        self.workers = workers or os.cpu_count()
-        self.running = []
+        self.engine = engine if isinstance(engine, Engine) else open_engine(workers, engine)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for p in self.running:
-            p.kill()
-            with contextlib.suppress(BrokenPipeError):
-                p.stdin.close()
-            p.stdout.close()
-            p.wait()
-        self.running = []
-
-    def _start(self):
-        "Start one more process."
-        code = 'from edgecar.pilot.rollout import rollout_worker; rollout_worker()'
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.running.append(subprocess.Popen([sys.executable, '-P', '-c', code], process_group=0, **pipes))
+        self.engine.close()
 
     def drive(self,
         drives,        # RolloutSpecs
         pilot=None,    # path of a .tflite; the expert if None
-        tick=None,     # called after each
+        tick=None,     # called with how many have ended
     )->list:           # what `rollout` gives, for each
-        "Drive them all, in any order. Raise EdgecarError when one cannot be driven or a process ends."
-        jobs, results = list(enumerate(drives)), [None]*len(drives)
-        wanted = min(self.workers, len(jobs))
-        while len(self.running) < wanted:
-            self._start()
-        with ThreadPoolExecutor(max(wanted, 1)) as pool:
-            try:
-                work = [pool.submit(_keep_busy, p, pilot, jobs, results, tick) for p in self.running[:wanted]]
-                for w in work:
-                    w.result()
-            except BaseException:
-                jobs.clear()
-                for p in self.running:
-                    p.kill()   # a thread may wait for its answer
-                raise
-        return results
-
-# %% ../../nbs/pilot/06_rollout.ipynb #93664f6e
-def _keep_busy(process, pilot, jobs, results, tick):
-    "Give a process one job after another while there are any."
-    while jobs:
-        try:
-            i, drive = jobs.pop(0)
-        except IndexError:
-            return   # another thread took the last
-        with contextlib.suppress(BrokenPipeError):
-            print(json.dumps([pilot, asdict(drive)]), file=process.stdin, flush=True)
-        answer = process.stdout.readline()
-        if not answer:
-            raise EdgecarError('a rollout process ended too early',
-                               hint='run it again; is there enough memory?')
-        results[i] = json.loads(answer)
-        if 'error' in results[i]:
-            raise EdgecarError(*results[i]['error'])
-        if tick:
-            tick()
+        "Drive them all, in any order. Raise EdgecarError when one cannot be driven."
+        kind = JobKind('edgecar.pilot.rollout:drive_rollout', 'rollout',
+                       files=dict(pilot=str(pilot)) if pilot else {})
+        return self.engine.run(kind, [asdict(d) for d in drives], tick)
 
 # %% ../../nbs/pilot/06_rollout.ipynb #022c1045
 def run_rollouts(
@@ -268,7 +221,7 @@ def run_rollouts(
     workers:int=None,  # processes; as many as there are cores if None
     bar:bool=True,     # show progress
 )->list:               # what `rollout` gives, for each
-    "Drive rollouts on all cores. Raise EdgecarError when the file is no pilot, or a process ends."
+    "Drive rollouts on all cores. Raise EdgecarError when the file is no pilot, or a worker is lost."
     drives, pilot = list(drives), pilot and str(Pilot(pilot).path)
     with (progress_bar(None, 'driving', len(drives), 'rollout', disable=not bar) as shown,
           RolloutWorkers(workers) as drivers):
