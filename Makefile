@@ -32,7 +32,8 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 3 --do_print
-	python -m pytest -n 4 --durations=10 -m "not slow and not images and not platform and not cluster and not scale"
+	python -m pytest -n 4 --durations=10 \
+		-m "not slow and not images and not platform and not cluster and not scale"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
