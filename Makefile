@@ -32,7 +32,8 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 3 --do_print
-	python -m pytest -n 4 --durations=10 -m "not slow and not images and not platform and not scale"
+	python -m pytest -n 4 --durations=10 \
+		-m "not slow and not images and not platform and not cluster and not scale"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
@@ -48,6 +49,12 @@ test-images: repro ## images with the real tools (installs them when root)
 .PHONY: test-platform
 test-platform: setup ## would a cluster take deploy/ and .tekton/? its own code says (Go builds that first)
 	python -m pytest --durations=5 -m platform
+
+.PHONY: test-cluster
+test-cluster: setup ## does deploy/ run on a control plane of this machine? as root (Go builds it first)
+	@scripts/image-tools
+	@scripts/cluster >/dev/null
+	python -m pytest --durations=0 --durations-min=1 -m cluster
 
 .PHONY: test-scale
 test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an interrupt (installs Ray)
