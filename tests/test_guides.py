@@ -15,7 +15,7 @@ GUIDES = sorted((ROOT/'nbs/guides').glob('*.ipynb'))
 @pytest.mark.slow
 @pytest.mark.parametrize('path', GUIDES, ids=lambda p: p.stem)
 def test_guide_runs(path, tmp_path):
-    if "repo_root()/'data/" in path.read_text():
+    if "repo_root()/'data" in path.read_text():
         subprocess.run([ROOT/'scripts/data'], check=True)   # nothing to do where it is there
     done = subprocess.run(
         [sys.executable, '-m', 'papermill', '-k', 'python3', '-l', 'python', '--no-progress-bar',
