@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'sim_app', 'ModelsOption', 'RECORDING_OPTIONS', 'doctor', 'data_list', 'data_get', 'data_check',
-           'record', 'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay',
-           'gate', 'report', 'offer', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign',
-           'calibrate', 'results']
+           'sim_serve', 'sim_view', 'flatten_metrics', 'score', 'evaluate', 'convert', 'movie', 'replay', 'gate',
+           'report', 'offer', 'prove', 'params', 'drive_profile_of', 'drive', 'certificate', 'campaign', 'calibrate',
+           'results']
 
 # %% ../nbs/14_cli.ipynb #86770005
 from pathlib import Path
@@ -17,8 +17,7 @@ import typer
 from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
-from .contracts.params import RecordingParams
-from .recordings import TubFolder, audit_app, remote, sim_draw, tub_app
+from .recordings import TubFolder, WorkersOption, audit_app, record, remote, sim_draw, tub_app
 from .shipping import release_app
 
 # %% ../nbs/14_cli.ipynb #b5d53664
@@ -84,38 +83,17 @@ def data_get(
         typer.echo(f'pinned by {pin_tub(path)}: git add it, and name {name} in params.yaml to use it')
 
 # %% ../nbs/14_cli.ipynb #d3ba9acf
-_WorkersOption = Annotated[int, typer.Option(help='processes; as many as there are cores if none is given',
-                                             min=1)]
-
 @data_app.command('check', epilog='Example: `edgecar data check`')
 def data_check(
-    workers:_WorkersOption=None,   # processes, 1 and more; None: one for each core
+    workers:WorkersOption=None,   # processes, 1 and more; None: one for each core
 ):
     "Record the starter afresh and compare it with what data.dvc pins. Fails when one byte differs."
     from edgecar.sim.record import check_starter
     typer.echo(f'{check_starter(workers=workers)}: recorded afresh, the same as data.dvc')
 
 # %% ../nbs/14_cli.ipynb #16d39795
-@app.command(epilog='Example: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`')
-@options_from(RecordingParams, defaults=False)
-def record(
-    options:dict,        # name -> value, of the RecordingParams that were given
-    to:Annotated[Path,   # folder for the tubs; None: tubs/twin of the repository
-                 typer.Option(help='the folder to make, a tub for each track [default: tubs/twin]')]=None,
-    workers:_WorkersOption=None,   # processes, 1 and more; None: one for each core
-):
-    """Record tubs in the twin:
-    an expert drives under disturbances of its steering; its corrections are labels.
-    What is not given comes from `params.yaml`, where there is one."""
-    from dataclasses import replace
-
-    from edgecar.core import repo_root
-    from edgecar.data.tub import Tub, find_tubs
-    from edgecar.sim.record import RecordingRecipe, record_tubs, starter_recipe
-    recipe = starter_recipe() if (repo_root()/'params.yaml').is_file() else RecordingRecipe()
-    to = to or repo_root()/'tubs/twin'
-    record_tubs(to, replace(recipe, **options), workers)
-    typer.echo(format_table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
+app.command(epilog='Examples: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`; '
+            '`edgecar record --to tubs/big --total-frames 1000000 --send`')(record)
 
 # %% ../nbs/14_cli.ipynb #7bb0752b
 @sim_app.command(name='serve', epilog='Example: `edgecar sim serve --scene club --paced`')
@@ -253,7 +231,7 @@ def evaluate(
     latency_ms:Annotated[str,   # numbers with commas, ms
                          typer.Option(help='from a frame to its command, 0..200, '
                                            'with commas; in turn')]='25,75,125,150',
-    workers:_WorkersOption=None,   # processes, 1 and more; None: one for each core
+    workers:WorkersOption=None,   # processes, 1 and more; None: one for each core
 ):
     """Have a pilot drive the twin where it never was:
     off-track events with intervals, distance from the line, speed beside the expert's."""

@@ -142,12 +142,12 @@ def generate_records(
 def record_tub(
     path,              # folder to make
     recipe:RecordingRecipe,   # tracks, frames, disturbances
-    number:int=0,      # which of the recipe's tracks
+    number:int=0,      # which of the recipe's tracks; they come round again
     tick=None,         # called after each frame
     pilot=None,        # drives instead of the expert, who still says what it would do
 )->Path:               # `path`
     "Record one tub of a recipe: 20 frames a second of the recipe's clock, a day for each tub."
-    started, name = recipe.started + 86400*number, recipe.names[number]
+    started, name = recipe.started + 86400*number, recipe.names[number % len(recipe.names)]
     notes = [['twin', name], *(['twin/' + k, x] for k, x in asdict(recipe).items())]
     with TubWriter(path, list(RECORDED_FIELDS), list(RECORDED_FIELDS.values()), notes,
                    session=f'twin-{number}_0', created_at=started, sync_s=None, commit_every=100) as w:
