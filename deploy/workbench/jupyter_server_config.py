@@ -4,6 +4,7 @@ Their guards hold behind the proxy. Each start draws a token, which goes to a pa
 request in a header, so in no address and in no log. Host and origin pass unchanged: a page of another origin is
 refused. Who may come at all, Jupyter decides first.
 """
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def page(command, variable, title, path=''):
 
 
 c = get_config()  # noqa: F821 (Jupyter defines it)
+if 'JUPYTERHUB_API_TOKEN' not in os.environ:   # a hub says this itself; NOTEBOOK_ARGS may say other things
+    c.ServerApp.ip, c.ServerApp.port, c.ServerApp.base_url = '0.0.0.0', 8888, os.environ.get('NB_PREFIX', '/')
 c.ServerApp.root_dir = str(REPOSITORY)
 c.ServerApp.preferred_dir = str(REPOSITORY/'nbs')
 c.LabApp.default_url = '/lab/tree/nbs'

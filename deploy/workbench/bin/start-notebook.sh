@@ -3,5 +3,4 @@
 set -euo pipefail
 . /opt/edgecar/bin/prepare-home
 # shellcheck disable=SC2086
-exec jupyter lab --ServerApp.ip=0.0.0.0 --ServerApp.port=8888 --ServerApp.base_url="${NB_PREFIX:-/}" \
-  --no-browser ${NOTEBOOK_ARGS:-} "$@"
+exec jupyter lab --no-browser ${NOTEBOOK_ARGS:-} "$@"
