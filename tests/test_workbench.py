@@ -163,7 +163,8 @@ def lab(hub, tmp_path_factory):
     port, folder, _ = hub
     browser = Browser(tmp_path_factory.mktemp('browser'))
     try:
-        browser.ask('Emulation.setDeviceMetricsOverride', width=1366, height=850, deviceScaleFactor=1, mobile=False)
+        browser.ask('Emulation.setDeviceMetricsOverride', width=1366, height=850, deviceScaleFactor=1,
+                    mobile=False)
         browser.ask('Page.navigate', url=f'http://127.0.0.1:{port}/hub/login')
         browser.wait("!!document.querySelector('#username_input')")
         began = time.monotonic()

@@ -1,4 +1,5 @@
-"""Notebooks as the book shows them: without nbdev's directives, and without the cells that they hide; pictures
+"""Notebooks as the book shows them: without nbdev's directives, and without the cells that they hide;
+pictures
 with a text for who does not see them; formulas without a network.
 
 A Sphinx extension, named in _config.yml, and a reader of notebooks for myst-nb.
