@@ -33,7 +33,8 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 test: setup ## test the notebooks, then the rest (under 10 minutes)
 	nbdev_test --n_workers 3 --do_print
 	python -m pytest -n 4 --durations=10 \
-		-m "not slow and not images and not platform and not cluster and not scale"
+		-m "not slow and not images and not platform and not cluster and not scale and not book \
+		and not workbench"
 
 .PHONY: test-slow
 test-slow: setup ## the tests that take minutes: environments, killed processes, whole loops
@@ -61,6 +62,12 @@ test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an inter
 	@scripts/scale-tools
 	python -m pytest --durations=10 -m scale
 
+.PHONY: test-workbench
+test-workbench: setup ## the workbench's image under a real JupyterHub, in Chromium; as root (builds it first)
+	@scripts/workbench >/dev/null
+	@scripts/hub-tools >/dev/null
+	python -m pytest -s --durations=10 -m workbench
+
 .PHONY: release-rehearsal
 release-rehearsal: setup ## a whole release on this machine, after `edgecar release build`
 	@scripts/rehearse
@@ -85,8 +92,16 @@ lab: setup ## open JupyterLab on this machine only, with a token
 	jupyter lab --ip=127.0.0.1
 
 .PHONY: bench
-bench: setup ## run every benchmark; the last line of each is its figures as JSON
-	@for b in $$(ls benchmarks/*.py | grep -v support); do echo "== $$b"; python $$b || exit 1; done
+bench: setup ## run every benchmark; keep the last line of each, its figures as JSON, in benchmarks/results
+	@scripts/bench
+
+.PHONY: book
+book: setup ## build the book into _build/html; a warning fails it
+	@scripts/book
+
+.PHONY: book-check
+book-check: setup ## look for dead links, silent pictures and warnings in the book; take pictures of its pages
+	python -m pytest --durations=3 -m book
 
 .PHONY: lock
 lock: setup ## pin the newest versions that Pipfile and deploy/Pipfile allow

@@ -80,7 +80,7 @@ def test_what_is_locked_apart_runs_what_the_workbench_tested():
     workbench, apart = [json.loads(lock.read_text()) for lock in LOCKS]
     tested = workbench['develop'] | workbench['default']
     differ = {name: (package['version'], tested[name]['version'])
-              for section in ('car', 'book', 'scale') for name, package in apart[section].items()
+              for section in ('car', 'book', 'workbench', 'scale') for name, package in apart[section].items()
               if name in tested and package['version'] != tested[name]['version']}
     assert not differ, f'{differ} -> bound them in deploy/Pipfile, then make lock'
 

@@ -15,19 +15,19 @@ def load(name):
 
 def test_the_book_has_every_page_and_every_notebook_but_the_flows_in_order():
     toc = load('_toc.yml')
-    chapters = [[chapter['file'] for chapter in part['chapters']] for part in toc['parts']]
-    pages = {f'nbs/book/{page.stem}' for page in (ROOT/'nbs/book').glob('*.md')}
-    assert set(chapters[0]) == pages | {'ARCHITECTURE', 'CONTRIBUTING', 'SECURITY', 'CHANGELOG'}
-    listed = [toc['root'], *(file for part in chapters[1:] for file in part)]
+    guides, pages, *library = [[chapter['file'] for chapter in part['chapters']] for part in toc['parts']]
+    written = {f'nbs/book/{page.stem}' for page in (ROOT/'nbs/book').glob('*.md')}
+    assert {toc['root'], *pages} == written | {'ARCHITECTURE', 'CONTRIBUTING', 'SECURITY', 'CHANGELOG'}
+    listed = [*guides, *(file for part in library for file in part)]
     rooms = {path.relative_to(ROOT).with_suffix('').as_posix() for path in (ROOT/'nbs').rglob('*.ipynb')
              if 'flows' not in path.parts and '.ipynb_checkpoints' not in path.parts}
     assert set(listed) == rooms and len(set(listed)) == len(listed)
-    assert listed[0] == 'nbs/index'
-    folders = [name.rsplit('/', 1)[0] for part in chapters[1:] for name in part[:1]]
+    assert (toc['root'], guides[0]) == ('nbs/book/index', 'nbs/index')
+    folders = [name.rsplit('/', 1)[0] for part in library for name in part[:1]]
     layers = ['nbs', 'contracts', 'data', 'sim', 'pilot', 'web', 'widgets', 'car', 'campaign', 'release',
-              'fleet', 'nbs', 'guides']
+              'fleet', 'nbs']
     assert [folder.removeprefix('nbs/') for folder in folders] == layers
-    assert all(part == sorted(part) for part in chapters[1:])
+    assert all(part == sorted(part) for part in (guides[1:], *library))
 
 
 def test_building_the_book_runs_nothing():
@@ -67,3 +67,25 @@ def test_meteor_is_asked_only_for_what_the_lock_can_give():
     locked = json.loads((ROOT/'Pipfile.lock').read_text())['default']
     assert 'jupyterhub' not in wanted or {'jupyterhub', 'jupyterlab'} <= set(locked)
     assert 'jupyterbook' not in wanted or all((ROOT/name).is_file() for name in ('_config.yml', '_toc.yml'))
+
+
+def test_open_data_hub_shows_the_workbench_with_its_versions():
+    "Labels and annotations as its dashboard writes them for an image that somebody brings."
+    stream = load('deploy/workbench/imagestream.yaml')
+    assert stream['metadata']['labels'] == {
+        'app.kubernetes.io/created-by': 'byon', 'opendatahub.io/dashboard': 'true',
+        'opendatahub.io/notebook-image': 'true'}
+    [tag] = stream['spec']['tags']
+    assert stream['spec']['lookupPolicy']['local'] and tag['from']['kind'] == 'DockerImage'
+    locked = json.loads((ROOT/'Pipfile.lock').read_text())['default']
+    named = {name: json.loads(tag['annotations'][f'opendatahub.io/notebook-{name}'])
+             for name in ('software', 'python-dependencies')}
+    assert named['software'] == [dict(name='Python', version=PYTHON)]
+    assert len(named['python-dependencies']) == 3
+    for package in named['python-dependencies']:
+        assert locked[package['name'].lower()]['version'].startswith(f'=={package["version"]}.')
+
+
+def test_the_workbench_names_the_base_of_the_other_builds():
+    text = (ROOT/'Dockerfile.workbench').read_text()
+    assert f'ARG BASE={load(".aicoe-ci.yaml")["build"]["base-image"]}\n' in text

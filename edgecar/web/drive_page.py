@@ -272,7 +272,7 @@ class LoginHandler(PageFile):
             self.set_status(403)
             return self.get('login.html')
         self.let_in()
-        self.redirect('/drive', status=303)
+        self.redirect('drive', status=303)
 
 ROUTES.append((r'/login', LoginHandler))
 

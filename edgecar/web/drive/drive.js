@@ -28,7 +28,7 @@ let stopIsWanted = false // until the car has latched the stop
 // Open the socket; open it again whenever it closes.
 function connect() {
   const query = token ? `?page=1&token=${encodeURIComponent(token)}` : '?page=1'
-  socket = new WebSocket(location.origin.replace(/^http/, 'ws') + '/wsDrive' + query)
+  socket = new WebSocket(new URL('wsDrive', location.href).href.replace(/^http/, 'ws') + query)
   socket.binaryType = 'blob'
   socket.onmessage = event => {
     if (typeof event.data === 'string') receive(JSON.parse(event.data))
