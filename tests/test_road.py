@@ -212,7 +212,7 @@ def test_the_twin_runs_what_was_promoted_and_has_proved_it(road, released, synce
 
 def test_the_car_is_synced_to_what_was_promoted(road, club, released, synced):
     wait(lambda: club.application('car').get('sync', {}).get('status') == 'Synced', 120)
-    found = road.object('-n', 'edgecar', 'deployment', 'edgecar-car')['spec']['template']['spec']
+    found = road.object('-n', 'car', 'deployment', 'edgecar-car')['spec']['template']['spec']
     assert found['containers'][0]['image'] == image_of(road, released, 'car')
 
 
@@ -346,7 +346,7 @@ def test_below_the_gate_the_sync_fails_and_the_car_is_untouched(road, club, rele
     refused = release_command(club, 'promote', 'car', '--to', digest)
     assert refused.returncode == 1 and 'the twin has not proved' in refused.stdout + refused.stderr
     assert pin(club, 'car') == digest
-    found = road.object('-n', 'edgecar', 'deployment', 'edgecar-car')['spec']['template']['spec']
+    found = road.object('-n', 'car', 'deployment', 'edgecar-car')['spec']['template']['spec']
     assert found['containers'][0]['image'] == image_of(road, released, 'car')
 
 

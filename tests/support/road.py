@@ -22,6 +22,7 @@ HUB, GIT = f'{NODE}:5443', f'git://{NODE}/edgecar.git'
 S3, INDEX = f'http://{NODE}:7070', f'http://{NODE}:8080'
 STORE = dict(AWS_ACCESS_KEY_ID='club', AWS_SECRET_ACCESS_KEY='a word of a test', AWS_S3_ENDPOINT=S3,
              AWS_S3_BUCKET='pins', AWS_DEFAULT_REGION='us-east-1')
+HERE = 'https://kubernetes.default.svc'
 TRUST = dict(REQUESTS_CA_BUNDLE='/etc/ssl/certs')   # where the image has the registry's authority
 NOT_HERE = {'Deployment', 'StatefulSet', 'HorizontalPodAutoscaler', 'PodDisruptionBudget', 'NetworkPolicy'}
 GROUP = 1001   # what .tekton/README.md gives the volumes of a plain Kubernetes
@@ -321,7 +322,13 @@ def fork(folder, tools, bases):
         replace_in(folder/f'deploy/overlays/{kind}/kustomization.yaml', (name, f'{HUB}/club/edgecar'))
         replace_in(folder/f'deploy/argocd/{kind}.yaml', ('https://git.example.org/club/edgecar.git', GIT))
     replace_in(folder/'deploy/argocd/twin.yaml', ('deploy/overlays/twin', 'deploy/overlays/twin-kubernetes'))
-    replace_in(folder/'deploy/argocd/project.yaml', ('https://git.example.org/club/edgecar.git', GIT))
+    replace_in(folder/'deploy/argocd/project.yaml', ('https://git.example.org/club/edgecar.git', GIT),
+               ('destinations: [', f'destinations: [{{server: {HERE}, namespace: car}}, '))
+    # two devices on one cluster: the car has a namespace of its own, and the one port of the node
+    replace_in(folder/'deploy/argocd/car.yaml', ('namespace: edgecar}', 'namespace: car}'))
+    replace_in(folder/'deploy/overlays/car/kustomization.yaml', ('namespace: edgecar', 'namespace: car'))
+    replace_in(folder/'deploy/overlays/twin-kubernetes/kustomization.yaml',
+               ('../../components/nodeport, ', ''))
     replace_in(folder/'deploy/policy/cluster-image-policy.yaml', (name, f'{HUB}/club/edgecar'))
     for who in ('user.name=club', 'user.email=club@localhost'):
         run(folder, 'git', 'config', *who.split('='))
