@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOUND_S', 'P99_S', 'LONG_S', 'SHORT_S', 'PROMISES', 'OccurredFault', 'DriveEvidence', 'BrokenPromise', 'moves',
-           'neutral_after_s', 'stalled_s', 'speed_at', 'stop_moments', 'neutral_spans', 'times_to_neutral',
+           'neutral_after_s', 'stalled_s', 'pauses', 'speed_at', 'stop_moments', 'neutral_spans', 'times_to_neutral',
            'arming_bars', 'judge_drive']
 
 # %% ../../nbs/campaign/06_judge.ipynb #e2460190
@@ -75,8 +75,18 @@ def stalled_s(
     stalls,             # (begin, end) each, s
     began_s, ended_s,   # s
 )->float:               # s
-    "Return how much of a span the machine stalled."
-    return sum(max(min(end, ended_s) - max(begin, began_s), 0.) for begin, end in stalls)
+    "Return how much of a span the stalls take; where they overlap, once."
+    total_s, reached_s = 0., began_s
+    for begin, end in sorted(stalls):
+        total_s += max(min(end, ended_s) - max(begin, reached_s), 0.)
+        reached_s = max(reached_s, end)
+    return total_s
+
+def pauses(
+    evidence,   # `DriveEvidence`
+)->list:        # (begin, end) each, monotonic s
+    "Return the spans that no drive can answer in: the machine stalls, or the bus takes nothing."
+    return [*evidence.stalls, *((f.began_s, f.ended_s) for f in evidence.faults if f.kind == 'bus')]
 
 # %% ../../nbs/campaign/06_judge.ipynb #cef68818
 _PASSING_S = dict(reset=.6)   # kinds that are but a moment, and stop the car for so long
@@ -146,13 +156,13 @@ def neutral_spans(
 def times_to_neutral(
     evidence:DriveEvidence,   # of a drive
 )->list:                      # (kind, began_s, s); inf when it is not in neutral at the end
-    "Return how long each cause took, without the stalls of the machine; only where the car was driving."
-    times = []
+    "Return how long each cause took, without what no drive can answer in; only where the car was driving."
+    times, waits = [], pauses(evidence)
     for kind, began_s, ended_s in neutral_spans(evidence):
         before = [pulse for pulse in evidence.pulses if pulse[0] <= began_s]
         took_s = neutral_after_s(evidence.pulses, began_s, ended_s)
         if before and moves(before[-1]) or took_s:
-            stalled = stalled_s(evidence.stalls, began_s, min(began_s + took_s, ended_s))
+            stalled = stalled_s(waits, began_s, min(began_s + took_s, ended_s))
             times.append((kind, began_s, max(took_s - stalled, 0.)))
     return times
 
@@ -166,7 +176,7 @@ def arming_bars(
         return min((at_s for at_s in arms if at_s >= moment_s), default=math.inf)
     def bar(promise, kind, began_s, armed_s):
         from_s = began_s + BOUND_S
-        return promise, kind, from_s + stalled_s(evidence.stalls, began_s, from_s), armed_s
+        return promise, kind, from_s + stalled_s(pauses(evidence), began_s, from_s), armed_s
     bars = [('arming', '', -math.inf, min(arms, default=math.inf))]
     for at_s, kind in stop_moments(evidence):
         bars.append(bar('stop', kind, at_s, armed_after(_release_after(evidence, at_s))))
