@@ -190,13 +190,8 @@ def test_both_overlays_were_promoted_the_car_after_the_proof(road, club, release
 @pytest.fixture(scope='module')
 def synced(road, club, released):
     "The twin, synced by Argo CD to its end: what is deployed has driven."
-    def done():
-        found = club.application('twin')
-        state = found.get('operationState', {})
-        wanted = results(road, released)['twin_IMAGE_DIGEST']
-        images = found.get('summary', {}).get('images', [])
-        return any(wanted in i for i in images) and state.get('phase') in ('Succeeded', 'Failed', 'Error')
-    road.timed('twin is synced and has driven', wait, done, 900)
+    commit = run(road.folder/'git/edgecar.git', 'git', 'rev-parse', 'main').strip()
+    road.timed('twin is synced and has driven', wait, lambda: state_of(club, commit), 900)
     return club.application('twin')
 
 
