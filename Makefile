@@ -55,6 +55,7 @@ test-platform: setup ## would a cluster take deploy/ and .tekton/? its own code 
 test-cluster: setup ## does deploy/ run on a control plane of this machine? as root (Go builds it first)
 	@scripts/image-tools
 	@scripts/cluster >/dev/null
+	@scripts/steps >/dev/null
 	python -m pytest --durations=0 --durations-min=1 -m cluster
 
 .PHONY: test-scale

@@ -1,9 +1,8 @@
 """Does deploy/ run on a real control plane? etcd, API server, controllers, scheduler and kubelet of this
 machine take the overlays, and pods drive. `make test-cluster` runs it, and prints the seconds of each step.
 
-Not covered: Tekton, Chains, Argo CD and policy-controller do not run here yet, and the bridge that carries
-the pods' packets knows no NetworkPolicy."""
-import json
+Not covered: the bridge that carries the pods' packets knows no NetworkPolicy. `test_road.py` has the way that
+a release takes to these overlays."""
 import os
 import re
 import shlex
@@ -17,51 +16,33 @@ import pytest
 import yaml
 
 from edgecar.release import image
-from support.cluster import NODE, REGISTRY, Cluster, build_parts, program_image
+from support.cluster import (
+    NODE, REGISTRY, Cluster, build_parts, crds, program_image, what_is_lacking
+)
 from support.waiting import wait
 
 ROOT = Path(__file__).parents[1]
 CONTROL = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl']
 RUNS_PODS = ['kubelet', 'containerd', 'containerd-shim-runc-v2']
 SOME = f'{REGISTRY}/club/edgecar-twin@sha256:{"5eed" * 16}'   # for what asks the API server alone
-TOOLS = dict(unshare='util-linux', nsenter='util-linux', ip='iproute2', runc='runc', skopeo='skopeo',
-             cc='gcc', openssl='openssl', **{'docker-registry': 'docker-registry'})
 # the first build compiles Kubernetes: a quarter of an hour of two cores
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 
-def modules_of_crds():
-    "What `tests/platform` reads its schemas from: a module with its version, and which of its files."
-    text = (ROOT/'tests/platform/main.go').read_text()
-    return re.findall(r'^\t"([^"]+@v[^"]+)": +"([^"]+)",$', text, re.MULTILINE)
-
-
-def crds():
-    "Files with the definitions of others' resources that deploy/ uses."
-    for module, pattern in modules_of_crds():
-        done = subprocess.run(['go', 'mod', 'download', '-json', module], capture_output=True, text=True,
-                              env=os.environ | dict(PATH=os.environ['PATH'] + ':/usr/local/go/bin'))
-        assert done.returncode == 0, done.stderr
-        yield from Path(json.loads(done.stdout)['Dir']).glob(pattern)
-
-
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def cluster(request, tmp_path_factory):
     "The cluster, with the definitions of others' resources; at its end it tells the seconds of each step."
-    lacking = {package for command, package in TOOLS.items()
-               if not shutil.which(command, path=os.environ['PATH'] + ':/usr/sbin')}
-    if lacking or os.getuid():
-        pytest.fail(f'a cluster needs root and {" ".join(sorted(lacking)) or "nothing more"}')
+    if lacking := what_is_lacking():
+        pytest.fail(lacking)
     with Cluster(tmp_path_factory.mktemp('cluster')/'here', build_parts(*CONTROL)) as cluster:
         cluster.timed('definitions', cluster.kubectl, 'create', *[f'--filename={file}' for file in crds()])
         cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all')
         yield cluster
-        lines = [f'{seconds:7.1f} s  {name}' for name, seconds in cluster.seconds.items()]
         with request.config.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
-            print('\n' + '\n'.join(lines))
+            print(f'\n{cluster.times()}')
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def node(cluster):
     "The cluster, with a node that runs pods."
     build_parts(*RUNS_PODS)
@@ -69,7 +50,7 @@ def node(cluster):
     return cluster
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def namespace(cluster):
     "Where it all runs, as deploy/README.md sets it up."
     cluster.apply(yaml.safe_load((ROOT/'deploy/base/namespace.yaml').read_text()))
@@ -78,7 +59,7 @@ def namespace(cluster):
     return 'edgecar'
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def twin(cluster, tmp_path_factory):
     "The twin's image, built here and pushed to the registry of the cluster: its name by digest."
     if not (ROOT/'build/bundle/twin').is_dir():
@@ -107,7 +88,7 @@ def is_hook(document):
     return 'argocd.argoproj.io/hook' in document['metadata'].get('annotations', {})
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def deployed(node, namespace, twin, tmp_path_factory):
     "The twin, running; its Job after a sync, not yet applied."
     documents = overlay(tmp_path_factory.mktemp('overlay'), 'twin-kubernetes', twin)

@@ -33,12 +33,13 @@ class _WebSource:
         host = re.sub(r'^\w+://([^/]*).*', r'\1', url)
         if not url.startswith('https://') and not (url.startswith('http://') and is_loopback(host)):
             raise EdgecarError(f'{url!r} is no address for metadata', hint='give a folder or https://...')
-        self.web.verify, self.web.trust_env = str(ca) if ca else True, not is_loopback(host)
+        self.verify, self.web.trust_env = str(ca) if ca else True, not is_loopback(host)
 
     def read(self, name):
         "Return a file of at most 5 MB, or None without such a file; raise OSError when nothing answers."
         left = self.end_s - time.monotonic()
-        with self.web.get(f'{self.url}/{name}', stream=True, timeout=max(.01, min(10, left))) as answer:
+        with self.web.get(f'{self.url}/{name}', stream=True, verify=self.verify,
+                          timeout=max(.01, min(10, left))) as answer:
             if answer.status_code in (403, 404):
                 return None
             answer.raise_for_status()

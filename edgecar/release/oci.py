@@ -253,7 +253,7 @@ class _RegistrySession:
         self.login, self.web, self.token = registry_credentials(host, name, auth), requests.Session(), None
         # proxies; the credentials of .netrc are not asked for, since ours are given
         self.web.trust_env = not is_loopback(host)
-        self.web.verify = str(ca) if ca else True
+        self.verify = str(ca) if ca else True   # with each request: a session's gives way to the environment
         for scheme in ('http://', 'https://'):
             retry = Retry(3, backoff_factor=.2, status_forcelist=(429, 500, 502, 503, 504),
                           raise_on_status=False, respect_retry_after_header=False)   # it may say: in a year
@@ -276,7 +276,7 @@ class _RegistryClient(_RegistrySession):
         elif self.login:
             headers['Authorization'] = 'Basic ' + base64.b64encode(':'.join(self.login).encode()).decode()
         try:
-            answer = self.web.get(f'{self.url}/{path}', headers=headers, stream=True,
+            answer = self.web.get(f'{self.url}/{path}', headers=headers, stream=True, verify=self.verify,
                                   timeout=min(30, self.left_s()))
         except (requests.RequestException, OSError) as e:
             raise EdgecarError(f'no registry answers ({_reason(e)})', self.where,
@@ -306,7 +306,7 @@ class _RegistryClient(_RegistrySession):
         params = {k: v for k, v in challenge_fields.items() if k in ('service', 'scope')}
         try:
             answer = self.web.get(realm, params=params, auth=self.login, timeout=30, stream=True,
-                                  headers={'Accept-Encoding': 'identity'})
+                                  verify=self.verify, headers={'Accept-Encoding': 'identity'})
         except (requests.RequestException, OSError) as e:
             raise EdgecarError(f'no token service answers ({_reason(e)})', realm) from None
         text = _answer_text(answer, MB, min(30, self.left_s()), realm)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,16 @@ from support.waiting import wait
 
 ROOT = Path(__file__).parents[2]
 NODE, ADMIN, REGISTRY = '10.88.0.1', 'a-token-of-a-test', 'localhost:5000'
+TOOLS = dict(unshare='util-linux', nsenter='util-linux', ip='iproute2', runc='runc', skopeo='skopeo',
+             cc='gcc', openssl='openssl', **{'docker-registry': 'docker-registry',
+                                              'redis-check-rdb': 'redis-tools'})
 CGROUPS = 'edgecar-cluster-'   # and the number of the process that made them
 API = f'https://{NODE}:6443'   # its certificate names this address
 ROOM = """
 mount --make-rshared /
 for folder in /run /var/log /var/lib; do mount -t tmpfs none $folder; done
+mkdir -p /run/etc/new /run/etc/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/new,workdir=/run/etc/work none /etc
 ip link set lo up
 ip link add edgecar0 type bridge
 ip address add 10.88.0.1/24 dev edgecar0
@@ -61,6 +67,14 @@ KUBELET = dict(
     imageGCHighThresholdPercent=100, evictionHard={'memory.available': '100Mi'})
 
 
+def what_is_lacking():
+    "What a cluster needs and this machine has not, as a sentence; empty when there is nothing."
+    lacking = {package for command, package in TOOLS.items()
+               if not shutil.which(command, path=os.environ['PATH'] + ':/usr/sbin')}
+    needed = ['root'] * bool(os.getuid()) + sorted(lacking)
+    return f'a cluster needs {" ".join(needed)}' if needed else ''
+
+
 def build_parts(*names):
     "Build what a cluster is made of, or find it: the folder with the programs."
     done = subprocess.run([ROOT/'scripts/cluster', *names], stdout=subprocess.PIPE, text=True)
@@ -72,6 +86,26 @@ def child(pid):
     "The first child of a process; None before there is one."
     found = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
     return int(found[0]) if found else None
+
+
+def module_folder(module, version):
+    "The folder of a Go module, fetched when it is not there."
+    done = subprocess.run(['go', 'mod', 'download', '-json', f'{module}@v{version}'], capture_output=True,
+                          text=True, env=os.environ | dict(PATH=os.environ['PATH'] + ':/usr/local/go/bin'))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(json.loads(done.stdout)['Dir'])
+
+
+def modules_of_crds():
+    "What `tests/platform` reads its schemas from: a module with its version, and which of its files."
+    text = (ROOT/'tests/platform/main.go').read_text()
+    return re.findall(r'^\t"([^"]+@v[^"]+)": +"([^"]+)",$', text, re.MULTILINE)
+
+
+def crds():
+    "Files with the definitions of others' resources that deploy/ uses."
+    for module, pattern in modules_of_crds():
+        yield from module_folder(*module.split('@v')).glob(pattern)
 
 
 class Room:
@@ -174,6 +208,7 @@ class Cluster(Room):
     It has no node before `start_node`: what asks the API server alone needs none."""
     def __init__(self, folder, bin):
         self.bin, self.seconds, self.began = Path(bin), {}, time.monotonic()
+        self.authorities = {}   # of registries with a certificate: host -> file
         super().__init__(folder)
         self.cgroups = f'{CGROUPS}{os.getpid()}'
         remove_cgroups()
@@ -198,6 +233,10 @@ class Cluster(Room):
         result = step(*args)
         self.seconds[name] = round(time.monotonic() - began, 1)
         return result
+
+    def times(self):
+        "The seconds of each step, a line each."
+        return '\n'.join(f'{seconds:7.1f} s  {name}' for name, seconds in self.seconds.items())
 
     def kubectl(self, *command, input=None, ok=True, token=ADMIN):
         "Ask the API server; what it says is returned, with `ok=False` the whole result."
@@ -299,6 +338,9 @@ class Cluster(Room):
         for name in (f'certs.d/{REGISTRY}', 'cni'):
             (f/name).mkdir(parents=True)
         (f/f'certs.d/{REGISTRY}/hosts.toml').write_text(f'[host."http://{REGISTRY}"]\n')
+        for host, ca in self.authorities.items():
+            (f/f'certs.d/{host}').mkdir()
+            (f/f'certs.d/{host}/hosts.toml').write_text(f'[host."https://{host}"]\nca = "{ca}"\n')
         (f/'cni/pods.conflist').write_text(json.dumps(CNI))
         (f/'containerd.toml').write_text(CONTAINERD.format(folder=f, registry=REGISTRY))
         self.start('containerd', self.bin/'containerd', '--config', f/'containerd.toml',
