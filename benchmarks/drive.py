@@ -1,5 +1,5 @@
-"""How steady the car's loop is, and how soon the wheels are in neutral when something goes wrong; beside
-DonkeyCar's own loop with its web controller, with the same faults on the same rig.
+"""How steady the car's loop is, and how soon the wheels are in neutral when something goes wrong. DonkeyCar's
+own loop with its web controller has the same faults, on the same rig.
 
     .venv/bin/python benchmarks/drive.py     # after make repro; about 5 minutes on 2 idle cores
 

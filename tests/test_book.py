@@ -106,7 +106,8 @@ def test_nothing_is_loaded_from_a_network(pages):
 
 
 def test_no_directive_and_no_hidden_cell_is_shown(pages):
-    shown = [str(path.relative_to(BOOK)) for path in pages if re.search(r'^#\s?\|\s?\w', page(path).code, re.M)]
+    shown = [str(path.relative_to(BOOK)) for path in pages
+             if re.search(r'^#\s?\|\s?\w', page(path).code, re.M)]
     assert not shown
 
 

@@ -271,7 +271,8 @@ def test_prose_has_no_banned_phrasing():
 
 
 NOT_WRITTEN = re.compile(   # notebooks are ruff's; locks, data and pictures are tools'; nbdev's modules
-    r'tests/fuzz/corpus/.*|edgecar/.*\.py$|.*\.(ipynb|lock|sum|mod|csv|png|jpg|webp|ico)$|LICENSE|dvc\.lock')
+    r'tests/fuzz/corpus/.*|edgecar/.*\.py$|.*\.(ipynb|lock|sum|mod|csv|png|jpg|webp|ico|svg)$'
+    r'|LICENSE|dvc\.lock')
 
 
 def test_no_line_is_longer_than_110_characters():

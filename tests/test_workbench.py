@@ -92,7 +92,8 @@ def test_its_configuration_is_what_platforms_ask_for(image):
     check = ("import sys, os, shutil; import jupyterhub, jupyterlab, jupyterlab_git, jupyter_server_proxy; "
              "assert sys.version_info[:2] == (3, 11) and os.access(os.environ['HOME'], os.W_OK); "
              "print(os.getuid(), os.getgid(), shutil.which('start-singleuser.sh'))")
-    done = podman(words, 'run', '--rm', *[o for o in OPTIONS if o != '--read-only'], name, 'python', '-c', check)
+    options = [o for o in OPTIONS if o != '--read-only']
+    done = podman(words, 'run', '--rm', *options, name, 'python', '-c', check)
     assert done.stdout.split() == ['54321', '0', '/opt/edgecar/bin/start-singleuser.sh'], done.stderr
 
 
@@ -124,7 +125,8 @@ def test_any_user_under_a_read_only_root_serves_under_its_prefix(image, home):
 def hub(image, tmp_path_factory):
     "The address of a JupyterHub that starts the image, and the log of it."
     words, name = image
-    tools = subprocess.run([ROOT/'scripts/hub-tools'], capture_output=True, text=True, check=True).stdout.strip()
+    made = subprocess.run([ROOT/'scripts/hub-tools'], capture_output=True, text=True, check=True)
+    tools = made.stdout.strip()
     folder, container = tmp_path_factory.mktemp('hub'), f'workbench-{secrets.token_hex(4)}'
     home = folder/'home'
     home.mkdir()
@@ -172,7 +174,8 @@ def lab(hub, tmp_path_factory):
             browser.value(f"document.querySelector('{selector}').focus()")
             browser.ask('Input.insertText', text=text)
         click(browser, '#login_submit')
-        browser.wait("!!window.jupyterapp && document.querySelectorAll('.jp-DirListing-item').length > 5", 400)
+        browser.wait("!!window.jupyterapp && document.querySelectorAll('.jp-DirListing-item').length > 5",
+                     400)
         print(json.dumps(dict(seconds_from_login_to_lab=round(time.monotonic() - began, 1))))
         yield browser, f'http://127.0.0.1:{port}/user/{USER}'
     finally:
@@ -196,9 +199,11 @@ def picture(browser, name):
 @needs_browser
 def test_the_file_browser_opens_at_the_notebooks_and_tiles_are_there(lab):
     browser, _ = lab
-    browser.wait("[...document.querySelectorAll('.jp-DirListing-itemName')].some(e => e.textContent == 'guides')")
+    browser.wait("[...document.querySelectorAll('.jp-DirListing-itemName')]"
+                 ".some(e => e.textContent == 'guides')")
     browser.value("void jupyterapp.commands.execute('launcher:create')")
-    browser.wait("['The twin', 'Drive'].every(title => [...document.querySelectorAll('.jp-LauncherCard-label')]"
+    browser.wait("['The twin', 'Drive'].every("
+                 "title => [...document.querySelectorAll('.jp-LauncherCard-label')]"
                  ".some(e => e.textContent.trim() == title))")
     assert browser.value("!!document.querySelector('[data-id=\"jp-git-sessions\"]')"), 'the panel of git'
     browser.wait("[...document.querySelectorAll('#jp-bottom-panel, .jp-StatusBar-Widget')]"
@@ -220,7 +225,8 @@ def test_a_guide_runs_to_its_end_and_shows_its_plots(lab, hub):
     browser.wait('window.ran', 240)
     cells = "[...jupyterapp.shell.currentWidget.content.widgets].filter(c => c.model.type == 'code')"
     assert browser.value(f'{cells}.every(c => c.model.executionCount > 0)'), 'a cell did not run'
-    assert not browser.value(f"{cells}.some(c => c.model.outputs.toJSON().some(o => o.output_type == 'error'))")
+    assert not browser.value(f"{cells}.some(c => c.model.outputs.toJSON()"
+                             ".some(o => o.output_type == 'error'))")
     browser.wait("[...document.querySelectorAll('.jp-RenderedImage img, .jp-OutputArea-output img')]"
                  ".filter(image => image.naturalWidth > 100).length >= 1")
     browser.value("document.querySelector('.jp-OutputArea-output img').scrollIntoView({block: 'center'})")
