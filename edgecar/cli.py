@@ -216,8 +216,8 @@ def _latency_row(ms, x):
 
 # %% ../nbs/14_cli.ipynb #5b467e16
 @app.command(epilog='Examples: `edgecar evaluate build/export/pilot.tflite`; '
-                    '`edgecar evaluate old.tflite --tracks 100 --seed 500`')
-def evaluate(
+                    '`edgecar evaluate old.tflite --tracks 10000 --to surveys/old`')
+def evaluate(   # noqa: PLR0913 - options of a command
     model:Annotated[Path, typer.Argument(help='a .tflite pilot, ours or DonkeyCar\'s')],   # .tflite file
     tracks:Annotated[int,   # 1 and more
                      typer.Option(help='unseen ones, of 25 m and more, half of them backwards', min=1)]=20,
@@ -231,6 +231,9 @@ def evaluate(
     latency_ms:Annotated[str,   # numbers with commas, ms
                          typer.Option(help='from a frame to its command, 0..200, '
                                            'with commas; in turn')]='25,75,125,150',
+    to:Annotated[Path, typer.Option(help='keep all rollouts (Parquet), a map of failures, films of the worst '
+                                         'in this folder')]=None,   # folder; None: nothing is kept
+    films:Annotated[int, typer.Option(help='with --to: of the worst, at most', min=0)]=100,   # 0 and more
     workers:WorkersOption=None,   # processes, 1 and more; None: one for each core
 ):
     """Have a pilot drive the twin where it never was:
@@ -242,7 +245,11 @@ def evaluate(
     like = dict(longest=True, steps=steps, random=random, latencies_ms=latencies_ms)
     drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed)
               for d in rollout_suite('try_out', tracks, **like)]
-    metrics, _ = score_driving(model, drives, min(trouble, tracks), workers=workers)
+    if to:
+        from edgecar.pilot.survey import survey_pilot
+        metrics = survey_pilot(model, drives, to, films, workers)
+    else:
+        metrics, _ = score_driving(model, drives, min(trouble, tracks), workers=workers)
     each = metrics.pop('by_latency')
     del metrics['worst_latency']
     typer.echo(format_table(flatten_metrics(metrics), head=['closed loop', '']))
