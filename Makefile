@@ -31,7 +31,7 @@ joint: setup ## run the loop on the twin and a real car's recording together, by
 
 .PHONY: test
 test: setup ## test the notebooks, then the rest (under 10 minutes)
-	nbdev_test --n_workers 3 --do_print
+	nbdev_test --n_workers 3 --do_print --skip_folder_re '^([_.]|guides$$)'  # test-slow executes guides
 	python -m pytest -n 4 --durations=10 \
 		-m "not slow and not images and not platform and not cluster and not scale and not book \
 		and not workbench"
