@@ -165,8 +165,9 @@ def test_no_throttle_outlives_its_driver():
         line = connect(server.port)
         line.sendall(pack_message('load_scene', scene_name='oval')
                      + pack_message('control', steering=0, throttle=1))
-        wait(lambda: server.scenes and server.scenes['oval'].slots[0].control == ControlMessage(0, 1))
+        wait(lambda: server.scenes and server.scenes['oval'].slots)   # a scene is there before its first car
         [slot] = server.scenes['oval'].slots
+        wait(lambda: slot.control == ControlMessage(0, 1))
         wait(lambda: slot.control == HALT)                     # the line is open, and silent
         wait(lambda: slot.car.course.time > .5 and abs(slot.car.state[3]) < .01)
         line.sendall(pack_message('control', steering=0, throttle=1) + b'{"msg_type": "contr')
