@@ -240,11 +240,14 @@ def evaluate(   # noqa: PLR0913 - options of a command
     off-track events with intervals, distance from the line, speed beside the expert's."""
     from dataclasses import replace
 
+    from edgecar.core import EdgecarError
     from edgecar.pilot.exam import rollout_suite, score_driving
     latencies_ms = _parse_numbers(latency_ms, '--latency-ms')
     like = dict(longest=True, steps=steps, random=random, latencies_ms=latencies_ms)
     drives = [replace(d, track=f'long:{d.seed + seed}', seed=d.seed + seed)
               for d in rollout_suite('try_out', tracks, **like)]
+    if to and trouble:
+        raise EdgecarError('a survey has no troubled rollouts', hint='give --to or --trouble, not both')
     if to:
         from edgecar.pilot.survey import survey_pilot
         metrics = survey_pilot(model, drives, to, films, workers)

@@ -171,12 +171,12 @@ def arming_bars(
     evidence:DriveEvidence,   # of a drive
 )->list:                      # (promise, kind, from_s, until_s), monotonic s
     "Return the spans in which nothing may move."
-    arms = [at_s for at_s, word in evidence.acts if word == 'arm']
+    arms, waits = [at_s for at_s, word in evidence.acts if word == 'arm'], pauses(evidence)
     def armed_after(moment_s):
         return min((at_s for at_s in arms if at_s >= moment_s), default=math.inf)
     def bar(promise, kind, began_s, armed_s):
         from_s = began_s + BOUND_S
-        return promise, kind, from_s + stalled_s(pauses(evidence), began_s, from_s), armed_s
+        return promise, kind, from_s + stalled_s(waits, began_s, from_s), armed_s
     bars = [('arming', '', -math.inf, min(arms, default=math.inf))]
     for at_s, kind in stop_moments(evidence):
         bars.append(bar('stop', kind, at_s, armed_after(_release_after(evidence, at_s))))

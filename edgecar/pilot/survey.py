@@ -19,25 +19,24 @@ from .exam import carry_backs, driving_summary, per_km, rollout_values
 from .movie import film_worst_rollout
 from .rollout import RolloutSpec, loaded_pilot, rollout
 from .runtime import Pilot
-from ..sim.env import find_track
-from ..sim.look import Appearance
+from ..sim.env import SimCar
 
 # %% ../../nbs/pilot/16_survey.ipynb #2b411484
 def rollout_conditions(
-    d:RolloutSpec,   # which rollout
-)->dict:             # curvature_per_m: mean of the road, 1/m; exposure: 1 is what suits the hall
+    car:SimCar,   # of a rollout
+)->dict:          # curvature_per_m: mean of the road, 1/m; exposure: 1 is what suits the hall
     "Return how much the road of a rollout bends, and how bright its pictures are."
-    look = Appearance.random(d.seed + 64, d.random)
-    return dict(curvature_per_m=float(np.abs(find_track(d.track, d.backwards).curvature).mean()),
-                exposure=look.exposure)
+    return dict(curvature_per_m=float(np.abs(car.track.curvature).mean()), exposure=car.look.exposure)
 
 def survey_rollout(
     job:dict,          # fields of a RolloutSpec
     pilot:str=None,    # path of a .tflite; the expert if None
 )->dict:               # see `rollout_metrics` and `rollout_conditions`
     "Drive a rollout of a survey in a worker of an `Engine`."
-    d = RolloutSpec(**job)
-    return rollout(d, loaded_pilot(pilot) if pilot else None) | rollout_conditions(d)
+    conditions = {}
+    def each(run, frame, command):
+        conditions.update({} if conditions else rollout_conditions(run.car))
+    return rollout(RolloutSpec(**job), loaded_pilot(pilot) if pilot else None, each) | conditions
 
 # %% ../../nbs/pilot/16_survey.ipynb #4ce0c0ab
 def survey_drives(
