@@ -2,14 +2,14 @@
 Chromium, wide and on a phone. Pictures of eight pages go to _build/pictures."""
 import functools
 import re
-import threading
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from support.browser import Browser, needs_browser
+from support.pages import serving
 
 from edgecar.core import repo_root
 
@@ -120,13 +120,8 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope='module')
 def address():
-    server = ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=BOOK))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f'http://127.0.0.1:{server.server_port}'
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(functools.partial(Quiet, directory=BOOK)) as address:
+        yield address
 
 
 @pytest.fixture(scope='module')

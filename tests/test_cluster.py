@@ -38,8 +38,7 @@ def cluster(request, tmp_path_factory):
         cluster.timed('definitions', cluster.kubectl, 'create', *[f'--filename={file}' for file in crds()])
         cluster.kubectl('wait', '--for=condition=Established', 'crd', '--all')
         yield cluster
-        with request.config.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
-            print(f'\n{cluster.times()}')
+        cluster.tell_times(request.config)
 
 
 @pytest.fixture(scope='module')

@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
+from support.pages import serving
 
 from edgecar.car.drive import NO_SLEEP_HZ, ButtonHandler, Profile, TwinCamera, compose, supervised
 from edgecar.car.guard import StopRequests
@@ -83,13 +84,8 @@ class LoginPage(BaseHTTPRequestHandler):
 @pytest.fixture
 def login():
     "The address of a server that answers everything with a page to log in with."
-    server = ThreadingHTTPServer(('127.0.0.1', 0), LoginPage)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f'http://127.0.0.1:{server.server_port}'
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(LoginPage) as address:
+        yield address
 
 
 def full_store(tmp_path, *names):

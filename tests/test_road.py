@@ -50,8 +50,7 @@ def road(request, tmp_path_factory):
         road.timed('servers', road.enter_servers)
         road.timed('node', road.start_node)
         yield road
-        with request.config.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
-            print(f'\n{road.times()}')
+        road.tell_times(request.config)
 
 
 @pytest.fixture(scope='module')

@@ -238,6 +238,11 @@ class Cluster(Room):
         "The seconds of each step, a line each."
         return '\n'.join(f'{seconds:7.1f} s  {name}' for name, seconds in self.seconds.items())
 
+    def tell_times(self, config):
+        "Print the seconds of each step, whatever pytest captures."
+        with config.pluginmanager.getplugin('capturemanager').global_and_fixture_disabled():
+            print(f'\n{self.times()}')
+
     def kubectl(self, *command, input=None, ok=True, token=ADMIN):
         "Ask the API server; what it says is returned, with `ok=False` the whole result."
         done = self.run(self.bin/'kubectl', f'--kubeconfig={self.config("kubectl", token)}', *command,
