@@ -152,7 +152,7 @@ class Room:
             assert ended is None, f'{name} ended with {ended}:\n{self.said(name)}'
             return true()
         try:
-            wait(holds, seconds)
+            wait(holds, seconds, every=.05)
         except AssertionError as e:
             raise AssertionError(f'{e}: {name}\n{self.said(name)}') from None
 
