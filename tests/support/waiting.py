@@ -2,8 +2,8 @@
 import time
 
 
-def wait(true, seconds=20):
+def wait(true, seconds=20, every=.002):
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until, 'too long'
-        time.sleep(.002)
+        time.sleep(every)
