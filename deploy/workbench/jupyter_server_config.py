@@ -1,10 +1,8 @@
 """JupyterLab of the workbench: it opens at nbs/, and has tiles for the pages of the twin and of the car.
 
-Their guards hold behind the proxy. Each start draws a token, which goes to a page by its environment and
-with each
-request in a header, so in no address and in no log. Host and origin pass unchanged: a page of another
-origin is
-refused. Who may come at all, Jupyter decides first.
+Their guards hold behind the proxy. Each start draws a token. It goes to a page by its environment, and with
+each request in a header: in no address, in no log. Host and origin pass unchanged, so a page of another
+origin is refused. Who may come at all, Jupyter decides first.
 """
 import os
 import secrets
