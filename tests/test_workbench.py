@@ -1,19 +1,18 @@
 """The image of the workbench: as any user under a read-only root, and under a real JupyterHub in Chromium."""
-import contextlib
-import http.client
 import json
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from support.browser import Browser, needs_browser
+from support.loopback import answer, free_port, free_ports, status
 from support.views import mouse
+from support.waiting import wait
 
 from edgecar.core import repo_root, write_json
 
@@ -25,35 +24,6 @@ HOME = '/opt/app-root/src'
 OPTIONS = ['--network=host', '--ulimit=nofile=1024:1024', '--ulimit=nproc=4096:4096', '--read-only',
            '--tmpfs=/tmp', '--user=54321:0']
 GUIDE = 'nbs/guides/03_your_own_tub.ipynb'
-
-
-def free_ports(n):
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(n)]
-        for s in sockets:
-            s.bind(('127.0.0.1', 0))
-        return [s.getsockname()[1] for s in sockets]
-
-
-def get(port, path, **headers):
-    "Status, body and headers of an answer; None while nobody answers."
-    line = http.client.HTTPConnection('127.0.0.1', port, timeout=30)
-    try:
-        line.request('GET', path, headers=headers)
-        answer = line.getresponse()
-        return answer.status, answer.read().decode(errors='replace'), dict(answer.headers)
-    except OSError:
-        return None
-    finally:
-        line.close()
-
-
-def wait(seconds, what, good):
-    end = time.monotonic() + seconds
-    while not (result := good()):
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(.2)
-    return result
 
 
 @pytest.fixture(scope='session')
@@ -99,7 +69,7 @@ def test_its_configuration_is_what_platforms_ask_for(image):
 
 def test_any_user_under_a_read_only_root_serves_under_its_prefix(image, home):
     words, name = image
-    [port], container = free_ports(1), f'workbench-{secrets.token_hex(4)}'
+    port, container = free_port(), f'workbench-{secrets.token_hex(4)}'
     token, began = secrets.token_hex(16), time.monotonic()
     try:
         started = podman(words, 'run', '--detach', f'--name={container}', *OPTIONS, f'--volume={home}:{HOME}',
@@ -107,14 +77,14 @@ def test_any_user_under_a_read_only_root_serves_under_its_prefix(image, home):
                          f'--env=NOTEBOOK_ARGS=--ServerApp.port={port} --ServerApp.ip=127.0.0.1 '
                          f'--IdentityProvider.token={token}', name)
         assert started.returncode == 0, started.stderr
-        wait(300, lambda: podman(words, 'logs', container).stderr[-3000:],
-             lambda: (get(port, '/notebook/club/ann/api') or [0])[0] == 200)
+        wait(lambda: status(port, '/notebook/club/ann/api') == 200, 300,
+             lambda: podman(words, 'logs', container).stderr[-3000:], .2)
         print(json.dumps(dict(seconds_to_lab=round(time.monotonic() - began, 1))))
-        assert json.loads(get(port, '/notebook/club/ann/api')[1])['version']
-        assert get(port, '/notebook/club/ann/api/contents')[0] == 403, 'nothing without the token'
-        there = get(port, '/notebook/club/ann/api/contents/nbs', Authorization=f'token {token}')
+        assert json.loads(answer(port, '/notebook/club/ann/api')[1])['version']
+        assert status(port, '/notebook/club/ann/api/contents') == 403, 'nothing without the token'
+        there = answer(port, '/notebook/club/ann/api/contents/nbs', Authorization=f'token {token}')
         assert 'index.ipynb' in {entry['name'] for entry in json.loads(there[1])['content']}
-        assert get(port, '/api')[0] == 404
+        assert status(port, '/api') == 404
     finally:
         podman(words, 'rm', '--force', '--time=10', container)
 
@@ -144,8 +114,8 @@ def hub(image, tmp_path_factory):
     process = subprocess.Popen([f'{tools}/bin/jupyterhub', '-f', ROOT/'tests/workbench/jupyterhub_config.py'],
                                cwd=folder, env=env, stdout=log.open('w'), stderr=subprocess.STDOUT)
     try:
-        wait(120, lambda: log.read_text()[-3000:],
-             lambda: process.poll() is not None or (get(public, '/hub/login') or [0])[0] == 200)
+        wait(lambda: process.poll() is not None or status(public, '/hub/login') == 200, 120,
+             lambda: log.read_text()[-3000:], .2)
         assert process.poll() is None, log.read_text()[-3000:]
         yield public, folder, lambda: podman(words, 'logs', container)
     finally:
@@ -215,7 +185,7 @@ def test_the_file_browser_opens_at_the_notebooks_and_tiles_are_there(lab):
 def test_a_guide_runs_to_its_end_and_shows_its_plots(lab, hub):
     browser, _ = lab
     _, folder, logs = hub
-    wait(300, lambda: logs().stderr[-2000:], lambda: (folder/'home/edgecar/data/manifest.json').is_file())
+    wait(lambda: (folder/'home/edgecar/data/manifest.json').is_file(), 300, lambda: logs().stderr[-2000:], .2)
     browser.value(f"void jupyterapp.commands.execute('docmanager:open', {{path: '{GUIDE}'}})")
     browser.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell')")
     kernel = 'jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel'
@@ -252,11 +222,10 @@ def test_the_guards_hold_behind_the_proxy(lab, hub):
     browser, home = lab
     port, _, logs = hub
     for path in ('twin/', 'car/drive'):
-        answer = get(port, f'/user/{USER}/{path}')
-        assert answer[0] in (302, 403), 'without a login'
+        assert status(port, f'/user/{USER}/{path}') in (302, 403), 'without a login'
     cookies = browser.ask('Network.getCookies', urls=[f'{home}/'])['cookies']
     mine = '; '.join(f'{c["name"]}={c["value"]}' for c in cookies)
-    assert get(port, f'/user/{USER}/car/drive', Cookie=mine)[0] == 200
-    assert get(port, f'/user/{USER}/car/drive', Cookie=mine, Origin='http://evil.example')[0] == 403
+    assert status(port, f'/user/{USER}/car/drive', Cookie=mine) == 200
+    assert status(port, f'/user/{USER}/car/drive', Cookie=mine, Origin='http://evil.example') == 403
     said = logs()
     assert 'token=' not in said.stdout + said.stderr
