@@ -164,14 +164,12 @@ def click(browser, selector):
 
 @contextlib.contextmanager
 def tab(browser, url):
-    "Open an address in a tab of its own, as a tile does, for a `with` block."
+    "Open an address in a tab of its own, as a tile does, for a `with` block. Its server may take a while."
     lab = browser.session
-    target = browser.ask('Target.createTarget', url='about:blank')['targetId']
+    target = browser.ask('Target.createTarget', url=url)['targetId']
     browser.session = browser.ask('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
     try:
-        browser.ask('Page.enable')
         browser.ask('Emulation.setDeviceMetricsOverride', **SCREEN)
-        browser.ask('Page.navigate', url=url)
         yield
     finally:
         browser.session = lab
@@ -191,9 +189,8 @@ def test_the_file_browser_opens_at_the_notebooks_and_tiles_are_there(lab):
     browser.wait("['The twin', 'Drive'].every("
                  "title => [...document.querySelectorAll('.jp-LauncherCard-label')]"
                  ".some(e => e.textContent.startsWith(title)))")
-    assert browser.value("[...document.querySelectorAll('.jp-LauncherCard img')]"
-                         ".filter(image => image.src.includes('server-proxy') && image.naturalWidth).length"
-                         ) == 2, 'the pictures of the tiles'
+    browser.wait("[...document.querySelectorAll('.jp-LauncherCard img')]"
+                 ".filter(image => image.src.includes('server-proxy') && image.naturalWidth).length == 2")
     assert browser.value("!!document.querySelector('[data-id=\"jp-git-sessions\"]')"), 'the panel of git'
     browser.wait("[...document.querySelectorAll('#jp-bottom-panel, .jp-StatusBar-Widget')]"
                  ".some(e => /Mem/.test(e.textContent))")
@@ -204,7 +201,7 @@ def test_the_file_browser_opens_at_the_notebooks_and_tiles_are_there(lab):
 def test_a_guide_runs_to_its_end_and_shows_its_plots(lab, hub):
     browser, _ = lab
     _, folder, logs = hub
-    wait(lambda: (folder/'home/edgecar/data/01_donkey/manifest.json').is_file(), 300, lambda: logs().stderr[-2000:], .2)
+    wait((folder/'home/edgecar/data/01_donkey/manifest.json').is_file, 300, lambda: logs().stderr[-2000:], .2)
     browser.value(f"void jupyterapp.commands.execute('docmanager:open', {{path: '{GUIDE}'}})")
     browser.wait("!!document.querySelector('.jp-Notebook .jp-CodeCell')")
     kernel = 'jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel'
@@ -229,7 +226,8 @@ def test_a_guide_runs_to_its_end_and_shows_its_plots(lab, hub):
 def test_a_page_opens_through_the_proxy(lab, hub, tile, path, ready):
     browser, home = lab
     with tab(browser, f'{home}/{path}'):
-        browser.wait(f"document.readyState == 'complete' && ({ready})", 180)
+        browser.wait(f"location.href.includes('{path}') && document.readyState == 'complete'", 180)
+        browser.wait(ready)
         browser.wait("!!document.getElementById('link') && document.body.className === ''", 60)
         assert 'token' not in browser.value('location.href')
         picture(browser, tile)

@@ -17,7 +17,7 @@ PILOT = REPOSITORY/'build/export/pilot.tflite'
 
 def edgecar(*words):
     "Return a command line of edgecar, in this Python."
-    return [sys.executable, '-c', 'from edgecar.cli import main; main()', *words]
+    return [sys.executable, '-c', 'from edgecar.cli import app; app()', *words]
 
 
 def twin():
