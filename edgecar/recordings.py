@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tub_app', 'audit_app', 'TubFolder', 'WorkersOption', 'RecordRanges', 'PagePort', 'PageToken', 'OpenNow', 'NO_STORE',
            'AuditPath', 'parse_record_ranges', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore',
-           'open_widget_page', 'tub_manage', 'sim_draw', 'tub_convert', 'tub_upload', 'record', 'remote',
+           'open_widget_page', 'tub_manage', 'sim_draw', 'arena', 'tub_convert', 'tub_upload', 'record', 'remote',
            'audit_verify', 'audit_ls']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
@@ -234,6 +234,22 @@ def sim_draw(
     The page is for this machine alone, and asks for a token."""
     from edgecar.widgets.track_editor import TrackEditor
     open_widget_page(TrackEditor(file), page_port, token, show)
+
+# %% ../nbs/11_recordings.ipynb #231b13fa
+def arena(
+    pilots:Annotated[list[Path], typer.Argument(help='two or three .tflite pilots')],   # .tflite files
+    tub:Annotated[Path, typer.Option(help='that all see: a tub, or a folder with tubs; '
+                                          'without it they only drive')]=None,   # folder; None: no frames
+    track:Annotated[str, typer.Option(   # name or file
+        help='oval, donkey, club, seed:N, cones:N, long:N or a .toml file')]='donkey',
+    page_port:PagePort=0,   # 0..65535; 0 for any that is free
+    token:PageToken='',     # text of 8 characters and more; '': it is drawn
+    show:OpenNow=False,     # whether it is opened in the browser at once
+):
+    """Compare pilots in the browser, side by side: what they see, where they look, how they steer and drive.
+    The page is for this machine alone, and asks for a token."""
+    from edgecar.widgets.arena import Arena, open_pilots
+    open_widget_page(Arena(open_pilots(pilots), tub, track), page_port, token, show)
 
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')
