@@ -28,7 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ..contracts.interface import PilotInterface
 from ..core import EdgecarError
 from ..data.transform import Transform
-from . import trial
+from . import probe
 
 # %% ../../nbs/pilot/03_runtime.ipynb #8a0a9d56
 OUTPUT_SHAPES = {  # output names -> their last dimension (None: any), steering first
@@ -316,7 +316,7 @@ class _TriedFile(_TfliteFile):
     def _survive(self, data, threads):
         "Raise EdgecarError when a file ends the process that loads it, or is not loaded in time."
         if self.digest not in self.survived:
-            if fault := trial.trial_fault(trial.run_trial('edgecar.pilot.runtime', threads, data=data)):
+            if fault := probe.probe_fault(probe.run_probe('edgecar.pilot.runtime', threads, data=data)):
                 raise self._no(fault)
             self.survived.add(self.digest)
 
@@ -393,7 +393,7 @@ class TfliteNet(_TriedFile):
         return int(self.beside[what]['shape'][1]) if what in self.beside else 0
 
 # %% ../../nbs/pilot/03_runtime.ipynb #37eb275a
-class _Trial(TfliteNet):
+class _Probe(TfliteNet):
     "A file that is loaded in a process which may end of it."
     def _survive(self, data, threads):
         pass
@@ -401,7 +401,7 @@ class _Trial(TfliteNet):
 def main(threads):   # for one inference
     "Load the net of standard input and run it once; what is wrong with it is said by who loads it next."
     with contextlib.suppress(EdgecarError):
-        _Trial('/dev/stdin', int(threads))
+        _Probe('/dev/stdin', int(threads))
 
 if __name__ == '__main__' and __spec__:
     main(*sys.argv[1:])

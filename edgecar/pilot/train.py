@@ -28,7 +28,7 @@ from ..core import EdgecarError, atomic_write, progress_bar, rng, seed_all, sha2
 from ..data.augment import augment
 from ..data.split import Split, session_runs
 from .model import keras, make_kind, net_and_kind, pin_threads, tf
-from .trial import check_size, external_data, stored_numbers, try_h5
+from .probe import check_size, external_data, stored_numbers, probe_h5
 
 # %% ../../nbs/pilot/02_train.ipynb #c51a1875
 def round_of(
@@ -495,7 +495,7 @@ def open_model(
     """Return a Keras model from an .h5 file.
     Raise EdgecarError when the file is not one, when it ends or holds the process that reads it,
     when the model may run programs or read files, or when it would need far more memory than its file has."""
-    try_h5(path)
+    probe_h5(path)
     try:
         with h5py.File(path) as h5:
             config = json.loads(h5.attrs['model_config'])

@@ -149,8 +149,8 @@ def picture(data):
 
 # Models
 
-def forked_trial(module, *words, data=b'', limit_s=None):
-    "Do what `run_trial` does, by a fork, which takes a hundredth of the time, for a second at most."
+def forked_probe(module, *words, data=b'', limit_s=None):
+    "Do what `run_probe` does, by a fork, which takes a hundredth of the time, for a second at most."
     with tempfile.TemporaryFile() as given:
         given.write(data)
         given.seek(0)
@@ -167,10 +167,10 @@ def forked_trial(module, *words, data=b'', limit_s=None):
 
 
 @functools.cache
-def with_forked_trials():
+def with_forked_probes():
     "Have files tried by a fork in this process."
-    from edgecar.pilot import trial
-    trial.run_trial = forked_trial
+    from edgecar.pilot import probe
+    probe.run_probe = forked_probe
 
 
 @target()
@@ -178,7 +178,7 @@ def tflite(data):
     import numpy as np
 
     from edgecar.pilot.runtime import Pilot, interface_of
-    with_forked_trials()
+    with_forked_probes()
     path = folder()/'pilot.tflite'
     path.write_bytes(data)
     pilot = Pilot(path)
@@ -196,7 +196,7 @@ def transform_note(data):
 @target()
 def keras_h5(data):
     from edgecar.pilot.train import open_model
-    with_forked_trials()
+    with_forked_probes()
     path = folder()/'pilot.h5'
     path.write_bytes(data)
     open_model(path)
