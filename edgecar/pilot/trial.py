@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READ_BY_STAGE', 'WATCHED', 'SAID_LINES', 'POLL_S', 'TROUBLED_SHARE', 'TrialSpec', 'git_output', 'clone_for_trial',
-           'change_params', 'epoch_values', 'stopped_after', 'TrialStoppedEarly', 'run_trial_stage', 'closed_loop_cost',
+           'change_params', 'epoch_values', 'stopped_after', 'StoppedEarlyError', 'run_trial_stage', 'closed_loop_cost',
            'keep_trial', 'trial_outcome', 'run_trial']
 
 # %% ../../nbs/pilot/17_trial.ipynb #be0f9167
@@ -80,6 +80,8 @@ def clone_for_trial(
     git_output(repo, 'clone', '-q', '--shared', '--no-checkout', '.', str(to.resolve()))
     git_output(to, 'checkout', '-q', '--detach', spec.commit)
     for name in READ_BY_STAGE[spec.stages[0]]:
+        if name != 'tubs' and not (repo/name).is_dir():
+            raise EdgecarError('is not there, and trials read it', repo/name, 'make repro makes it')
         if (repo/name).is_dir():
             shutil.copytree(repo/name, to/name, copy_function=os.link, dirs_exist_ok=True,
                             ignore=lambda folder, names: [n for n in names if (to/name/n).exists()])
@@ -132,7 +134,7 @@ def stopped_after(
 # %% ../../nbs/pilot/17_trial.ipynb #20ca42ca
 SAID_LINES, POLL_S = 5, .3   # of a stage that failed; between two looks at a training
 
-class TrialStoppedEarly(Exception):
+class StoppedEarlyError(Exception):
     "A trial was worse than earlier ones."
 
 def run_trial_stage(
@@ -140,7 +142,7 @@ def run_trial_stage(
     stage:str,      # of dvc.yaml
     bars:dict={},   # see `stopped_after`; {}: it is not watched
 ):
-    "Run one stage in a clone. Raise TrialStoppedEarly, or EdgecarError with its last lines when it fails."
+    "Run one stage in a clone. Raise StoppedEarlyError, or EdgecarError with its last lines when it fails."
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     env = os.environ | dict(PATH=path, EDGECAR_ENGINE='local', PYTHONPATH=str(folder))
     with (tempfile.TemporaryFile('w+') as said,
@@ -149,7 +151,7 @@ def run_trial_stage(
         try:
             while process.poll() is None:
                 if bars and stopped_after(epoch_values(folder), bars):
-                    raise TrialStoppedEarly
+                    raise StoppedEarlyError
                 time.sleep(POLL_S)
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -159,7 +161,7 @@ def run_trial_stage(
             lines = [line for line in said.read().splitlines() if line.strip()][-SAID_LINES:]
             raise EdgecarError(f'the stage {stage} failed ({" / ".join(lines)})', folder)
     if bars and stopped_after(epoch_values(folder), bars):   # it ended before anyone looked
-        raise TrialStoppedEarly
+        raise StoppedEarlyError
 
 # %% ../../nbs/pilot/17_trial.ipynb #2da924ab
 TROUBLED_SHARE = 8   # one of so many tracks is driven again with each trouble
@@ -208,7 +210,7 @@ def trial_outcome(
             done.append(stage)
         return done, dict(state='complete') | closed_loop_cost(Path(folder)/'build/export/pilot.tflite',
                                                                spec.tracks, spec.steps)
-    except TrialStoppedEarly:
+    except StoppedEarlyError:
         return done, dict(state='stopped', epochs=stopped_after(epoch_values(folder), spec.bars))
     except EdgecarError as e:
         return done, dict(state='failed', why=e.what)
