@@ -1,4 +1,4 @@
-"The simulation of a list of jobs, fed with what each job took, against what one and two workers took for all."
+"The simulation of a list of jobs, fed with what each takes, against what one and two workers take for all."
 import time
 
 import pytest
