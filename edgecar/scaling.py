@@ -59,6 +59,7 @@ def drawn_seconds(
     z = rng(seed).standard_normal(work.jobs)
     return work.job_s*np.exp(work.spread*z - work.spread**2/2)
 
+# %% ../nbs/07_scaling.ipynb #3472802e
 class _Line:
     "Something that serves one after the other."
     def __init__(self):
@@ -69,6 +70,7 @@ class _Line:
         self.free = max(self.free, at) + seconds
         return self.free
 
+# %% ../nbs/07_scaling.ipynb #1f106c9c
 def _run_batch(work, workers, seconds, began, lines):
     "Return when a batch of jobs has ended, s; `workers` is a heap of the times at which they are free."
     driver, store, link = lines
@@ -82,6 +84,7 @@ def _run_batch(work, workers, seconds, began, lines):
         ended = max(ended, link.serve(at, len(shard)*work.answer_kb/1000/work.link_mb_s))
     return ended
 
+# %% ../nbs/07_scaling.ipynb #1cfb457b
 def simulated_seconds(
     work:Workload,      # what is to be done
     workers:int,        # 1 and more

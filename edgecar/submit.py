@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BY_DIGEST', 'OVER', 'POLL_JOB_S', 'PACK', 'pod_specs', 'ray_job', 'kubectl_output', 'job_state', 'follow_job',
-           'unpack_results', 'fetch_results', 'submit_job']
+           'unpack_job_results', 'fetch_results', 'submit_job']
 
 # %% ../nbs/06_submit.ipynb #1eae4e48
 import contextlib
@@ -36,6 +36,7 @@ def pod_specs(
     groups = [cluster['headGroupSpec'], *cluster['workerGroupSpecs']]
     return [g['template']['spec'] for g in groups] + [job['spec']['submitterPodTemplate']['spec']]
 
+# %% ../nbs/06_submit.ipynb #d2bc5db8
 def ray_job(
     template:dict,     # content of deploy/ray/job.yaml
     command:list,      # words of the command
@@ -63,7 +64,7 @@ def kubectl_output(
     *words,            # of the command
     text:str='',       # for its input
 )->bytes:              # what it says
-    "Run kubectl. Raise EdgecarError when there is none, or it fails, with its own words."
+    "Run kubectl. Raise EdgecarError without one, or with its own words when it fails."
     if not shutil.which('kubectl'):
         raise EdgecarError('kubectl is needed and was not found', hint='install it and log in')
     done = subprocess.run(['kubectl', *words], input=text.encode(), capture_output=True)
@@ -119,7 +120,7 @@ def follow_job(
 PACK = ("import sys,tarfile;t=tarfile.open(fileobj=sys.stdout.buffer,mode='w|');"
         "t.add('/results','.');t.close()")
 
-def unpack_results(
+def unpack_job_results(
     data:bytes,   # a tar
     to,           # folder; it is made
 )->list:          # of paths
@@ -136,6 +137,7 @@ def unpack_results(
                 made.append(path)
     return made
 
+# %% ../nbs/06_submit.ipynb #a47ea8cd
 def fetch_results(
     job:dict,   # a RayJob that is over
     to,         # folder; it is made
@@ -146,7 +148,7 @@ def fetch_results(
     pod = kubectl_output('get', 'pod', '-l', label, '-o', 'name', *where).decode().split()
     if not pod:
         raise EdgecarError('its nodes are gone', job['metadata']['name'], 'raise ttlSecondsAfterFinished')
-    return unpack_results(kubectl_output('exec', pod[0], *where, '--', 'python3', '-c', PACK), to)
+    return unpack_job_results(kubectl_output('exec', pod[0], *where, '--', 'python3', '-c', PACK), to)
 
 # %% ../nbs/06_submit.ipynb #13f3f063
 def submit_job(

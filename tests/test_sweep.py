@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from edgecar.pilot.trial import TrialSpec, change_params, git_output, run_trial
+from edgecar.pilot.trial import TrialSpec, change_params, git_output, run_sweep_trial
 
 ROOT = Path(__file__).parents[1]
 NO_OPTUNA = not importlib.util.find_spec('optuna') and not os.environ.get('CI')
@@ -107,7 +107,7 @@ def test_a_trial_is_stopped_after_the_epochs_that_all_get(clone):
     changes = {'train.threads': 1, 'train.epochs': 40, 'train.rounds': 0, 'train.more_rounds': 0,
                'train.lr': 1e-6}
     spec = TrialSpec(0, 'stopped', str(clone), commit, changes, 4, 40, {'2': 1e-6})
-    result = run_trial(asdict(spec))
+    result = run_sweep_trial(asdict(spec))
     assert result['state'] == 'stopped' and result['epochs'] == 2 == len(result['values'])
     files = git_output(clone, 'ls-tree', '-r', '--name-only', spec.ref).splitlines()
     assert 'metrics/sweep/cost.json' in files

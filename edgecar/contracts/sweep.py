@@ -28,6 +28,7 @@ def swept_field(
         raise EdgecarError(f'changes {name}, which no trial can have', where, f'name {there}')
     return known[key]
 
+# %% ../../nbs/contracts/22_sweep.ipynb #6288c897
 def check_swept_value(
     name:str,   # such as train.lr
     value,      # anything
@@ -80,7 +81,7 @@ class SweepSpec:
         low=4, high=10**5)
     steps:int = setting(400, 'commands on each track, 20 a second', low=2, high=10**6)
     spare:int = setting(0, 'epochs that every trial gets; one that is then worse than the median of the '
-        'earlier trials is stopped; 0: none is', low=0, high=10**4)
+        'earlier trials is stopped; 0: all go on', low=0, high=10**4)
     base:dict = field(default_factory=dict)   # parameter -> value, of all trials
     search:tuple = ()                         # of SearchRange
     file:str = field(default='', repr=False, compare=False)   # it stands in, for errors
@@ -108,6 +109,7 @@ def _section_items(x, what, where):
     for section, values in x.items():
         yield from ((f'{section}.{name}', value) for name, value in values.items())
 
+# %% ../../nbs/contracts/22_sweep.ipynb #1d7e4c9e
 def _search_range(name, ways, where):
     "Return a SearchRange from what a file says. Raise EdgecarError when it says something else."
     if not isinstance(ways, dict) or (odd := set(ways) - {'low', 'high', 'log', 'choices'}):
@@ -118,6 +120,7 @@ def _search_range(name, ways, where):
         raise EdgecarError(f'{name} has the choices {choices!r}', where, 'write a list: [1, 2]')
     return SearchRange(name, **ways | dict(choices=tuple(choices), where=where))
 
+# %% ../../nbs/contracts/22_sweep.ipynb #e186a3f9
 def read_sweep_spec(
     values:dict,   # content of the file
     where='',      # the file, for the error

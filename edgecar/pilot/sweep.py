@@ -47,6 +47,7 @@ def import_optuna():   # the module
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
+# %% ../../nbs/pilot/18_sweep.ipynb #7cf76ad9
 def optuna_distribution(
     searched:SearchRange,   # of one parameter
 ):                          # of Optuna's
@@ -57,6 +58,7 @@ def optuna_distribution(
     kind = kinds.IntDistribution if searched.whole else kinds.FloatDistribution
     return kind(searched.low, searched.high, log=searched.log)
 
+# %% ../../nbs/pilot/18_sweep.ipynb #565ae18c
 def sampler_of(
     spec:SweepSpec,   # of the sweep
     first:int,        # number of the batch's first trial
@@ -70,7 +72,7 @@ def sampler_of(
 LEAST_FOR_A_BAR = 4   # complete trials
 
 def epoch_bars(
-    results,      # of `run_trial`
+    results,      # of `run_sweep_trial`
     spare:int,    # epochs that every trial gets; 0: no bars
 )->dict:          # number of epochs, as a text -> largest that goes on
     "Return the bars that earlier trials set for the next."
@@ -120,7 +122,7 @@ class SweepRun:
         self.name, self.spec, self.repo = name, spec, Path(repo).resolve()
         self.study = import_optuna().create_study()
         self.folder, self.commit = open_sweep_folder(name, spec, repo)
-        self.results = []   # of `run_trial`, in order
+        self.results = []   # of `run_sweep_trial`, in order
 
     def ask(self)->list:   # (trial of Optuna's, job) each
         "Choose the next batch."
@@ -139,7 +141,7 @@ class SweepRun:
 
     def tell(self,
         asked:list,     # of `ask`
-        results:list,   # of `run_trial`, one for each
+        results:list,   # of `run_sweep_trial`, one for each
     ):
         "Give Optuna what a batch came to."
         states = import_optuna().trial.TrialState
@@ -156,7 +158,7 @@ class SweepRun:
 def kept_trial(
     folder,    # of the sweep
     job:dict,  # fields of a TrialSpec
-)->dict:       # of `run_trial`; None: it has not ended
+)->dict:       # of `run_sweep_trial`; None: it has not ended
     "Return what a trial came to before the sweep was begun again. Raise EdgecarError when it was another."
     file = Path(folder)/'trials'/f'{job["number"]:03}.json'
     if not file.exists():
@@ -166,6 +168,7 @@ def kept_trial(
         raise EdgecarError('is of another trial', file, 'remove the folder of the sweep: build/sweep/NAME')
     return result
 
+# %% ../../nbs/pilot/18_sweep.ipynb #e36a1de1
 def run_sweep(
     file,              # params/sweeps/NAME.yaml
     workers:int=None,  # trials at once; as many as there are cores if None
@@ -176,7 +179,7 @@ def run_sweep(
     "Run a sweep, or go on with one. Raise EdgecarError when it cannot be run, or no trial of it can."
     spec, repo = read_sweep_file(file), Path(repo or repo_root())
     run = SweepRun(Path(file).stem, spec, repo)
-    kind = JobKind('edgecar.pilot.trial:run_trial', 'trial')
+    kind = JobKind('edgecar.pilot.trial:run_sweep_trial', 'trial')
     with (progress_bar(None, f'sweep {run.name}', spec.trials, 'trial', disable=not bar) as shown,
           open_engine(workers) as engine):
         while len(run.results) < spec.trials:
@@ -194,13 +197,14 @@ def run_sweep(
 
 # %% ../../nbs/pilot/18_sweep.ipynb #45df3cc2
 def best_trials(
-    results,     # of `run_trial`
+    results,     # of `run_sweep_trial`
 )->list:         # the complete ones, the cheapest first
     "Return the complete trials in the order of their costs."
     return sorted((r for r in results if r['state'] == 'complete'), key=lambda r: (r['cost'], r['number']))
 
+# %% ../../nbs/pilot/18_sweep.ipynb #3a5e62f7
 def sweep_summary(
-    results,     # of `run_trial`
+    results,     # of `run_sweep_trial`
 )->str:
     "Say how many trials ended how."
     return ', '.join(f'{n} {state}' for state, n in sorted(Counter(r['state'] for r in results).items()))

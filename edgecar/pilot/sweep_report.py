@@ -28,6 +28,7 @@ def place_on_axis(
     scale = math.log if searched.log else float
     return (scale(value) - scale(searched.low))/(scale(searched.high) - scale(searched.low))
 
+# %% ../../nbs/pilot/19_sweep_report.ipynb #eee7d937
 def axis_marks(
     searched,   # a SearchRange
 )->list:        # (place 0..1, text) of a few values
@@ -43,7 +44,7 @@ def axis_marks(
 # %% ../../nbs/pilot/19_sweep_report.ipynb #3adc3ed3
 def plot_parallel(
     ranges,     # SearchRanges
-    results,    # of `run_trial`
+    results,    # of `run_sweep_trial`
 ):              # NotebookFigure
     "Draw the trials as lines across their parameters, and the cost as the last line."
     from matplotlib import colormaps
@@ -78,7 +79,7 @@ LEAST_FOR_IMPORTANCE = 6   # complete trials
 
 def sweep_importance(
     ranges,     # SearchRanges
-    results,    # of `run_trial`
+    results,    # of `run_sweep_trial`
 )->dict:        # parameter -> share, 0..1; {} with too few trials
     "Return how much each parameter decides whether a trial is among the better."
     complete = [r for r in results if r['state'] == 'complete']
@@ -93,6 +94,7 @@ def sweep_importance(
         ask = optuna.importance.PedAnovaImportanceEvaluator(baseline_quantile=.5)
         return dict(optuna.importance.get_param_importances(study, evaluator=ask))
 
+# %% ../../nbs/pilot/19_sweep_report.ipynb #2d5cc832
 def plot_importance(
     shares:dict,   # parameter -> 0..1
 ):                 # NotebookFigure
@@ -109,7 +111,7 @@ def plot_importance(
 
 # %% ../../nbs/pilot/19_sweep_report.ipynb #1abbc284
 def plot_history(
-    results,    # of `run_trial`
+    results,    # of `run_sweep_trial`
 ):              # NotebookFigure
     "Draw the cost of each trial, and of the best so far."
     from edgecar.data.plot import COLOURS, NotebookFigure
@@ -136,16 +138,18 @@ def _number(x):
     "Return a value as a cell shows it."
     return f'{x:.4g}' if isinstance(x, float) else '' if x is None else str(x)
 
+# %% ../../nbs/pilot/19_sweep_report.ipynb #717f48cb
 def trial_columns(
     ranges,     # SearchRanges
 )->list:        # of names
     "Return what a row of `trial_rows` holds."
     return ['experiment', 'state', *TRIAL_COLUMNS, *(x.name for x in ranges), 's']
 
+# %% ../../nbs/pilot/19_sweep_report.ipynb #8c068710
 def trial_rows(
     name:str,   # of the sweep
     ranges,     # SearchRanges
-    results,    # of `run_trial`
+    results,    # of `run_sweep_trial`
 )->list:        # of lists: experiment, state, cost, events, ..., a value for each parameter
     "Return a row for each trial, the cheapest first."
     order = sorted(results, key=lambda r: (r.get('cost', math.inf), r['number']))
@@ -166,6 +170,7 @@ def save_figures(
         parts.append(f'<p><img alt="{name}" src="data:image/png;base64,{data}"></p>')
     return parts
 
+# %% ../../nbs/pilot/19_sweep_report.ipynb #ae26014c
 def html_table(
     rows,       # lists of texts; the first is the head
 )->str:         # HTML
@@ -179,7 +184,7 @@ def write_sweep_report(
     folder,     # for report.html and its pictures
     name:str,   # of the sweep
     ranges,     # SearchRanges
-    results,    # of `run_trial`
+    results,    # of `run_sweep_trial`
 )->Path:        # of report.html
     "Write the pictures and the page of a sweep; before the first trial is complete, the table alone."
     figures = {}

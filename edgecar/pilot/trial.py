@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READ_BY_STAGE', 'WATCHED', 'SAID_LINES', 'POLL_S', 'TROUBLED_SHARE', 'TrialSpec', 'git_output', 'link_once',
            'clone_for_trial', 'change_params', 'epoch_values', 'stopped_after', 'StoppedEarlyError', 'run_trial_stage',
-           'closed_loop_cost', 'keep_trial', 'trial_outcome', 'run_trial']
+           'closed_loop_cost', 'keep_trial', 'trial_outcome', 'run_sweep_trial']
 
 # %% ../../nbs/pilot/17_trial.ipynb #be0f9167
 import contextlib
@@ -70,6 +70,7 @@ def git_output(
         raise EdgecarError(f'git {words[0]} failed ({" ".join(done.stderr.split())})', folder)
     return done.stdout.rstrip('\n')
 
+# %% ../../nbs/pilot/17_trial.ipynb #15e99303
 def link_once(
     file,   # that is there
     to,     # its second name
@@ -78,6 +79,7 @@ def link_once(
     with contextlib.suppress(FileExistsError):
         os.link(file, to)
 
+# %% ../../nbs/pilot/17_trial.ipynb #0d24f076
 def clone_for_trial(
     spec:TrialSpec,   # of the trial
     to,               # folder, to be made
@@ -127,6 +129,7 @@ def epoch_values(
         rows = [row for row in csv.DictReader(f, delimiter='\t') if row.get(WATCHED)]
     return [float(row[WATCHED]) for row in rows]
 
+# %% ../../nbs/pilot/17_trial.ipynb #5462288f
 def stopped_after(
     values:list,   # a number for each epoch, less is better
     bars:dict,     # number of epochs, as a text -> largest that goes on
@@ -145,6 +148,7 @@ SAID_LINES, POLL_S = 5, .3   # of a stage that failed; between two looks at a tr
 class StoppedEarlyError(Exception):
     "A trial was worse than earlier ones."
 
+# %% ../../nbs/pilot/17_trial.ipynb #7ca82085
 def run_trial_stage(
     folder,         # of the clone
     stage:str,      # of dvc.yaml
@@ -192,7 +196,7 @@ def keep_trial(
     folder,           # of the clone
     spec:TrialSpec,   # of the trial
     done:tuple,       # stages that ran to their end
-    result:dict,      # see `run_trial`
+    result:dict,      # see `run_sweep_trial`
 ):
     "Make the clone an experiment of the repository."
     folder = Path(folder)
@@ -224,7 +228,8 @@ def trial_outcome(
     except EdgecarError as e:
         return done, dict(state='failed', why=e.what)
 
-def run_trial(
+# %% ../../nbs/pilot/17_trial.ipynb #c64759c1
+def run_sweep_trial(
     job:dict,     # fields of a TrialSpec
 )->dict:          # state (complete, stopped, failed), cost, what it is made of, values (a number each epoch)
     "Run a trial in a worker, keep it as an experiment, and write down what it came to."

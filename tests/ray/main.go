@@ -72,7 +72,8 @@ func checkPod(where string, evaluator policy.Evaluator, template *corev1.PodTemp
 }
 
 // checkCluster asks KubeRay about a cluster, and looks at every pod of it.
-func checkCluster(where string, evaluator policy.Evaluator, spec *rayv1.RayClusterSpec, notes map[string]string) {
+func checkCluster(where string, evaluator policy.Evaluator, spec *rayv1.RayClusterSpec,
+	notes map[string]string) {
 	report(where, utils.ValidateRayClusterSpec(spec, notes))
 	if spec.AuthOptions == nil || spec.AuthOptions.Mode != rayv1.AuthModeToken {
 		report(where, errors.New("authOptions.mode is not token: whoever reaches Ray's ports could run code"))
@@ -87,7 +88,7 @@ func checkCluster(where string, evaluator policy.Evaluator, spec *rayv1.RayClust
 func checkJob(where string, evaluator policy.Evaluator, job *rayv1.RayJob) {
 	report(where, utils.ValidateRayJobMetadata(job.ObjectMeta), utils.ValidateRayJobSpec(job))
 	if !job.Spec.ShutdownAfterJobFinishes || job.Spec.TTLSecondsAfterFinished == 0 {
-		report(where, errors.New("the cluster would outlive its job: shutdownAfterJobFinishes, ttlSecondsAfterFinished"))
+		report(where, errors.New("the cluster would outlive its job: set shutdownAfterJobFinishes and a TTL"))
 	}
 	if job.Spec.RuntimeEnvYAML != "" {
 		report(where, errors.New("runtimeEnvYAML would fetch what the image does not pin"))
