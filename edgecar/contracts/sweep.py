@@ -20,7 +20,7 @@ def swept_field(
     name:str,   # such as train.lr
     where='',   # the file, for the error
 ):              # field of a record
-    "Return the field of a parameter that a sweep may change. Raise EdgecarError when there is none."
+    "Return the field of a parameter that a sweep may change. Raise EdgecarError when no trial can."
     section, _, key = name.partition('.')
     known = {f.name: f for f in section_fields(section)} if section in SWEPT_SECTIONS else {}
     if key not in known:
