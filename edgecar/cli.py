@@ -35,7 +35,7 @@ app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3
 sim_app.command(name='draw', epilog='Example: `edgecar sim draw hall.toml --open`')(sim_draw)
 app.command(epilog='Example: `edgecar sweep params/sweeps/example.yaml`')(sweep)
 app.command(epilog='Example: `edgecar submit --image registry.example/club/edgecar-scale@sha256:... --to out '
-            '-- edgecar evaluate s3/pilot.tflite --tracks 10000 --to /results`')(submit)
+            '-- edgecar evaluate pilot.tflite --tracks 10000 --to /results`')(submit)
 
 # %% ../nbs/14_cli.ipynb #71a6f82e
 @app.command(epilog='Example: `edgecar doctor train images`')
