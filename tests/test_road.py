@@ -111,7 +111,7 @@ def release(club, version):
     said = club.tag(version)
     assert 'pipelinerun.tekton.dev/edgecar-release-' in said, said
     run = newest_run(club.road)
-    wait(lambda: ended(club.road, run), 3600, every=2)
+    wait(lambda: ended(club.road, run), 3600, pause=2)
     note_tasks(club.road, run)
     return run, ended(club.road, run)
 
@@ -314,7 +314,7 @@ def refusals(road):
 
 def test_a_registry_that_is_gone_lets_nothing_new_in_until_it_is_back(road, released, synced):
     "Admission reads signatures there, so a device's pod that is lost meanwhile comes back with it."
-    wait(lambda: [is_ready(pod) for pod in driver_pods(road)] == [True], 120, every=.5)
+    wait(lambda: [is_ready(pod) for pod in driver_pods(road)] == [True], 120, pause=.5)
     driving, = driver_pods(road)
     known = refusals(road)
     road.stop('hub')
@@ -322,7 +322,7 @@ def test_a_registry_that_is_gone_lets_nothing_new_in_until_it_is_back(road, rele
         assert admission(road, 'late', image_of(road, released, 'twin')).returncode
         assert [p['metadata']['uid'] for p in driver_pods(road)] == [driving['metadata']['uid']]
         road.kubectl('-n', 'edgecar', 'delete', 'pod', driving['metadata']['name'])
-        wait(lambda: refusals(road) != known, 60, every=.5)
+        wait(lambda: refusals(road) != known, 60, pause=.5)
         assert not driver_pods(road) and 'policy.sigstore.dev' in ' '.join(refusals(road))
     finally:
         road.start_hub()
@@ -356,12 +356,12 @@ def test_a_build_whose_registry_goes_pushes_when_it_is_back(road, club, released
     def has_its_base():
         return all(f'GET /v2/club/base-amd64/blobs/{part} ' in road.said('hub', None)[seen:]
                    for part in parts_of(road, base))
-    wait(has_its_base, 300, every=.2)
+    wait(has_its_base, 300, pause=.2)
     road.stop('hub')
     def status():
         return road.object(*again).get('status', {})
     try:
-        wait(lambda: status().get('retriesStatus'), 300, every=.5)
+        wait(lambda: status().get('retriesStatus'), 300, pause=.5)
     finally:
         road.start_hub()
     first = status()['retriesStatus'][0]
@@ -374,7 +374,7 @@ def test_a_build_whose_registry_goes_pushes_when_it_is_back(road, club, released
     assert made['IMAGE_DIGEST'] == results(road, released)['twin_IMAGE_DIGEST'], 'other bytes this time'
     def signed():
         return road.object(*again)['metadata']['annotations'].get('chains.tekton.dev/signed') == 'true'
-    wait(signed, 120, every=1)
+    wait(signed, 120, pause=1)
 
 
 def evaluation(club, name):

@@ -152,7 +152,7 @@ class Room:
             assert ended is None, f'{name} ended with {ended}:\n{self.said(name)}'
             return true()
         try:
-            wait(holds, seconds, every=.05)
+            wait(holds, seconds, pause=.05)
         except AssertionError as e:
             raise AssertionError(f'{e}: {name}\n{self.said(name)}') from None
 
