@@ -102,10 +102,13 @@ def pods(cluster, component='driver'):
 
 
 def test_the_twin_runs_from_the_image_that_was_built_here(cluster, deployed, twin):
+    def states():
+        status = pods(cluster)[0]['status']
+        return status['containerStatuses'] + status['initContainerStatuses']
+    # a driver that waits for a core is not ready for a moment
+    wait(lambda: {s['name'] for s in states() if s['ready']} == {'driver', 'simulator'}, 60, pause=.5)
     pod, = pods(cluster)
-    states = pod['status']['containerStatuses'] + pod['status']['initContainerStatuses']
-    assert {s['name'] for s in states if s['ready']} == {'driver', 'simulator'}
-    assert {s['imageID'] for s in states} == {twin}
+    assert {s['imageID'] for s in states()} == {twin}
     mounts = [m['mountPath'] for c in pod['spec']['containers'] for m in c['volumeMounts']]
     assert not [m for m in mounts if 'serviceaccount' in m], 'a pod that could ask the API server'
 

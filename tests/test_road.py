@@ -193,7 +193,7 @@ def test_both_overlays_were_promoted_the_car_after_the_proof(road, club, release
 def synced(road, club, released):
     "The twin, synced by Argo CD to its end: what is deployed has driven."
     digest = results(road, released)['twin_IMAGE_DIGEST']
-    road.timed('twin is synced and has driven', wait, lambda: state_of(club, digest), 900, 1)
+    road.timed('twin is synced and has driven', wait, lambda: state_of(club, digest), 900, pause=1)
     return club.application('twin')
 
 
@@ -210,7 +210,7 @@ def test_the_twin_runs_what_was_promoted_and_has_proved_it(road, released, synce
 def car_synced(road, club, released, synced):
     "The car's Application, synced to what was promoted."
     digest = results(road, released)['car_IMAGE_DIGEST']
-    road.timed('car is synced', wait, lambda: state_of(club, digest, 'car'), 120, .5)
+    road.timed('car is synced', wait, lambda: state_of(club, digest, 'car'), 120, pause=.5)
     return club.application('car')
 
 
@@ -256,7 +256,7 @@ def test_a_drift_is_healed(road, synced):
     road.kubectl('-n', 'edgecar', 'scale', 'deployment/edgecar-twin', '--replicas=0')
     def back():
         return road.object('-n', 'edgecar', 'deployment', 'edgecar-twin')['spec']['replicas'] == 1
-    road.timed('drift is healed', wait, back, 120, .2)
+    road.timed('drift is healed', wait, back, 120, pause=.2)
 
 
 def a_pod(name, image):
@@ -328,7 +328,7 @@ def test_a_registry_that_is_gone_lets_nothing_new_in_until_it_is_back(road, rele
         road.start_hub()
     def drives():
         return [is_ready(pod) for pod in driver_pods(road)] == [True]
-    road.timed('twin is back after its registry', wait, drives, 300, .5)
+    road.timed('twin is back after its registry', wait, drives, 300, pause=.5)
 
 
 def build_again(road, released):
@@ -368,7 +368,7 @@ def test_a_build_whose_registry_goes_pushes_when_it_is_back(road, club, released
     assert [s['name'] for s in first['steps'] if s['terminated']['exitCode']] == ['push']
     def done():
         return status().get('completionTime') and road.object(*again)
-    road.timed('build after its registry was gone', wait, done, 900, 1)
+    road.timed('build after its registry was gone', wait, done, 900, pause=1)
     assert status()['conditions'][0]['status'] == 'True', status()['conditions'][0]['message']
     made = {result['name']: result['value'] for result in status()['results']}
     assert made['IMAGE_DIGEST'] == results(road, released)['twin_IMAGE_DIGEST'], 'other bytes this time'
@@ -444,7 +444,7 @@ def below_the_gate(road, club, released, synced, tmp_path_factory):
     "The digest of a twin whose pilot breaks a rule of its manifest, synced to its end."
     folder = tmp_path_factory.mktemp('stricter')
     digest = promote_by_hand(club, stricter_image(road, club, image_of(road, released, 'twin'), folder))
-    road.timed('twin below the gate has driven', wait, lambda: state_of(club, digest), 900, 1)
+    road.timed('twin below the gate has driven', wait, lambda: state_of(club, digest), 900, pause=1)
     return digest
 
 
@@ -474,7 +474,7 @@ def test_a_roll_back_brings_the_twin_that_drove(road, club, released, below_the_
     assert done.returncode == 0, done.stdout + done.stderr
     digest = results(road, released)['twin_IMAGE_DIGEST']
     assert pin(club, 'twin') == digest
-    road.timed('rolled back, and has driven', wait, lambda: state_of(club, digest), 900, 1)
+    road.timed('rolled back, and has driven', wait, lambda: state_of(club, digest), 900, pause=1)
     assert state_of(club, digest) == 'Succeeded'
 
 

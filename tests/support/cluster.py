@@ -231,10 +231,10 @@ class Cluster(Room):
         remove_cgroups()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def timed(self, name, step, *args):
+    def timed(self, name, step, *args, **kw):
         "Do a step, and note its seconds."
         began = time.monotonic()
-        result = step(*args)
+        result = step(*args, **kw)
         self.seconds[name] = round(time.monotonic() - began, 1)
         return result
 
