@@ -28,7 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ..contracts.interface import PilotInterface
 from ..core import EdgecarError
 from ..data.transform import Transform
-from . import probe
+from ..data import probe
 
 # %% ../../nbs/pilot/03_runtime.ipynb #8a0a9d56
 OUTPUT_SHAPES = {  # output names -> their last dimension (None: any), steering first

@@ -26,9 +26,9 @@ import numpy as np
 from ..contracts.params import Training
 from ..core import EdgecarError, atomic_write, progress_bar, rng, seed_all, sha256_file
 from ..data.augment import augment
+from ..data.h5 import check_size, external_data, stored_numbers, probe_h5
 from ..data.split import Split, session_runs
 from .model import keras, make_kind, net_and_kind, pin_threads, tf
-from .probe import check_size, external_data, stored_numbers, probe_h5
 
 # %% ../../nbs/pilot/02_train.ipynb #c51a1875
 def round_of(
@@ -493,8 +493,9 @@ def open_model(
     path,   # .h5
 ):          # keras Model, not compiled; `seen_through` says which steps its frames go through
     """Return a Keras model from an .h5 file.
-    Raise EdgecarError when the file is not one, when it ends or holds the process that reads it,
-    when the model may run programs or read files, or when it would need far more memory than its file has."""
+    Raise EdgecarError when the file is not one, or ends or holds the process that reads it.
+    The same goes for a model that may run programs or read files, or would need far more memory
+    than its file has."""
     probe_h5(path)
     try:
         with h5py.File(path) as h5:

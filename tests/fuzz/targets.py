@@ -169,7 +169,7 @@ def forked_probe(module, *words, data=b'', limit_s=None):
 @functools.cache
 def with_forked_probes():
     "Have files tried by a fork in this process."
-    from edgecar.pilot import probe
+    from edgecar.data import probe
     probe.run_probe = forked_probe
 
 
