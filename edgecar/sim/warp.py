@@ -36,6 +36,7 @@ def view_rays(
     flat = cv2.fisheye.undistortPoints(np.stack([u, v], -1).reshape(1, -1, 2), inside, bend)[0]
     return np.c_[flat, np.ones(len(flat))] @ turn.T
 
+# %% ../../nbs/sim/17_warp.ipynb #3548345e
 def seen_before(
     rays,            # (n, 3) ahead, left, up, as the moved car sees them
     lens:Lens,       # its height and its place on the car are used
@@ -66,6 +67,7 @@ def warp_maps(
     pixels = cv2.fisheye.projectPoints(points[None], still, still, inside, bend)[0][0]
     return cv2.convertMaps(*np.float32(pixels).T.reshape(2, lens.height, lens.width), cv2.CV_16SC2)
 
+# %% ../../nbs/sim/17_warp.ipynb #52213579
 def warp_view(
     frame,                # (h, w, 3) uint8, of the lens's size
     lens:Lens,            # that took it
