@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['OUTPUT_SHAPES', 'SIDE_INPUTS', 'OUTPUT_NAMES', 'INPUT_NAMES', 'NUMBERED', 'PILOT_HINT', 'NOTE_FILE',
-           'MAX_TENSOR_BYTES', 'ROOM_MB', 'THREAD_MB', 'TRIAL_S', 'DEFAULT_LATENCY_S', 'outputs_of', 'fits_side_input',
+           'MAX_TENSOR_BYTES', 'ROOM_MB', 'THREAD_MB', 'DEFAULT_LATENCY_S', 'outputs_of', 'fits_side_input',
            'inputs_of', 'layer_name', 'output_number', 'tensor_length', 'describe_tensors', 'names_by_length',
            'named_outputs', 'named_tensors', 'dequantise', 'quantise', 'decode_command', 'read_model', 'with_note',
-           'note_of', 'unsupported_ops', 'bounded_memory', 'run_trial', 'trial_fault', 'TfliteNet', 'main',
-           'Remembering', 'Pilot', 'interface_of']
+           'note_of', 'unsupported_ops', 'bounded_memory', 'TfliteNet', 'main', 'Remembering', 'Pilot', 'interface_of']
 
 # %% ../../nbs/pilot/03_runtime.ipynb #564179d6
 import contextlib
@@ -17,8 +16,6 @@ import io
 import math
 import re
 import resource
-import signal
-import subprocess
 import sys
 import threading
 import zipfile
@@ -31,6 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ..contracts.interface import PilotInterface
 from ..core import EdgecarError
 from ..data.transform import Transform
+from ..data import probe
 
 # %% ../../nbs/pilot/03_runtime.ipynb #8a0a9d56
 OUTPUT_SHAPES = {  # output names -> their last dimension (None: any), steering first
@@ -289,31 +287,6 @@ def bounded_memory(
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
-# %% ../../nbs/pilot/03_runtime.ipynb #5ab369f7
-TRIAL_S = 60.   # that a process may take to load a net and run it once
-
-def run_trial(
-    data:bytes,    # of a .tflite file
-    threads:int,   # for one inference
-)->int:            # exit code, below 0 for the signal that ended the process; None when it takes too long
-    "Have another process load a net and run it once."
-    command = [sys.executable, '-P', '-m', 'edgecar.pilot.runtime', str(threads)]
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        return subprocess.run(command, input=data, timeout=TRIAL_S, **quiet).returncode
-    except subprocess.TimeoutExpired:
-        return None
-
-def trial_fault(
-    code,     # see `run_trial`
-)->str:       # empty when nothing is wrong
-    "Return what is wrong with a file, by how the process ended that tried it."
-    if code is None:
-        return f'is not loaded within {TRIAL_S:.0f} s'
-    if code < 0:
-        return f'ends the process that loads it ({signal.Signals(-code).name})'
-    return f'cannot be tried (the process gives {code})' if code else ''
-
 # %% ../../nbs/pilot/03_runtime.ipynb #a200676e
 class _TfliteFile:
     "A .tflite file whose errors say its name: `path` and `net` are set by the class below."
@@ -343,7 +316,7 @@ class _TriedFile(_TfliteFile):
     def _survive(self, data, threads):
         "Raise EdgecarError when a file ends the process that loads it, or is not loaded in time."
         if self.digest not in self.survived:
-            if fault := trial_fault(run_trial(data, threads)):
+            if fault := probe.probe_fault(probe.run_probe('edgecar.pilot.runtime', threads, data=data)):
                 raise self._no(fault)
             self.survived.add(self.digest)
 
@@ -420,18 +393,18 @@ class TfliteNet(_TriedFile):
         return int(self.beside[what]['shape'][1]) if what in self.beside else 0
 
 # %% ../../nbs/pilot/03_runtime.ipynb #37eb275a
-class _Trial(TfliteNet):
+class _Probe(TfliteNet):
     "A file that is loaded in a process which may end of it."
     def _survive(self, data, threads):
         pass
 
-def main():
-    "Load the net of standard input and run it once; what is wrong with it is said elsewhere."
+def main(threads):   # for one inference
+    "Load the net of standard input and run it once; what is wrong with it is said by who loads it next."
     with contextlib.suppress(EdgecarError):
-        _Trial('/dev/stdin', int(sys.argv[1]))
+        _Probe('/dev/stdin', int(threads))
 
 if __name__ == '__main__' and __spec__:
-    main()
+    main(*sys.argv[1:])
 
 # %% ../../nbs/pilot/03_runtime.ipynb #ae35c595
 DEFAULT_LATENCY_S = .075   # until somebody has measured it

@@ -86,8 +86,11 @@ def models():
     usual = tf.lite.TFLiteConverter.from_keras_model(net).convert()
     note = json.dumps(dict(transform='CROP(top=2), RESIZE(width=8, height=8)', camera=[10, 10]))
     no_buffers = usual[:16] + bytes(2) + usual[18:]   # by its table, the model has no such list
+    endless = bytearray(path.read_bytes())
+    heap = endless.index(b'GCOL')
+    endless[heap + 16:heap + 32] = bytes(16)   # free space, without a length
     return dict(
-        keras_h5=dict(usual=path.read_bytes()),
+        keras_h5=dict(usual=path.read_bytes(), endless=bytes(endless)),
         tflite=dict(usual=usual, note=with_note(usual, note), no_buffers=no_buffers),
         transform_note=dict(usual=note.encode()),
     )
