@@ -321,7 +321,8 @@ def fit(
     lens_height:Annotated[float,   # m
                           typer.Option(help='of the lens above the floor, m; measure it')],
     name:Annotated[str, typer.Option(help="of the twin [default: the tub's]")]=None,   # of the file
-    start:Annotated[int, typer.Option(help='number of the first record; 400 are used', min=0)]=0,   # 0 up
+    start:Annotated[int, typer.Option(help='number of the first record; 400 are used',
+                                      min=0)]=None,   # 0 and more; None: the steadiest
 ):
     """Estimate from a tub what the twin should be like: lens, steering, speed and colours.
     Writes params/twins/NAME.yaml, and runs/fit-NAME.png with frames of both."""

@@ -41,26 +41,39 @@ class DriveSample:
     linked:np.ndarray    # (n - 1,) bool: the next record follows at once
     step_s:float
 
+def _linked_records(records):
+    "Return whether each record but the first follows the one before at once, and the usual step, s."
+    step = np.diff([r['_timestamp_ms'] for r in records])/1000
+    same = np.array([a['_session_id'] == b['_session_id'] for a, b in zip(records, records[1:])], bool)
+    usual = float(np.median(step))
+    return same & (step < 1.6*usual) & (step > .4*usual), usual
+
+def _steadiest_start(records, most):
+    "Return the number of the record from which on the most records follow at once."
+    if len(records) <= most:
+        return 0
+    steady = np.concatenate([[0], np.cumsum(_linked_records(records)[0])])
+    return int(np.argmax(steady[most - 1:] - steady[:-most + 1]))
+
 def read_drive_sample(
-    path,       # folder of the tub
-    start=0,    # number of the first record
+    path,         # folder of the tub
+    start=None,   # number of the first record; where the most records follow at once if None
     most=FIT_FRAMES,
 )->DriveSample:
     "Read the part of a tub that a fit uses; raise EdgecarError when it is too short."
-    records = list(Tub(path))[start:start + most]
+    records = list(Tub(path))
+    start = _steadiest_start(records, most) if start is None else start
+    records = records[start:start + most]
     if len(records) < 100:
         raise EdgecarError(f'has {len(records)} records from number {start} on', path,
                            'give a tub with 100 and more, best 400')
     frames = [decode_image((Path(path)/'images'/r['cam/image_array']).read_bytes()) for r in records]
     if len({frame.shape for frame in frames}) > 1:
         raise EdgecarError('has frames of several sizes', path, 'fit a part with one size: --start N')
-    time_s = np.array([r['_timestamp_ms'] for r in records])/1000
-    step, step_s = np.diff(time_s), float(np.median(np.diff(time_s)))
-    same = np.array([a['_session_id'] == b['_session_id'] for a, b in zip(records, records[1:])])
     given = [r.get('twin/steering', r['user/angle']) for r in records]   # the twin's label is not what it did
+    linked, step_s = _linked_records(records)
     return DriveSample(np.stack(frames), np.array(given, float),
-                       np.array([r['user/throttle'] for r in records], float),
-                       same & (step < 1.6*step_s) & (step > .4*step_s), step_s)
+                       np.array([r['user/throttle'] for r in records], float), linked, step_s)
 
 # %% ../../nbs/sim/19_fit.ipynb #6762cd29
 _DEAD_S, _SERVO_S = np.arange(0, .31, .01), (.03, .06, .1)
@@ -125,15 +138,13 @@ def fit_steering(
                                             weight/(1 + (miss/spread/2)**2))
     return dict(gain_per_m=gain, trim=offset/gain, lag_s=paths[0][best])
 
-# %% ../../nbs/sim/19_fit.ipynb #f050738a
-def _paint_pixels(floor):
-    "Return the colours of what differs most from the floor: white or dark, and colourful; (3,) each."
-    middle = np.median(floor, 0)
-    away = np.abs(floor - middle).sum(1)
-    paint, some = floor[away >= np.quantile(away, .97)], floor[away >= np.quantile(away, .8)]
-    chroma, more = paint.max(1) - paint.min(1), some.max(1) - some.min(1)
-    plain = np.median(paint[chroma <= np.median(chroma)], 0)
-    return plain, np.median(some[more >= np.quantile(more, .97)], 0)
+# %% ../../nbs/sim/19_fit.ipynb #ea63c4dd
+def _paint_colours(floor):
+    "Return the colours of the brightest and of the most colourful pixels of a floor, (n, 3): (3,) each."
+    light, chroma = floor.sum(1), floor.max(1) - floor.min(1)
+    lit = light >= np.median(light)
+    return (np.median(floor[light >= np.quantile(light, .98)], 0),
+            np.median(floor[lit & (chroma >= np.quantile(chroma[lit], .98))], 0))
 
 def frame_colours(
     frames,   # (n, h, w, 3) uint8
@@ -145,7 +156,7 @@ def frame_colours(
     up = view_rays(pose, (u - w/2).ravel(), (v - h/2).ravel(), w/2)[2].reshape(h, w)
     floor = frames[:, (up < -.15) & (v < .93*h)].reshape(-1, 3).astype(float)
     walls, high = frames[:, (up > .02) & (up < .2)].reshape(-1, 3), frames[:, up > .35].reshape(-1, 3)
-    plain, colourful = _paint_pixels(floor[::7])
+    plain, colourful = _paint_colours(floor[::7])
     light = floor.sum(1)
     dark, bright = (np.median(floor[part], 0) for part in (light <= np.quantile(light, .15),
                                                            (light >= np.quantile(light, .75))
@@ -225,9 +236,8 @@ def fitted_env(
 
 # %% ../../nbs/sim/19_fit.ipynb #6ded2f1c
 _SYSTEMATIC = dict(   # name: (shift, deviation), in its unit; of gain and speed: shares
-    fov_deg=(0., 3.), bend=(0., .02), pitch_deg=(0., 1.), roll_deg=(0., 1.),
-    yaw_deg=(0., 1.), arm_m=(0., .05),
-    gain_per_m=(0., .05), trim=(0., .02), lag_s=(0., .01), top_mps=(0., .1))
+    fov_deg=(4.1, 2.5), bend=(.008, .008), pitch_deg=(-.8, .35), roll_deg=(.15, .45), yaw_deg=(.2, .35),
+    arm_m=(-.032, .011), gain_per_m=(.065, .042), trim=(0., .008), lag_s=(.022, .009), top_mps=(-.106, .03))
 _RELATIVE = 'gain_per_m', 'top_mps'
 
 def _interval(name, value, draws):
