@@ -41,6 +41,7 @@ class DriveSample:
     linked:np.ndarray    # (n - 1,) bool: the next record follows at once
     step_s:float
 
+# %% ../../nbs/sim/19_fit.ipynb #b6a6297b
 def _linked_records(records):
     "Return whether each record but the first follows the one before at once, and the usual step, s."
     step = np.diff([r['_timestamp_ms'] for r in records])/1000
@@ -48,6 +49,7 @@ def _linked_records(records):
     usual = float(np.median(step))
     return same & (step < 1.6*usual) & (step > .4*usual), usual
 
+# %% ../../nbs/sim/19_fit.ipynb #002efb50
 def _steadiest_start(records, most):
     "Return the number of the record from which on the most records follow at once."
     if len(records) <= most:
@@ -55,6 +57,7 @@ def _steadiest_start(records, most):
     steady = np.concatenate([[0], np.cumsum(_linked_records(records)[0])])
     return int(np.argmax(steady[most - 1:] - steady[:-most + 1]))
 
+# %% ../../nbs/sim/19_fit.ipynb #9ae84ca5
 def read_drive_sample(
     path,         # folder of the tub
     start=None,   # number of the first record; where the most records follow at once if None
@@ -75,7 +78,7 @@ def read_drive_sample(
     return DriveSample(np.stack(frames), np.array(given, float),
                        np.array([r['user/throttle'] for r in records], float), linked, step_s)
 
-# %% ../../nbs/sim/19_fit.ipynb #6762cd29
+# %% ../../nbs/sim/19_fit.ipynb #d971a98e
 _DEAD_S, _SERVO_S = np.arange(0, .31, .01), (.03, .06, .1)
 _SHUTTER_S = .008     # a picture shows the middle of its exposure, so all motion seems late by this
 _UNDERSTEER = .0087   # s2/m2, of the twin's usual tyres
@@ -101,12 +104,13 @@ def wheel_paths(
             lags.append(dead + servo - _SHUTTER_S)
     return np.array(lags), np.tan(_LOCK*np.array(paths))/np.tan(_LOCK)
 
-# %% ../../nbs/sim/19_fit.ipynb #b1c456f0
+# %% ../../nbs/sim/19_fit.ipynb #edd0585e
 def _smooth_driven(driven, width=9):
     "Return the lengths of steps as a median over their neighbours: a car is heavy."
     padded = np.pad(driven, width//2, mode='edge')
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), 1)
 
+# %% ../../nbs/sim/19_fit.ipynb #b1cff145
 def _steering_line(turned, driven_m, speed, paths, weight):
     "Return number of the path that fits, gain (1/m), and offset of the curvature (1/m)."
     scale = -driven_m/(1 + _UNDERSTEER*speed*speed)
@@ -119,6 +123,7 @@ def _steering_line(turned, driven_m, speed, paths, weight):
     best = np.argmin(yy - gain*ay - offset*by)
     return best, gain[best], offset[best]
 
+# %% ../../nbs/sim/19_fit.ipynb #2a762817
 def fit_steering(
     steps,      # (n, 3) of a `MotionEstimate`
     weight,     # (n,) of each pair, 0: do not use it
@@ -138,7 +143,7 @@ def fit_steering(
                                             weight/(1 + (miss/spread/2)**2))
     return dict(gain_per_m=gain, trim=offset/gain, lag_s=paths[0][best])
 
-# %% ../../nbs/sim/19_fit.ipynb #ea63c4dd
+# %% ../../nbs/sim/19_fit.ipynb #86b56e7f
 def _paint_colours(floor):
     "Return the colours of the brightest and of the most colourful pixels of a floor, (n, 3): (3,) each."
     light, chroma = floor.sum(1), floor.max(1) - floor.min(1)
@@ -146,6 +151,7 @@ def _paint_colours(floor):
     return (np.median(floor[light >= np.quantile(light, .98)], 0),
             np.median(floor[lit & (chroma >= np.quantile(chroma[lit], .98))], 0))
 
+# %% ../../nbs/sim/19_fit.ipynb #77ae745e
 def frame_colours(
     frames,   # (n, h, w, 3) uint8
     pose,     # (6,) of `lens_vector`
@@ -164,7 +170,7 @@ def frame_colours(
     return dict(dark=dark, bright=bright, white=plain, yellow=colourful, wall=np.median(walls, 0),
                 ceiling=np.median(high if len(high) else walls, 0))
 
-# %% ../../nbs/sim/19_fit.ipynb #9bddaf71
+# %% ../../nbs/sim/19_fit.ipynb #3ddef098
 @dataclass(frozen=True)
 class FitEstimate:
     "A quantity of a car, with its 95 % interval."
@@ -176,6 +182,7 @@ class FitEstimate:
     def __post_init__(self):
         check_fields(self, 'an estimate cannot have')
 
+# %% ../../nbs/sim/19_fit.ipynb #15cfd80c
 @dataclass(frozen=True)
 class FittedTwin:
     "A twin that fits a car; raises EdgecarError on an invalid value."
@@ -190,7 +197,7 @@ class FittedTwin:
     def __post_init__(self):
         check_fields(self, 'a fitted twin cannot have')
 
-# %% ../../nbs/sim/19_fit.ipynb #ca8c4fc2
+# %% ../../nbs/sim/19_fit.ipynb #86d46d76
 _PARTS = dict(lens=Lens, vehicle=Vehicle, look=Appearance)
 
 def write_fitted_twin(
@@ -206,6 +213,7 @@ def write_fitted_twin(
         f.write('# A twin that fits a car: `edgecar fit` wrote it.\n')
         yaml.safe_dump(values, f, sort_keys=False)
 
+# %% ../../nbs/sim/19_fit.ipynb #34dec0a6
 def read_fitted_twin(
     path,   # .yaml file
 )->FittedTwin:
@@ -222,7 +230,7 @@ def read_fitted_twin(
     return read_record(FittedTwin, values, path, **parts,
                        estimates=tuple(read_record(FitEstimate, e, path) for e in estimates))
 
-# %% ../../nbs/sim/19_fit.ipynb #0a0bb52b
+# %% ../../nbs/sim/19_fit.ipynb #04cd859b
 def fitted_env(
     twin:FittedTwin,
     track='donkey',   # as `TwinEnv` takes it
@@ -234,7 +242,7 @@ def fitted_env(
         return np.clip(np.asarray(action, float) + (twin.trim, 0.), -1, 1)
     return gym.wrappers.TransformAction(env, trimmed, env.action_space)
 
-# %% ../../nbs/sim/19_fit.ipynb #6ded2f1c
+# %% ../../nbs/sim/19_fit.ipynb #969aff67
 _SYSTEMATIC = dict(   # name: (shift, deviation), in its unit; of gain and speed: shares
     fov_deg=(4.1, 2.5), bend=(.008, .008), pitch_deg=(-.8, .35), roll_deg=(.15, .45), yaw_deg=(.2, .35),
     arm_m=(-.032, .011), gain_per_m=(.065, .042), trim=(0., .008), lag_s=(.022, .009), top_mps=(-.106, .03))
@@ -251,7 +259,7 @@ def _interval(name, value, draws):
     half = 1.96*float(np.hypot(spread, deviation))
     return FitEstimate(name, float(value), float(value) - half, float(value) + half)
 
-# %% ../../nbs/sim/19_fit.ipynb #020449fb
+# %% ../../nbs/sim/19_fit.ipynb #9bbc3443
 def _car_numbers(motion, pose, weight, sample, paths, above_m):
     "Return all that one lens, and the weights of the pairs, say of the car."
     steps = motion.steps - motion.follow @ (pose - motion.pose)
@@ -265,6 +273,7 @@ def _car_numbers(motion, pose, weight, sample, paths, above_m):
     return dict(fov_deg=2*degrees[0], bend=pose[1], pitch_deg=degrees[2], roll_deg=degrees[3],
                 yaw_deg=degrees[4], arm_m=pose[5]*above_m, **numbers, top_mps=top)
 
+# %% ../../nbs/sim/19_fit.ipynb #908df26f
 def estimate_car(
     sample:DriveSample,
     above_m:float,      # m, height of the lens above the floor
@@ -287,7 +296,7 @@ def estimate_car(
     return {name: _interval(name, value, [d[name] for d in drawn])
             for name, value in numbers.items()}, motion
 
-# %% ../../nbs/sim/19_fit.ipynb #caab7547
+# %% ../../nbs/sim/19_fit.ipynb #0900e539
 def _fitted_lens(car, above_m, width, height):
     "Return the `Lens` of some estimates, each kept in its range."
     def within(name, low, high):
@@ -297,6 +306,7 @@ def _fitted_lens(car, above_m, width, height):
                 clamp(car['arm_m'].value - usual.front_share*usual.wheelbase_m, -1, 1),
                 within('pitch_deg', -60, 30), within('roll_deg', -30, 30), within('yaw_deg', -45, 45))
 
+# %% ../../nbs/sim/19_fit.ipynb #fd1c0f2e
 def _fitted_vehicle(car):
     "Return the `Vehicle` of some estimates, and the latency of its commands, s."
     usual = Vehicle()
@@ -305,6 +315,7 @@ def _fitted_vehicle(car):
     latency_s = car['lag_s'].value - usual.delay_s - usual.steer_lag_s
     return vehicle, clamp(latency_s, 0, MAX_LATENCY_S)
 
+# %% ../../nbs/sim/19_fit.ipynb #8b4641af
 def fit_twin(
     sample:DriveSample,
     above_m:float,        # m, height of the lens above the floor
@@ -331,7 +342,7 @@ def fit_twin(
     return FittedTwin(latency_s, clamp(car['trim'].value, -1, 1),
                       _fitted_lens(car, above_m, width, height), vehicle, look, tuple(shown))
 
-# %% ../../nbs/sim/19_fit.ipynb #2ab2d080
+# %% ../../nbs/sim/19_fit.ipynb #1c12bdb6
 def side_by_side(
     sample:DriveSample,
     twin:FittedTwin,

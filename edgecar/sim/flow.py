@@ -23,10 +23,12 @@ def lens_vector(
     turned = np.radians([lens.pitch_deg, lens.roll_deg, lens.yaw_deg])
     return np.array([np.radians(lens.fov_deg)/2, lens.bend, *turned, arm_m/lens.above_m])
 
+# %% ../../nbs/sim/17_flow.ipynb #fb6f002a
 def _turns(pose):
     "Return cosine and sine of pitch, of roll and of yaw, as `rotation_terms` does."
     return [f(-angle) for angle in pose[2:5] for f in (np.cos, np.sin)]
 
+# %% ../../nbs/sim/17_flow.ipynb #714b59ec
 def view_rays(
     pose,      # (6,) of `lens_vector`
     du, dv,    # (n,) px from the middle of the picture
@@ -44,6 +46,7 @@ def view_rays(
     ahead, down = ahead*cp - down*sp, down*cp + ahead*sp
     return ahead*cy + right*sy, ahead*sy - right*cy, -down
 
+# %% ../../nbs/sim/17_flow.ipynb #06d5e704
 def view_points(
     pose,              # (6,) of `lens_vector`
     ahead, left, up,   # (n,) from the lens
@@ -60,7 +63,7 @@ def view_points(
     r = focal*t*(1 + bend*t*t)/off
     return right*r, down*r
 
-# %% ../../nbs/sim/17_flow.ipynb #bb37f743
+# %% ../../nbs/sim/17_flow.ipynb #1a68ec01
 def step_points(
     pose,              # (6,) of `lens_vector`
     step,              # (n, 3): turned to the left, rad; driven, lens heights; jump of the picture, px
@@ -81,7 +84,7 @@ def step_points(
     u, v = view_points(pose, x, y, up, half)
     return u, v + np.where(backwards, 0, jump)
 
-# %% ../../nbs/sim/17_flow.ipynb #11732db2
+# %% ../../nbs/sim/17_flow.ipynb #79766e12
 @dataclass
 class FlowPoints:
     "Points of consecutive frames, px from the middle of a picture; `half`: half its width, px."
@@ -100,7 +103,7 @@ class FlowPoints:
         "Number of pairs."
         return len(self.smooth) - 1
 
-# %% ../../nbs/sim/17_flow.ipynb #aa84b545
+# %% ../../nbs/sim/17_flow.ipynb #cd1d5c5d
 _FLOW_WINDOW = dict(winSize=(11, 11), maxLevel=3)
 
 def _far_points(before, after):
@@ -116,6 +119,7 @@ def _far_points(before, after):
     good &= (b[:, 0] > 3) & (b[:, 0] < w - 4) & (b[:, 1] > 3)
     return np.hstack([a, b])[good] + .5
 
+# %% ../../nbs/sim/17_flow.ipynb #5c060477
 def _steep_pixels(slope, top, most=70, least=2.):
     "Return (k, 2) pixels (u, v), the steepest of each 4 x 4 cell below row `top`, the steepest cells."
     h, w = (n//4 for n in (slope.shape[0] - 4 - top, slope.shape[1] - 8))
@@ -125,7 +129,7 @@ def _steep_pixels(slope, top, most=70, least=2.):
     k = k[value[k] > least]
     return np.stack([4 + k % w*4 + best[k] % 4, top + k//w*4 + best[k]//4], 1)
 
-# %% ../../nbs/sim/17_flow.ipynb #1609ad5d
+# %% ../../nbs/sim/17_flow.ipynb #1882c8a4
 def _slopes(smooth):
     "Return how steep each frame is, and which pixels show the same edge in all of them."
     def slope(x):
@@ -135,6 +139,7 @@ def _slopes(smooth):
     return each, cv2.dilate(still.astype(np.uint8), np.ones((3, 3))) > 0
 
 
+# %% ../../nbs/sim/17_flow.ipynb #5477e69d
 def flow_points(
     frames,        # (n, h, w, 3) uint8, consecutive
     linked=None,   # (n - 1,) bool: whether a frame follows the one before; all of them if None
@@ -157,7 +162,7 @@ def flow_points(
                       np.stack([u, v], 1) + .5 - middle, later[pair] > 0,
                       smooth[taken, v, u], slope[taken, v, u])
 
-# %% ../../nbs/sim/17_flow.ipynb #0790fee3
+# %% ../../nbs/sim/17_flow.ipynb #d4076302
 FAR_SPREAD = .08   # of the inverse distance of far things, 1/lens heights
 
 def far_misses(
@@ -175,7 +180,7 @@ def far_misses(
     near = -(miss*away).sum(1)/((away*away).sum(1) + (spread/FAR_SPREAD)**2)
     return miss + near[:, None]*away
 
-# %% ../../nbs/sim/17_flow.ipynb #c499e813
+# %% ../../nbs/sim/17_flow.ipynb #0267863d
 def _brightness(smooth, frame, u, v):
     "Return the brightness between four pixels, bilinear."
     h, w = smooth.shape[1:]
@@ -184,6 +189,7 @@ def _brightness(smooth, frame, u, v):
     x, y, flat, at = u - i, v - j, smooth.reshape(-1), (frame*h + j)*w + i
     return (flat[at]*(1 - x) + flat[at + 1]*x)*(1 - y) + (flat[at + w]*(1 - x) + flat[at + w + 1]*x)*y
 
+# %% ../../nbs/sim/17_flow.ipynb #73a3dca7
 def floor_places(
     points,   # FlowPoints
     pose,     # (6,) of `lens_vector`
@@ -197,6 +203,7 @@ def floor_places(
     ray = view_rays(pose, u, v - np.where(later, step[:, 2], 0), points.half)
     return step_points(pose, step, ray, near*np.maximum(-ray[2], .02), points.half, later)
 
+# %% ../../nbs/sim/17_flow.ipynb #c81da978
 def floor_misses(
     points, pose, steps, which, near=1.,   # as `floor_places` takes them
 )->np.ndarray:   # (len(which),) px across the edge

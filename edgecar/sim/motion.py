@@ -12,7 +12,7 @@ import numpy as np
 
 from .flow import FlowPoints, far_misses, floor_misses, floor_places, view_rays
 
-# %% ../../nbs/sim/18_motion.ipynb #afcd36ee
+# %% ../../nbs/sim/18_motion.ipynb #8eccab15
 _MEAN = np.array([np.radians(60), -.05, np.radians(-12), 0, 0, 1.])
 _SPREAD = np.array([np.radians(12), .04, np.radians(12), np.radians(3), np.radians(4), .5])
 _STEP_MEAN, _STEP_SPREAD = np.array([0, .4, 0]), np.array([.5, 1, 1.5])   # rad, lens heights, px
@@ -22,7 +22,7 @@ _SCALE = np.array([.1, .03, .05, .035, .035, .3])   # of a step of the solver
 _FAR_PX, _FLOOR_PX = .25, .3   # of a good point
 _FAR_UP, _FLOOR_DOWN = .03, -.12   # sines of the angle to the horizon
 
-# %% ../../nbs/sim/18_motion.ipynb #c9c34f53
+# %% ../../nbs/sim/18_motion.ipynb #55c56e50
 @dataclass
 class MotionEstimate:
     "A lens as `lens_vector`, steps as `step_points` takes them, and what a bootstrap needs."
@@ -35,6 +35,7 @@ class MotionEstimate:
     fits:np.ndarray = None       # (n,) pixels of the floor that fit
     cost:float = np.inf
 
+# %% ../../nbs/sim/18_motion.ipynb #3d22a7a8
 class _Problem:
     "The misses of the points that are in use at one step of the solver."
     def __init__(self, points, now, spread, floor):
@@ -68,7 +69,7 @@ class _Problem:
                 + (((pose - _MEAN)/_SPREAD)**2).sum()/2
                 + (((steps - _STEP_MEAN)/self.step_spread)**2).sum()/2)
 
-# %% ../../nbs/sim/18_motion.ipynb #7cd5d380
+# %% ../../nbs/sim/18_motion.ipynb #412188ae
 def _normal_equations(problem, free):
     "Return matrix and right side of each pair, (n, 9, 9) and (n, 9): its step first, then the lens."
     now, points = problem.now, problem.points
@@ -90,6 +91,7 @@ def _normal_equations(problem, free):
     right[:, :3] += (_STEP_MEAN - now.steps)/problem.step_spread**2
     return matrix, right, np.bincount(pairs[1], base[1][:, 0]**2 < 4, points.pairs)
 
+# %% ../../nbs/sim/18_motion.ipynb #a89457d7
 def _eliminate(problem, free):
     "Return the `MotionEstimate` with what each pair says of the lens alone."
     matrix, right, fits = _normal_equations(problem, free)
@@ -101,6 +103,7 @@ def _eliminate(problem, free):
         right[:, 3:] - np.einsum('nki,nk->ni', follow, right[:, :3]), follow,
         np.einsum('nkl,nl->nk', inverse, right[:, :3]), fits, problem.cost(now.pose, now.steps))
 
+# %% ../../nbs/sim/18_motion.ipynb #52922298
 def lens_change(
     matrices, pulls,   # (..., 6, 6) and (..., 6), sums over pairs
     pose,              # (6,) where they were computed
@@ -110,7 +113,7 @@ def lens_change(
     matrix = matrices + np.diag(1/_SPREAD**2 + damping/_SCALE**2)
     return np.linalg.solve(matrix, (pulls + (_MEAN - pose)/_SPREAD**2)[..., None])[..., 0]
 
-# %% ../../nbs/sim/18_motion.ipynb #9d585e0c
+# %% ../../nbs/sim/18_motion.ipynb #5623e722
 def _improve(problem, best, free, damping):
     "Try steps of more and more damping: an estimate and its damping, or None."
     for _ in range(6):
@@ -122,6 +125,7 @@ def _improve(problem, best, free, damping):
         damping = max(damping, .01)*10
     return None
 
+# %% ../../nbs/sim/18_motion.ipynb #27dd1e37
 def _refine(points, now, floor=True, spread=1., free=(True,)*6, turns=12):
     "Return the best estimate near one; `spread` begins as given, and shrinks to 1."
     free, damping = np.array(free), 1.
@@ -137,6 +141,7 @@ def _refine(points, now, floor=True, spread=1., free=(True,)*6, turns=12):
             break
     return _eliminate(_Problem(points, now, 1., floor), free)
 
+# %% ../../nbs/sim/18_motion.ipynb #9fff1876
 def _search_driven(points, now):
     "Return the steps, each with the length that fits the floor best."
     low = np.flatnonzero(view_rays(now.pose, *points.floor.T, points.half)[2] < _FLOOR_DOWN)
@@ -150,6 +155,7 @@ def _search_driven(points, now):
         least = np.minimum(cost, least)
     return MotionEstimate(now.pose, steps)
 
+# %% ../../nbs/sim/18_motion.ipynb #5022edbd
 def estimate_motion(
     points:FlowPoints,   # of consecutive frames
 )->MotionEstimate:
@@ -159,7 +165,7 @@ def estimate_motion(
     now = _refine(points, _search_driven(points, now), spread=5.)
     return _refine(points, _search_driven(points, now))
 
-# %% ../../nbs/sim/18_motion.ipynb #36a38128
+# %% ../../nbs/sim/18_motion.ipynb #40baa3b9
 def block_counts(
     n:int,         # pairs
     g,             # numpy Generator
@@ -171,6 +177,7 @@ def block_counts(
     number = blocks[-1] + 1
     return g.multinomial(number, np.full(number, 1/number), draws)[:, blocks]
 
+# %% ../../nbs/sim/18_motion.ipynb #7e21d18d
 def resampled_lenses(
     motion:MotionEstimate,
     counts,        # (draws, n) of `block_counts`
