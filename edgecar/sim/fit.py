@@ -24,7 +24,7 @@ from ..data.picture import decode_image
 from ..data.tub import Tub
 from .camera import Lens, SimCamera
 from .env import TwinEnv, find_ground, find_track
-from .flow import flow_points, view_rays
+from .flow import flow_points, lens_rays
 from .look import Appearance
 from .motion import block_counts, estimate_motion, resampled_lenses
 from .vehicle import Vehicle
@@ -159,7 +159,7 @@ def frame_colours(
     "Return the colours of floor, paint, wall and ceiling in some frames."
     h, w = frames.shape[1:3]
     v, u = np.mgrid[:h, :w].astype(float) + .5
-    up = view_rays(pose, (u - w/2).ravel(), (v - h/2).ravel(), w/2)[2].reshape(h, w)
+    up = lens_rays(pose, (u - w/2).ravel(), (v - h/2).ravel(), w/2)[2].reshape(h, w)
     floor = frames[:, (up < -.15) & (v < .93*h)].reshape(-1, 3).astype(float)
     walls, high = frames[:, (up > .02) & (up < .2)].reshape(-1, 3), frames[:, up > .35].reshape(-1, 3)
     plain, colourful = _paint_colours(floor[::7])

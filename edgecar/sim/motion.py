@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .flow import FlowPoints, far_misses, floor_misses, floor_places, view_rays
+from .flow import FlowPoints, far_misses, floor_misses, floor_places, lens_rays
 
 # %% ../../nbs/sim/19_motion.ipynb #8eccab15
 _MEAN = np.array([np.radians(60), -.05, np.radians(-12), 0, 0, 1.])
@@ -40,9 +40,9 @@ class _Problem:
     "The misses of the points that are in use at one step of the solver."
     def __init__(self, points, now, spread, floor):
         self.points, self.now, self.step_spread = points, now, _STEP_SPREAD if floor else _STEP_ALONE
-        far_up = view_rays(now.pose, *points.far[:, :2].T, points.half)[2]
+        far_up = lens_rays(now.pose, *points.far[:, :2].T, points.half)[2]
         self.far = np.flatnonzero(far_up > _FAR_UP)
-        down = view_rays(now.pose, *points.floor.T, points.half)[2] < _FLOOR_DOWN
+        down = lens_rays(now.pose, *points.floor.T, points.half)[2] < _FLOOR_DOWN
         self.floor = np.flatnonzero(down & floor)
         u, v = floor_places(points, now.pose, now.steps, self.floor)
         half_height = points.smooth.shape[1]/2
@@ -144,7 +144,7 @@ def _refine(points, now, floor=True, spread=1., free=(True,)*6, turns=12):
 # %% ../../nbs/sim/19_motion.ipynb #9fff1876
 def _search_driven(points, now):
     "Return the steps, each with the length that fits the floor best."
-    low = np.flatnonzero(view_rays(now.pose, *points.floor.T, points.half)[2] < _FLOOR_DOWN)
+    low = np.flatnonzero(lens_rays(now.pose, *points.floor.T, points.half)[2] < _FLOOR_DOWN)
     least, steps = np.full(points.pairs, np.inf), now.steps.copy()
     for driven in np.arange(0, 1.3, .04):
         guess = now.steps.copy()
