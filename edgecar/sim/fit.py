@@ -244,7 +244,7 @@ def fitted_env(
 
 # %% ../../nbs/sim/20_fit.ipynb #969aff67
 _SYSTEMATIC = dict(   # name: (shift, deviation), in its unit; of gain and speed: shares
-    fov_deg=(4.1, 2.5), bend=(.008, .008), pitch_deg=(-.8, .35), roll_deg=(.15, .45), yaw_deg=(.2, .35),
+    fov_deg=(4.1, 2.8), bend=(.008, .01), pitch_deg=(-.8, .6), roll_deg=(.15, .6), yaw_deg=(.2, .6),
     arm_m=(-.032, .011), gain_per_m=(.065, .042), trim=(0., .008), lag_s=(.022, .009), top_mps=(-.106, .03))
 _RELATIVE = 'gain_per_m', 'top_mps'
 
