@@ -17,7 +17,9 @@ import typer
 from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
-from .recordings import TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, tub_app
+from edgecar.recordings import (
+    TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, tub_app, watch_training
+)
 from .shipping import release_app
 
 # %% ../nbs/14_cli.ipynb #b5d53664
@@ -32,6 +34,7 @@ app.add_typer(release_app, name='release')
 app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3.lab.example`')(remote)
 sim_app.command(name='draw', epilog='Example: `edgecar sim draw hall.toml --open`')(sim_draw)
 app.command(epilog='Example: `edgecar arena old.tflite build/export/pilot.tflite --tub data --open`')(arena)
+app.command(name='train', epilog='Example: `edgecar train --open`')(watch_training)
 
 # %% ../nbs/14_cli.ipynb #71a6f82e
 @app.command(epilog='Example: `edgecar doctor train images`')
