@@ -59,7 +59,7 @@ test-cluster: setup ## does deploy/ run on a control plane of this machine? as r
 	python -m pytest --durations=0 --durations-min=1 -m cluster
 
 .PHONY: test-scale
-test-scale: setup ## lists of jobs on Ray: a node killed, a full store, an interrupt (installs Ray)
+test-scale: setup ## jobs on Ray, nodes lost; a sweep; deploy/ray for KubeRay (installs Ray)
 	@scripts/scale-tools
 	python -m pytest --durations=10 -m scale
 

@@ -46,6 +46,7 @@ from edgecar.sim.server import SimServer, start_server
 async def main():
     server = SimServer(port=0, rate_hz=60)
     await start_server(server)
+    asyncio.get_running_loop().add_reader(0, server.stopped.set)   # at the end of the bench
     print(server.port, flush=True)
     await server.stopped.wait()
 asyncio.run(main())
@@ -65,6 +66,7 @@ class Faults:
         self.now, self.held, self.push = '', None, push
 
     def listen(self, report):
+        "Obey the bench; end this process when the bench has gone."
         for line in sys.stdin:
             if (word := line.strip()) == 'report':
                 print(json.dumps(report()), flush=True)
@@ -72,6 +74,7 @@ class Faults:
                 self.push()
             else:
                 self.now = word
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def seen(self, frame, seen_s, info):
         if self.now not in ('frame', 'frozen'):
@@ -244,7 +247,8 @@ def peer(port, log, model, user):
 
 class Simulator:
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, '-c', SERVE], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, '-c', SERVE], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline())
 
 
@@ -501,7 +505,8 @@ def neutral(which, model, trials, rigs):
     "Milliseconds of all trials, and how many have no bound."
     asked, began = shares(which, trials, rigs), time.monotonic()
     print(f'{which:5} {sum(map(len, asked))} trials in {rigs} rigs', flush=True)
-    with ProcessPoolExecutor(rigs, multiprocessing.get_context('spawn')) as pool:
+    ends = dict(initializer=signal.signal, initargs=(signal.SIGTERM, end_with_children))
+    with ProcessPoolExecutor(rigs, multiprocessing.get_context('spawn'), **ends) as pool:
         done = [trial for part in pool.map(share, [which]*rigs, [model]*rigs, asked) for trial in part]
     for fault in FAULTS:
         tell(which, fault, [ms for kind, ms in done if kind == fault])
@@ -534,14 +539,22 @@ def bare(seconds):
     return round(float(np.percentile(np.abs(np.diff(clock.moments) - 1/HZ)*1e3, 99)), 3)
 
 
+def end_with_children(*_):
+    "End the processes in which trials are made, and this one."
+    for child in multiprocessing.active_children():
+        child.terminate()
+    sys.exit(1)
+
+
 def main():
     if sys.argv[1:2] == ['--rig']:
         which, port, log, model, *user = sys.argv[2:]
         return dict(ours=ours, peer=peer)[which](int(port), log, model, bool(user))
+    signal.signal(signal.SIGTERM, end_with_children)
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument('--seconds', type=float, default=30)
-    ask.add_argument('--trials', type=int, default=50, help='of each fault')
-    ask.add_argument('--peer-trials', type=int, default=3)
+    ask.add_argument('--trials', type=int, default=40, help='of each fault')
+    ask.add_argument('--peer-trials', type=int, default=2)
     ask.add_argument('--rigs', type=int, default=3*len(os.sched_getaffinity(0)), help='trials at a time')
     ask.add_argument('--model', default='build/export/pilot.tflite')
     ask.add_argument('--late-s', type=float, default=0.,

@@ -18,7 +18,8 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from edgecar.recordings import (
-    TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, tub_app, watch_training
+    TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, submit, sweep, tub_app,
+    watch_training
 )
 from .shipping import release_app
 
@@ -35,6 +36,9 @@ app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3
 sim_app.command(name='draw', epilog='Example: `edgecar sim draw hall.toml --open`')(sim_draw)
 app.command(epilog='Example: `edgecar arena old.tflite build/export/pilot.tflite --tub data --open`')(arena)
 app.command(name='train', epilog='Example: `edgecar train --open`')(watch_training)
+app.command(epilog='Example: `edgecar sweep params/sweeps/example.yaml`')(sweep)
+app.command(epilog='Example: `edgecar submit --image registry.example/club/edgecar-scale@sha256:... --to out '
+            '-- edgecar evaluate pilot.tflite --tracks 10000 --to /results`')(submit)
 
 # %% ../nbs/14_cli.ipynb #71a6f82e
 @app.command(epilog='Example: `edgecar doctor train images`')

@@ -6,7 +6,7 @@
 __all__ = ['tub_app', 'audit_app', 'TubFolder', 'WorkersOption', 'RecordRanges', 'PagePort', 'PageToken', 'OpenNow', 'NO_STORE',
            'AuditPath', 'parse_record_ranges', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore',
            'open_widget_page', 'tub_manage', 'sim_draw', 'arena', 'watch_training', 'tub_convert', 'tub_upload',
-           'record', 'remote', 'audit_verify', 'audit_ls']
+           'record', 'remote', 'audit_verify', 'audit_ls', 'sweep', 'submit']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
 from pathlib import Path
@@ -407,3 +407,35 @@ def audit_ls(
     events = audit_events(_audit_path(path))[-last:]
     rows = [[e.number, e.wall, e.event, e.source, e.address, e.detail] for e in events]
     typer.echo(format_table(rows, head=['line', 'time', 'event', 'source', 'address', '']))
+
+# %% ../nbs/11_recordings.ipynb #573ab775
+def sweep(
+    file:Annotated[Path, typer.Argument(help='params/sweeps/NAME.yaml')],   # of a sweep
+    workers:WorkersOption=None,   # trials at once, 1 and more; None: one for each core
+):
+    """Search for better parameters: train pilots, have each of them drive, keep each as a DVC experiment.
+    Begun again, it goes on where it was."""
+    from edgecar.pilot.sweep import run_sweep, sweep_summary
+    from edgecar.pilot.sweep_report import trial_columns, trial_rows, write_sweep_report
+    def report(run):
+        return write_sweep_report(run.folder, run.name, run.spec.search, run.results)
+    run = run_sweep(file, workers, each=report)
+    typer.echo(format_table(trial_rows(run.name, run.spec.search, run.results),
+                            head=trial_columns(run.spec.search)))
+    typer.echo(f'{sweep_summary(run.results)} -> {report(run)}; take one over: dvc exp apply NAME')
+
+# %% ../nbs/11_recordings.ipynb #5e6974de
+def submit(
+    command:Annotated[list[str], typer.Argument(help='after --: what runs on the first node')],   # words
+    image:Annotated[str,   # NAME@sha256:DIGEST
+                    typer.Option(help='NAME@sha256:DIGEST', envvar='EDGECAR_SCALE_IMAGE')],
+    workers:Annotated[int, typer.Option(help='nodes that do the jobs', min=1)]=2,   # 1 and more
+    to:Annotated[Path,     # folder; None: results are left there
+                 typer.Option(help='bring back what the command wrote below /results')]=None,
+    template:Annotated[Path,   # a RayJob's file; None: that of the repository
+                       typer.Option(help='[default: deploy/ray/job.yaml]')]=None,
+):
+    "Run a command on a cluster: make the job, follow it, bring back its results. Fails as the command does."
+    from edgecar.submit import submit_job
+    if not submit_job(command, image, workers, to, template, typer.echo):
+        raise typer.Exit(1)

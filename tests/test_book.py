@@ -17,7 +17,7 @@ ROOT = repo_root(Path(__file__).parent)
 BOOK = ROOT/'_build/html'
 PICTURES = ROOT/'_build/pictures'
 pytestmark = pytest.mark.book
-WIDE, PHONE = (1366, 900, False), (390, 844, True)
+WIDE, PHONE, DARK = (1366, 900, False), (390, 844, True), (1366, 900, False, True)
 PAGES = ['nbs/book/index', 'nbs/guides/01_ablations', 'nbs/guides/03_your_own_tub', 'nbs/book/loop',
          'nbs/book/benchmarks', 'nbs/sim/03_vehicle', 'nbs/data/03_tub', 'SECURITY']
 
@@ -138,16 +138,18 @@ def open_at(browser, url, width, height, phone, dark=False):
         dict(name='prefers-color-scheme', value='dark' if dark else 'light')])
     browser.ask('Page.navigate', url=url)
     browser.wait(f"location.href == '{url}' && document.readyState == 'complete' && "
-                 "[...document.images].every(image => image.complete || image.loading == 'lazy')")
+                 "[...document.images].every(image => image.complete || image.loading == 'lazy') && "
+                 "!document.getAnimations().some(change => change.playState == 'running')")
 
 
 @needs_browser
-@pytest.mark.parametrize('screen', [WIDE, PHONE], ids=['wide', 'phone'])
+@pytest.mark.parametrize('screen', [WIDE, PHONE, DARK], ids=['wide', 'phone', 'dark'])
 @pytest.mark.parametrize('name', PAGES)
-def test_a_page_fits_its_screen(pages, address, browser, name, screen):
+def test_a_page_fits_its_screen(request, pages, address, browser, name, screen):
     open_at(browser, f'{address}/{name}.html', *screen)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    browser.picture().save(PICTURES/f'{name.replace("/", "_")}_{"phone" if screen[2] else "wide"}.png')
+    kind = request.node.callspec.id.rpartition('-')[2]
+    browser.picture().save(PICTURES/f'{name.replace("/", "_")}_{kind}.png')
     assert browser.value('document.documentElement.scrollWidth <= window.innerWidth')
     cut = browser.value("[...document.querySelectorAll('div.cell_input pre')]"
                         ".filter(pre => pre.scrollWidth > pre.clientWidth + 1).length")

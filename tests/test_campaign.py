@@ -1,7 +1,11 @@
 "Campaigns of faults: what they found is driven again, with the finding put back into a copy of the package."
+import contextlib
 import json
+import os
 import subprocess
 import sys
+import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -77,3 +81,35 @@ def test_a_schedule_that_cannot_be_read_is_named(tmp_path):
     (tmp_path/'s.json').write_text('{"faults": []}')
     done = CliRunner().invoke(app, ['campaign', '--schedule', str(tmp_path/'s.json'), '--to', str(tmp_path)])
     assert done.exit_code == 1 and 's.json' in done.output
+
+
+def commands_with(variable):
+    "Return the words of all commands that run with a variable in their environment."
+    words = set()
+    for entry in Path('/proc').glob('[0-9]*'):
+        with contextlib.suppress(OSError):   # it has just ended
+            if variable.encode() in (entry/'environ').read_bytes().split(b'\0'):
+                words |= {*(entry/'cmdline').read_text().split('\0')}
+    return words
+
+
+def wait_until(holds, seconds=60):
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(.1)
+    return holds()
+
+
+@pytest.mark.slow
+def test_a_campaign_that_is_killed_leaves_no_process(tmp_path):
+    mark = f'EDGECAR_TEST={uuid.uuid4().hex}'
+    edgecar = Path(sys.executable).with_name('edgecar')
+    command = [edgecar, 'campaign', '--minutes', '1', '--to', str(tmp_path/'c')]
+    campaign = subprocess.Popen(command, env=os.environ | dict([mark.split('=')]),
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: 'edgecar.campaign.driver' in commands_with(mark))
+    finally:
+        campaign.kill()
+        campaign.wait()
+    assert wait_until(lambda: not commands_with(mark)), commands_with(mark)

@@ -197,7 +197,7 @@ def running(cluster, name):
 
 def test_what_nobody_promoted_starts_nowhere(node):
     node.apply(a_pod('undeployed', f'{REGISTRY}/club/edgecar-twin@undeployed'))
-    wait(lambda: waiting(node, 'undeployed') == 'InvalidImageName', 60)
+    wait(lambda: waiting(node, 'undeployed') == 'InvalidImageName', 60, pause=.2)
 
 
 def test_a_registry_that_is_gone_stops_what_is_new_until_it_is_back(node, tmp_path):
@@ -206,15 +206,15 @@ def test_a_registry_that_is_gone_stops_what_is_new_until_it_is_back(node, tmp_pa
     node.stop('registry')
     try:
         node.apply(a_pod('new', name))
-        wait(lambda: waiting(node, 'new') in ('ErrImagePull', 'ImagePullBackOff'), 60)
+        wait(lambda: waiting(node, 'new') in ('ErrImagePull', 'ImagePullBackOff'), 60, pause=.2)
     finally:
         node.start_server_of_images()
-    wait(lambda: running(node, 'new'), 120)
+    wait(lambda: running(node, 'new'), 120, pause=.2)
 
 
 def test_a_digest_that_the_registry_does_not_hold_is_not_replaced_by_a_tag(node):
     node.apply(a_pod('foreign', f'{REGISTRY}/pause:1@sha256:{"5eed" * 16}'))
-    wait(lambda: waiting(node, 'foreign') in ('ErrImagePull', 'ImagePullBackOff'), 60)
+    wait(lambda: waiting(node, 'foreign') in ('ErrImagePull', 'ImagePullBackOff'), 60, pause=.2)
 
 
 def test_no_packet_leaves_the_room(node):

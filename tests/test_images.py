@@ -1,22 +1,21 @@
 """The finished images, with real tools: pulled from a registry and started, a Raspberry Pi's instructions,
 the same bytes twice, and what is refused."""
 import contextlib
-import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.loopback import free_port, status
+from support.waiting import wait
 
 from edgecar.core import EdgecarError, read_json, repo_root, sha256_file
 from edgecar.release import image
@@ -64,31 +63,6 @@ def config(layout):
                                                      image.digest_and_size(layout)[0])['config']['digest'])
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
-def get(port, path):
-    line = http.client.HTTPConnection('127.0.0.1', port, timeout=5)
-    try:
-        line.request('GET', path)
-        return line.getresponse().status
-    except OSError:
-        return None
-    finally:
-        line.close()
-
-
-def wait(seconds, what, good):
-    end = time.monotonic() + seconds
-    while not (result := good()):
-        assert time.monotonic() < end, what
-        time.sleep(.1)
-    return result
-
-
 @contextlib.contextmanager
 def ended(process):
     try:
@@ -108,7 +82,7 @@ def registry(tmp_path_factory):
         f'http: {{addr: "127.0.0.1:{port}"}}\n')
     with ended(subprocess.Popen(['docker-registry', 'serve', folder/'config.yml'], stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL)) as process:
-        wait(30, 'no registry', lambda: process.poll() is None and get(port, '/v2/') == 200)
+        wait(lambda: process.poll() is None and status(port, '/v2/') == 200, 30, 'no registry', .1)
         yield f'127.0.0.1:{port}'
 
 
@@ -255,9 +229,10 @@ def test_the_twin_from_a_registry_serves_its_page_and_drives_laps(images, regist
     assert began.returncode == 0, began.stderr
     def running():
         return podman('inspect', '--format={{.State.Running}}', 'twin').stdout.strip() == 'true'
-    wait(120, 'no page', lambda: get(port, '/healthz') == 200 or not running())
+    wait(lambda: status(port, '/healthz') == 200 or not running(), 120, 'no page', .1)
     assert running(), podman('logs', 'twin').stderr
-    assert (get(port, '/drive'), get(port, '/wsDrive')) == (200, 403), 'a page to log in with, and no more'
+    assert (status(port, '/drive'), status(port, '/wsDrive')) == (200, 403), (
+        'a page to log in with, and no more')
     dockerfile = (ROOT/'Dockerfile.donkey').read_text().replace('\\\n', '')
     health = json.loads(re.search(r'HEALTHCHECK .*CMD (\[.*\])', dockerfile)[1])
     assert podman('exec', 'twin', *health).returncode == 0
@@ -329,10 +304,11 @@ def test_the_car_loops_and_stops_when_told(pi, tmp_path):
     with ended(python(home/'opt/edgecar/app/bin/edgecar', 'drive', '--profile', 'mock',
                       '--actuator', f'mock:{log}', '--model', home/'opt/edgecar/pilot/pilot.tflite',
                       '--mode', 'local', '--arm', '--page-port', str(port))) as process:
-        wait(300, 'no page', lambda: get(port, '/healthz') == 200 or process.poll() is not None)
+        wait(lambda: status(port, '/healthz') == 200 or process.poll() is not None, 300, 'no page', .1)
         assert process.poll() is None, process.communicate()[1]
-        wait(60, 'it does not drive', lambda: log.exists() and any(
-            float(line.split()[2]) for line in log.read_text().splitlines() if line.count(' ') >= 2))
+        wait(lambda: log.exists() and any(
+            float(line.split()[2]) for line in log.read_text().splitlines() if line.count(' ') >= 2),
+            60, 'it does not drive', .1)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

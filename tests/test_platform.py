@@ -14,7 +14,8 @@ DEPLOY = ROOT/'deploy'
 OVERLAYS = sorted(str(p.parent.relative_to(DEPLOY)) for folder in ('overlays', 'fleet/rings', 'microshift')
                   for p in (DEPLOY/folder).glob('*/kustomization.yaml'))
 ALONE = sorted(str(p.relative_to(DEPLOY)) for p in [*(DEPLOY/'argocd').glob('*.yaml'),
-                                                    DEPLOY/'policy/cluster-image-policy.yaml'])
+                                                    DEPLOY/'policy/cluster-image-policy.yaml',
+                                                    DEPLOY/'ray/namespace.yaml'])
 PLACEHOLDER, DIGEST = 'undeployed', 'sha256:' + '5eed'*16
 # the first build compiles Kubernetes' validation: two minutes of two cores
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(1200)]

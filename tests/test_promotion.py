@@ -3,7 +3,6 @@ server. What devices follow changes only by a commit that was earned."""
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.loopback import free_port
 from support.registry import Server
 from support.signing import Club
 
@@ -47,9 +47,7 @@ class GitServer:
     def __init__(self, folder):
         self.folder = folder
         subprocess.run(['git', 'init', '-q', '--bare', '-b', 'main', folder/'deploy.git'], check=True)
-        with socket.socket() as s:
-            s.bind(('127.0.0.1', 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         self.url = f'git://127.0.0.1:{self.port}/deploy.git'
         self.start()
 

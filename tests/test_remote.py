@@ -216,6 +216,7 @@ REFUSALS = {
     'another key': (dict(AWS_ACCESS_KEY_ID='nobody'), 'refuses these keys'),
     'another bucket': (dict(AWS_S3_BUCKET='no-such-bucket'), "has no bucket 'no-such-bucket'"),
     'nobody there': (dict(AWS_S3_ENDPOINT='http://127.0.0.1:9'), 'does not answer'),
+    'a folder of authorities': (dict(AWS_CA_BUNDLE='/etc/ssl/certs'), 'its authority is a folder'),
     'half a connection': (dict(AWS_SECRET_ACCESS_KEY=''), 'AWS_SECRET_ACCESS_KEY is not set'),
     'no address': (dict(AWS_S3_ENDPOINT='127.0.0.1:9000'), 'is not the address of an S3 server'),
 }

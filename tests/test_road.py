@@ -5,19 +5,22 @@ The node has two cores, so a step that asks for both asks for one here. The car'
 camera, which no node has: its sync is what is shown."""
 import base64
 import json
+import os
 import subprocess
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
+from edgecar.core import write_json
 from edgecar.release.base import put_blob, write_index
 from edgecar.release.evidence import EVALUATION_TYPE
 from edgecar.release.image import read_json_blob, write_layer
 from edgecar.release.promotion import OVERLAY, overlay_pin, pin_overlay
 from edgecar.release.sign import cosign_args
 from support.cluster import NODE, ROOT, build_parts, crds, what_is_lacking
+from support import story
 from support.road import GIT, HUB, Club, Road, bases, replace_in, run
 from support.waiting import wait
 
@@ -108,7 +111,7 @@ def release(club, version):
     said = club.tag(version)
     assert 'pipelinerun.tekton.dev/edgecar-release-' in said, said
     run = newest_run(club.road)
-    wait(lambda: ended(club.road, run), 3600)
+    wait(lambda: ended(club.road, run), 3600, pause=2)
     note_tasks(club.road, run)
     return run, ended(club.road, run)
 
@@ -171,9 +174,9 @@ def test_a_device_accepts_it_by_both_keys(road, club, released, target):
     assert VERSION in said and 'gate' in said
 
 
-def pin(club, target):
-    "What the overlay of a target says in Git now."
-    text = run(club.road.folder/'git/edgecar.git', 'git', 'show', f'main:{OVERLAY.format(target)}')
+def pin(club, target, revision='main'):
+    "What the overlay of a target says in Git, at a revision."
+    text = run(club.road.folder/'git/edgecar.git', 'git', 'show', f'{revision}:{OVERLAY.format(target)}')
     return overlay_pin(text, target)[1]
 
 
@@ -189,32 +192,71 @@ def test_both_overlays_were_promoted_the_car_after_the_proof(road, club, release
 @pytest.fixture(scope='module')
 def synced(road, club, released):
     "The twin, synced by Argo CD to its end: what is deployed has driven."
-    commit = run(road.folder/'git/edgecar.git', 'git', 'rev-parse', 'main').strip()
-    road.timed('twin is synced and has driven', wait, lambda: state_of(club, commit), 900)
+    digest = results(road, released)['twin_IMAGE_DIGEST']
+    road.timed('twin is synced and has driven', wait, lambda: state_of(club, digest), 900, 1)
     return club.application('twin')
 
 
 def test_the_twin_runs_what_was_promoted_and_has_proved_it(road, released, synced):
     assert synced['operationState']['phase'] == 'Succeeded', synced['operationState']
     assert synced['sync']['status'] == 'Synced' and synced['health']['status'] == 'Healthy'
-    pod, = road.object('-n', 'edgecar', 'pods', '-l', 'app.kubernetes.io/component=driver,'
-                       'app.kubernetes.io/instance=twin')['items']
+    pod, = driver_pods(road)
     assert {s['image'] for s in pod['spec']['containers']} == {image_of(road, released, 'twin')}
     hooks = [r for r in synced['operationState']['syncResult']['resources'] if r.get('hookType')]
     assert [(r['kind'], r['hookType'], r['hookPhase']) for r in hooks] == [('Job', 'PostSync', 'Succeeded')]
 
 
-def test_the_car_is_synced_to_what_was_promoted(road, club, released, synced):
-    wait(lambda: club.application('car').get('sync', {}).get('status') == 'Synced', 120)
+@pytest.fixture(scope='module')
+def car_synced(road, club, released, synced):
+    "The car's Application, synced to what was promoted."
+    digest = results(road, released)['car_IMAGE_DIGEST']
+    road.timed('car is synced', wait, lambda: state_of(club, digest, 'car'), 120, .5)
+    return club.application('car')
+
+
+def test_the_car_is_synced_to_what_was_promoted(road, club, released, car_synced):
+    assert car_synced['operationState']['phase'] == 'Succeeded', car_synced['operationState']
+    assert car_synced['sync']['status'] == 'Synced'
     found = road.object('-n', 'car', 'deployment', 'edgecar-car')['spec']['template']['spec']
     assert found['containers'][0]['image'] == image_of(road, released, 'car')
+
+
+@pytest.fixture(scope='module')
+def told(road, club, released, synced, car_synced):
+    "What happened since the tag was pushed, in its order; `EDGECAR_ROAD` names a file that keeps it."
+    log = run(road.folder/'git/edgecar.git', 'git', 'log', '-3', '--reverse', '--format=%ct %s',
+              'main')
+    digests = {target: results(road, released)[f'{target}_IMAGE_DIGEST'] for target in ('twin', 'car')}
+    moments = [*story.of_tasks(tasks(road, released)), *story.of_signatures(road.folder/'hub', digests),
+               *story.of_commits(log), *story.of_sync('twin', synced['operationState']),
+               *story.of_job('twin', road.object('-n', 'edgecar', 'job', 'edgecar-proof-twin')['status']),
+               *story.of_sync('car', car_synced['operationState'])]
+    moments = story.since(moments, story.at(released['metadata']['creationTimestamp']))
+    if kept := os.environ.get('EDGECAR_ROAD'):
+        write_json(kept, dict(day=str(date.today()), moments=moments))
+    return moments
+
+
+def test_each_did_its_part_when_the_one_before_had_done_it(told):
+    begin = {(m['who'], m['what']): m['begin'] for m in told}
+    end = {(m['who'], m['what']): m['end'] for m in told}
+    promoted, proved, car = [m for m in told if m['who'] == 'git']
+    slack = 1.   # an API server tells whole seconds
+    assert end['pipeline', 'evaluate'] <= begin['pipeline', 'build-twin'] + slack
+    for target in ('twin', 'car'):
+        assert end['pipeline', f'build-{target}'] <= begin['Chains', f'{target} signed'] + slack
+    assert begin['Chains', 'twin signed'] <= promoted['begin'] + slack
+    assert promoted['begin'] <= begin['twin', 'sync'] + slack
+    assert begin['twin', 'sync'] <= begin['twin', 'drives']
+    assert end['twin', 'drives'] <= end['twin', 'sync'] + slack
+    assert promoted['begin'] < proved['begin'] <= car['begin'] <= begin['car', 'sync'] + slack
 
 
 def test_a_drift_is_healed(road, synced):
     road.kubectl('-n', 'edgecar', 'scale', 'deployment/edgecar-twin', '--replicas=0')
     def back():
         return road.object('-n', 'edgecar', 'deployment', 'edgecar-twin')['spec']['replicas'] == 1
-    road.timed('drift is healed', wait, back, 120)
+    road.timed('drift is healed', wait, back, 120, .2)
 
 
 def a_pod(name, image):
@@ -253,6 +295,86 @@ def test_a_foreign_image_under_the_tag_reaches_no_device(road, club, released):
     finally:
         digest = results(road, released)['twin_IMAGE_DIGEST']
         road.share(f'docker://{HUB}/club/edgecar-twin@{digest}', f'club/edgecar-twin:{VERSION}')
+
+
+def driver_pods(road):
+    return road.object('-n', 'edgecar', 'pods', '-l', 'app.kubernetes.io/component=driver,'
+                       'app.kubernetes.io/instance=twin')['items']
+
+
+def is_ready(pod):
+    return any((c['type'], c['status']) == ('Ready', 'True') for c in pod['status'].get('conditions', []))
+
+
+def refusals(road):
+    "What the controllers of the devices' namespace were refused: message -> how often."
+    events = road.object('-n', 'edgecar', 'events', '--field-selector=reason=FailedCreate')['items']
+    return {event['message']: event.get('count') for event in events}
+
+
+def test_a_registry_that_is_gone_lets_nothing_new_in_until_it_is_back(road, released, synced):
+    "Admission reads signatures there, so a device's pod that is lost meanwhile comes back with it."
+    wait(lambda: [is_ready(pod) for pod in driver_pods(road)] == [True], 120, pause=.5)
+    driving, = driver_pods(road)
+    known = refusals(road)
+    road.stop('hub')
+    try:
+        assert admission(road, 'late', image_of(road, released, 'twin')).returncode
+        assert [p['metadata']['uid'] for p in driver_pods(road)] == [driving['metadata']['uid']]
+        road.kubectl('-n', 'edgecar', 'delete', 'pod', driving['metadata']['name'])
+        wait(lambda: refusals(road) != known, 60, pause=.5)
+        assert not driver_pods(road) and 'policy.sigstore.dev' in ' '.join(refusals(road))
+    finally:
+        road.start_hub()
+    def drives():
+        return [is_ready(pod) for pod in driver_pods(road)] == [True]
+    road.timed('twin is back after its registry', wait, drives, 300, .5)
+
+
+def build_again(road, released):
+    "Start the build of the twin once more, as its run did; what asks for it by kubectl."
+    task = tasks(road, released)['build-twin']
+    spec = {k: v for k, v in task['spec'].items() if not k.startswith('status')}
+    name = f'{released["metadata"]["name"]}-again'
+    road.apply(dict(apiVersion='tekton.dev/v1', kind='TaskRun', metadata=dict(name=name, namespace='club'),
+                    spec=spec))
+    return ['-n', 'club', 'taskrun', name]
+
+
+def parts_of(road, name):
+    "The blobs of an image in the registry, by its name there."
+    digest = name.rpartition('@sha256:')[2]
+    blob = road.folder/'hub/docker/registry/v2/blobs/sha256'/digest[:2]/digest/'data'
+    manifest = json.loads(blob.read_text())
+    return {part['digest'] for part in [manifest['config'], *manifest['layers']]}
+
+
+def test_a_build_whose_registry_goes_pushes_when_it_is_back(road, club, released):
+    "It goes when the build has its base, and is back when the push has failed: the step is run again."
+    base, seen = club.bases['amd64'], len(road.said('hub', None))
+    again = build_again(road, released)
+    def has_its_base():
+        return all(f'GET /v2/club/base-amd64/blobs/{part} ' in road.said('hub', None)[seen:]
+                   for part in parts_of(road, base))
+    wait(has_its_base, 300, pause=.2)
+    road.stop('hub')
+    def status():
+        return road.object(*again).get('status', {})
+    try:
+        wait(lambda: status().get('retriesStatus'), 300, pause=.5)
+    finally:
+        road.start_hub()
+    first = status()['retriesStatus'][0]
+    assert [s['name'] for s in first['steps'] if s['terminated']['exitCode']] == ['push']
+    def done():
+        return status().get('completionTime') and road.object(*again)
+    road.timed('build after its registry was gone', wait, done, 900, 1)
+    assert status()['conditions'][0]['status'] == 'True', status()['conditions'][0]['message']
+    made = {result['name']: result['value'] for result in status()['results']}
+    assert made['IMAGE_DIGEST'] == results(road, released)['twin_IMAGE_DIGEST'], 'other bytes this time'
+    def signed():
+        return road.object(*again)['metadata']['annotations'].get('chains.tekton.dev/signed') == 'true'
+    wait(signed, 120, pause=1)
 
 
 def evaluation(club, name):
@@ -296,7 +418,7 @@ def stricter_image(road, club, name, folder):
 
 
 def promote_by_hand(club, name):
-    "Write a digest into the twin's overlay, as somebody with an editor would; the commit."
+    "Write a digest into the twin's overlay, as somebody with an editor would."
     repository, digest = name.split('@')
     run(club.folder, 'git', 'checkout', '-q', '-B', 'main')
     club.inside('git', 'pull', '-q', '--rebase', 'origin', 'main')
@@ -304,23 +426,26 @@ def promote_by_hand(club, name):
     file.write_text(pin_overlay(file.read_text(), 'twin', repository, digest))
     run(club.folder, 'git', 'commit', '-q', '-a', '-m', 'Try another twin')
     club.inside('git', 'push', '-q', 'origin', 'HEAD:main')
-    return run(club.folder, 'git', 'rev-parse', 'HEAD').strip()
+    return digest
 
 
-def state_of(club, commit):
-    "How the twin's sync of a commit ended; None while it has not."
-    state = club.application('twin').get('operationState', {})
+def state_of(club, digest, target='twin'):
+    """How a device's sync to a digest ended; None while it has not.
+
+    A commit that leaves the device as it is starts no sync, so the last commit may be a later one."""
+    state = club.application(target).get('operationState', {})
     ended = state.get('phase') in ('Succeeded', 'Failed', 'Error')
-    return state['phase'] if ended and state.get('syncResult', {}).get('revision') == commit else None
+    revision = state.get('syncResult', {}).get('revision')
+    return state['phase'] if ended and revision and pin(club, target, revision) == digest else None
 
 
 @pytest.fixture(scope='module')
 def below_the_gate(road, club, released, synced, tmp_path_factory):
-    "The commit of a twin whose pilot breaks a rule of its manifest, synced to its end."
+    "The digest of a twin whose pilot breaks a rule of its manifest, synced to its end."
     folder = tmp_path_factory.mktemp('stricter')
-    commit = promote_by_hand(club, stricter_image(road, club, image_of(road, released, 'twin'), folder))
-    road.timed('twin below the gate has driven', wait, lambda: state_of(club, commit), 900)
-    return commit
+    digest = promote_by_hand(club, stricter_image(road, club, image_of(road, released, 'twin'), folder))
+    road.timed('twin below the gate has driven', wait, lambda: state_of(club, digest), 900, 1)
+    return digest
 
 
 def release_command(club, *words):
@@ -347,10 +472,10 @@ def test_below_the_gate_the_sync_fails_and_the_car_is_untouched(road, club, rele
 def test_a_roll_back_brings_the_twin_that_drove(road, club, released, below_the_gate):
     done = release_command(club, 'rollback', 'twin')
     assert done.returncode == 0, done.stdout + done.stderr
-    assert pin(club, 'twin') == results(road, released)['twin_IMAGE_DIGEST']
-    commit = run(club.folder, 'git', 'ls-remote', club.road.folder/'git/edgecar.git', 'main')[:40]
-    road.timed('rolled back, and has driven', wait, lambda: state_of(club, commit), 900)
-    assert state_of(club, commit) == 'Succeeded'
+    digest = results(road, released)['twin_IMAGE_DIGEST']
+    assert pin(club, 'twin') == digest
+    road.timed('rolled back, and has driven', wait, lambda: state_of(club, digest), 900, 1)
+    assert state_of(club, digest) == 'Succeeded'
 
 
 def test_a_broken_gate_signs_nothing(road, club, released):

@@ -686,7 +686,7 @@ def test_prepare_names_and_records_what_it_did_to_frames(tmp_path):
     assert (b['tub'], b['frames'], b['sizes']) == ('tubs/b', 60, {'120x160': 60})
 
 
-@pytest.mark.parametrize('name', ['pilot', 'time_to_gate', 'domain_gap'])
+@pytest.mark.parametrize('name', ['pilot', 'time_to_gate', 'joint', 'domain_gap'])
 def test_a_benchmark_does_not_measure_without_the_starter(tmp_path, name):
     for file in ('settings.ini', 'dvc.yaml', 'params.yaml'):
         shutil.copy(ROOT/file, tmp_path)

@@ -2,7 +2,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.browser import needs_browser
+from support.loopback import free_port
 from support.views import click, press
 
 from edgecar.data.synthetic import synthetic_tub
@@ -19,12 +19,6 @@ pytestmark = [pytest.mark.slow, needs_browser]
 TOKEN = secrets.token_hex(16)
 COUNTS = "document.querySelector('.edgecar-widget .counts')?.textContent"
 PLACE = "+document.querySelector('.edgecar-widget').dataset.place"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """JupyterLab of the workbench: it opens at nbs/, and has tiles for the pages of the twin and of the car.
 
-Their guards hold behind the proxy. Each start draws a token, which goes to a page by its environment and
-with each
-request in a header, so in no address and in no log. Host and origin pass unchanged: a page of another
-origin is
-refused. Who may come at all, Jupyter decides first.
+Their guards hold behind the proxy. Each start draws a token. It goes to a page by its environment, and with
+each request in a header: in no address, in no log. Host and origin pass unchanged, so a page of another
+origin is refused. Who may come at all, Jupyter decides first.
 """
 import os
 import secrets
@@ -19,7 +17,7 @@ PILOT = REPOSITORY/'build/export/pilot.tflite'
 
 def edgecar(*words):
     "Return a command line of edgecar, in this Python."
-    return [sys.executable, '-c', 'from edgecar.cli import main; main()', *words]
+    return [sys.executable, '-c', 'from edgecar.cli import app; app()', *words]
 
 
 def twin():
@@ -37,7 +35,8 @@ def page(command, variable, title, path=''):
     "Return a tile: what starts the page, where its token goes, and what a person reads."
     return dict(command=command(), environment={variable: TOKEN}, timeout=120, new_browser_tab=True,
                 request_headers_override={'Authorization': f'Bearer {TOKEN}'},
-                launcher_entry=dict(title=title, path_info=path, category='edgecar',
+                # in this category only, JupyterLab shows the picture of a tile
+                launcher_entry=dict(title=title, path_info=path, category='Notebook',
                                     icon_path=str(LOGO) if LOGO.is_file() else ''))
 
 

@@ -104,12 +104,18 @@ class BoxPin:
         return asdict(self)
 
 # %% ../../nbs/contracts/19_box.ipynb #ae607ac6
+def _seconds(value):
+    "Return a moment as a float; raise ValueError when a value is no finite number."
+    if not is_number(value):
+        raise ValueError(f'{str(value)[:40]} is no number')
+    return float(value)
+
 def read_pin(text)->BoxPin:   # JSON, text or bytes
     "Return a pin; raise EdgecarError for any other text."
     try:
         row = json_object(text)
-        stops = tuple((float(moment_s), str(cause)) for moment_s, cause in row.pop('stops'))
-        times = {k: float(row.pop(k)) for k in ('from_s', 'until_s')}
+        stops = tuple((_seconds(moment_s), str(cause)) for moment_s, cause in row.pop('stops'))
+        times = {k: _seconds(row.pop(k)) for k in ('from_s', 'until_s')}
         return BoxPin(str(row.pop('name')), str(row.pop('drive')), **times, stops=stops, **row)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise EdgecarError('is no pin of a black box', str(text)[:40], 'remove it') from None

@@ -85,6 +85,8 @@ def _reason_and_hint(e, connection):
         return f'has no bucket {connection.bucket!r}', 'make the bucket, or correct AWS_S3_BUCKET'
     if isinstance(e, PermissionError) or status in (401, 403) or re.search('User|Key|Token|Signature', code):
         return 'refuses these keys', f'correct {" and ".join(S3_KEYS)}'
+    if isinstance(getattr(e, 'kwargs', {}).get('error'), IsADirectoryError):
+        return 'was not asked: its authority is a folder', 'set REQUESTS_CA_BUNDLE to a file'
     return f'does not answer ({code or type(e).__name__})', f'is AWS_S3_ENDPOINT right, and {where} up?'
 
 # %% ../../nbs/data/15_store.ipynb #fe02bdd8

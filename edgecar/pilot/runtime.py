@@ -7,7 +7,7 @@ __all__ = ['OUTPUT_SHAPES', 'SIDE_INPUTS', 'OUTPUT_NAMES', 'INPUT_NAMES', 'NUMBE
            'MAX_TENSOR_BYTES', 'ROOM_MB', 'THREAD_MB', 'DEFAULT_LATENCY_S', 'outputs_of', 'fits_side_input',
            'inputs_of', 'layer_name', 'output_number', 'tensor_length', 'describe_tensors', 'names_by_length',
            'named_outputs', 'named_tensors', 'dequantise', 'quantise', 'decode_command', 'read_model', 'with_note',
-           'note_of', 'unsupported_ops', 'bounded_memory', 'TfliteNet', 'Remembering', 'Pilot', 'interface_of']
+           'note_of', 'unsupported_ops', 'bounded_memory', 'TfliteNet', 'main', 'Remembering', 'Pilot', 'interface_of']
 
 # %% ../../nbs/pilot/03_runtime.ipynb #564179d6
 import contextlib
@@ -16,6 +16,7 @@ import io
 import math
 import re
 import resource
+import sys
 import threading
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ..contracts.interface import PilotInterface
 from ..core import EdgecarError
 from ..data.transform import Transform
+from ..data import probe
 
 # %% ../../nbs/pilot/03_runtime.ipynb #8a0a9d56
 OUTPUT_SHAPES = {  # output names -> their last dimension (None: any), steering first
@@ -309,6 +311,15 @@ class _TfliteFile:
 # %% ../../nbs/pilot/03_runtime.ipynb #146dde4f
 class _TriedFile(_TfliteFile):
     "A file that is tried out before anything relies on it."
+    survived = set()   # digests of files that did not end the process that tried them
+
+    def _survive(self, data, threads):
+        "Raise EdgecarError when a file ends the process that loads it, or is not loaded in time."
+        if self.digest not in self.survived:
+            if fault := probe.probe_fault(probe.run_probe('edgecar.pilot.runtime', threads, data=data)):
+                raise self._no(fault)
+            self.survived.add(self.digest)
+
     def _check_claims(self):
         "Raise EdgecarError when the tensors that a file lists would fill the memory."
         claimed = sum(math.prod(map(int, d['shape']))*np.dtype(d['dtype']).itemsize
@@ -336,6 +347,7 @@ class TfliteNet(_TriedFile):
         self.path = Path(path)
         data = read_model(self.path)
         self.digest = hashlib.sha256(data).hexdigest()  # 64 hex digits, of the file
+        self._survive(data, threads)
         with self._runnable(), bounded_memory(threads):
             self.net = Interpreter(model_content=data, num_threads=threads)
             signed = self._signature()
@@ -379,6 +391,20 @@ class TfliteNet(_TriedFile):
 
     def _length(self, what):
         return int(self.beside[what]['shape'][1]) if what in self.beside else 0
+
+# %% ../../nbs/pilot/03_runtime.ipynb #37eb275a
+class _Probe(TfliteNet):
+    "A file that is loaded in a process which may end of it."
+    def _survive(self, data, threads):
+        pass
+
+def main(threads):   # for one inference
+    "Load the net of standard input and run it once; what is wrong with it is said by who loads it next."
+    with contextlib.suppress(EdgecarError):
+        _Probe('/dev/stdin', int(threads))
+
+if __name__ == '__main__' and __spec__:
+    main(*sys.argv[1:])
 
 # %% ../../nbs/pilot/03_runtime.ipynb #ae35c595
 DEFAULT_LATENCY_S = .075   # until somebody has measured it

@@ -6,8 +6,7 @@
 __all__ = ['BRIGHTEST', 'MAX_REPEATS', 'PERSON_SHARE', 'round_of', 'begins_round', 'rehearses', 'learning_rate', 'check_labels',
            'Learner', 'as_float_frames', 'Checkpoint', 'batches', 'past_commands', 'labels_of', 'best_epoch',
            'has_plateaued', 'repeat_rare', 'TrainingSet', 'run_epoch', 'kind_for_recording', 'is_over', 'train',
-           'log_epochs', 'save_model', 'unsafe_names', 'external_data', 'described_weights', 'stored_numbers',
-           'check_size', 'open_model', 'weights_of']
+           'log_epochs', 'save_model', 'unsafe_names', 'described_weights', 'open_model', 'weights_of']
 
 # %% ../../nbs/pilot/02_train.ipynb #c8ab9e1b
 import hashlib
@@ -27,6 +26,7 @@ import numpy as np
 from ..contracts.params import Training
 from ..core import EdgecarError, atomic_write, progress_bar, rng, seed_all, sha256_file
 from ..data.augment import augment
+from ..data.h5 import check_size, external_data, stored_numbers, probe_h5
 from ..data.split import Split, session_runs
 from .model import keras, make_kind, net_and_kind, pin_threads, tf
 
@@ -479,21 +479,6 @@ def unsafe_names(
     return sorted({f if name.endswith('OpLambda') else name for name, module, f in _named(config)
                    if module.split('.')[0] != 'keras' or not known(name, f)})
 
-# %% ../../nbs/pilot/02_train.ipynb #8833fee0
-def external_data(
-    h5,       # open h5py.File, or a group in one
-)->list:      # of paths inside the file; empty for a file that stands alone
-    "Return the names in an open HDF5 file whose data lie in other files, or may."
-    names = []
-    for name in h5:
-        if not isinstance(h5.get(name, getlink=True), h5py.HardLink):
-            names.append(f'{h5.name}/{name}'.replace('//', '/'))
-        elif isinstance(x := h5[name], h5py.Group):
-            names += external_data(x)
-        elif x.external or x.is_virtual:
-            names.append(x.name)
-    return names
-
 # %% ../../nbs/pilot/02_train.ipynb #55a2c2a1
 def described_weights(
     config:dict,   # a model's description with plain names only, see `unsafe_names`
@@ -503,32 +488,15 @@ def described_weights(
         tf.random.set_seed(0)   # of this graph alone; a seeded training allows no initialiser without one
         return keras.models.model_from_config(config).count_params()
 
-def stored_numbers(
-    h5,     # open h5py.File, see `external_data`
-)->int:
-    "Return how many numbers the arrays of an HDF5 file unpack to."
-    found = []
-    h5.visititems(lambda _, x: found.append(x))
-    return sum(math.prod(x.shape or ()) for x in found if isinstance(x, h5py.Dataset))
-
-def check_size(
-    path,          # the .h5 file
-    weights:int,   # that it asks for, or unpacks to
-):
-    """Raise EdgecarError when a file is too small for so many weights.
-    A plain file has 4 bytes for each; up to four times as many pass, and 16 MB always."""
-    has = Path(path).stat().st_size
-    if 4*weights > max(4*has, 2**24):
-        raise EdgecarError(f'would need {weights:,} weights, which its {has:,} bytes do not hold', path,
-                           'save it uncompressed, with Keras 2 (tf.keras of TensorFlow 2.15)')
-
 # %% ../../nbs/pilot/02_train.ipynb #a585677e
 def open_model(
     path,   # .h5
 ):          # keras Model, not compiled; `seen_through` says which steps its frames go through
     """Return a Keras model from an .h5 file.
-    Raise EdgecarError when the file is not one, when the model may run programs or read files,
-    or when it would need far more memory than its file has."""
+    Raise EdgecarError when the file is not one, or ends or holds the process that reads it.
+    The same goes for a model that may run programs or read files, or would need far more memory
+    than its file has."""
+    probe_h5(path)
     try:
         with h5py.File(path) as h5:
             config = json.loads(h5.attrs['model_config'])

@@ -85,9 +85,13 @@ def models():
     save_model(path := CORPUS / 'keras_h5' / 'usual', net)
     usual = tf.lite.TFLiteConverter.from_keras_model(net).convert()
     note = json.dumps(dict(transform='CROP(top=2), RESIZE(width=8, height=8)', camera=[10, 10]))
+    no_buffers = usual[:16] + bytes(2) + usual[18:]   # by its table, the model has no such list
+    endless = bytearray(path.read_bytes())
+    heap = endless.index(b'GCOL')
+    endless[heap + 16:heap + 32] = bytes(16)   # free space, without a length
     return dict(
-        keras_h5=dict(usual=path.read_bytes()),
-        tflite=dict(usual=usual, note=with_note(usual, note)),
+        keras_h5=dict(usual=path.read_bytes(), endless=bytes(endless)),
+        tflite=dict(usual=usual, note=with_note(usual, note), no_buffers=no_buffers),
         transform_note=dict(usual=note.encode()),
     )
 
@@ -107,6 +111,7 @@ def remembered():
         box_ring=dict(
             turns=b''.join(encode_entry(turn, bytes(9)) for turn in turns),
             pin=json.dumps(pin.to_dict()).encode(),
+            huge=json.dumps(pin.to_dict() | dict(until_s=10**400)).encode(),
         ),
         audit_log=dict(usual=event + b'\n\0' + head, torn=event + b'\n{"number"'),
     )

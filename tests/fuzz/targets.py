@@ -7,9 +7,11 @@ import base64
 import contextlib
 import functools
 import hashlib
+import importlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 import zlib
 from pathlib import Path
@@ -147,11 +149,36 @@ def picture(data):
 
 # Models
 
+def forked_probe(module, *words, data=b'', limit_s=None):
+    "Do what `run_probe` does, by a fork, which takes a hundredth of the time, for a second at most."
+    with tempfile.TemporaryFile() as given:
+        given.write(data)
+        given.seek(0)
+        if pid := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        for name in 'SEGV', 'BUS', 'ABRT', 'FPE', 'ILL', 'ALRM':
+            signal.signal(signal.Signals[f'SIG{name}'], signal.SIG_DFL)   # a fuzzer has its own
+        signal.alarm(1)
+        os.dup2(given.fileno(), 0)
+        try:
+            importlib.import_module(module).main(*map(str, words))
+        finally:
+            os._exit(0)
+
+
+@functools.cache
+def with_forked_probes():
+    "Have files tried by a fork in this process."
+    from edgecar.data import probe
+    probe.run_probe = forked_probe
+
+
 @target()
 def tflite(data):
     import numpy as np
 
     from edgecar.pilot.runtime import Pilot, interface_of
+    with_forked_probes()
     path = folder()/'pilot.tflite'
     path.write_bytes(data)
     pilot = Pilot(path)
@@ -169,6 +196,7 @@ def transform_note(data):
 @target()
 def keras_h5(data):
     from edgecar.pilot.train import open_model
+    with_forked_probes()
     path = folder()/'pilot.h5'
     path.write_bytes(data)
     open_model(path)

@@ -25,6 +25,7 @@ TOOLS = dict(unshare='util-linux', nsenter='util-linux', ip='iproute2', runc='ru
              cc='gcc', openssl='openssl', **{'docker-registry': 'docker-registry',
                                               'redis-check-rdb': 'redis-tools'})
 CGROUPS = 'edgecar-cluster-'   # and the number of the process that made them
+MOST_MEMORY = 12 << 30   # of all pods, what they have read of files included
 API = f'https://{NODE}:6443'   # its certificate names this address
 ROOM = """
 mount --make-rshared /
@@ -140,8 +141,9 @@ class Room:
         process.wait()
 
     def said(self, name, lines=15):
-        "The last lines of what a process said."
-        return '\n'.join((self.folder/'log'/name).read_text(errors='replace').splitlines()[-lines:])
+        "The last lines of what a process said; with None, all of them."
+        found = (self.folder/'log'/name).read_text(errors='replace').splitlines()
+        return '\n'.join(found[-lines:] if lines else found)
 
     def wait(self, true, name, seconds=60):
         "Wait until something holds, as long as the process that has to bring it about runs."
@@ -150,7 +152,7 @@ class Room:
             assert ended is None, f'{name} ended with {ended}:\n{self.said(name)}'
             return true()
         try:
-            wait(holds, seconds)
+            wait(holds, seconds, pause=.05)
         except AssertionError as e:
             raise AssertionError(f'{e}: {name}\n{self.said(name)}') from None
 
@@ -167,6 +169,8 @@ def make_cgroups(name):
     for kind in Path('/sys/fs/cgroup').iterdir():
         if (kind/'tasks').is_file():
             (kind/name).mkdir(exist_ok=True)
+    if (limit := Path('/sys/fs/cgroup/memory', name, 'memory.limit_in_bytes')).exists():
+        limit.write_text(str(MOST_MEMORY))
     for file in ('cpuset.cpus', 'cpuset.mems'):   # empty ones would let no process in
         if (top := Path('/sys/fs/cgroup/cpuset')).is_dir():
             (top/name/file).write_text((top/file).read_text())

@@ -23,7 +23,7 @@ S3, INDEX = f'http://{NODE}:7070', f'http://{NODE}:8080'
 STORE = dict(AWS_ACCESS_KEY_ID='club', AWS_SECRET_ACCESS_KEY='a word of a test', AWS_S3_ENDPOINT=S3,
              AWS_S3_BUCKET='pins', AWS_DEFAULT_REGION='us-east-1')
 HERE = 'https://kubernetes.default.svc'
-TRUST = dict(REQUESTS_CA_BUNDLE='/etc/ssl/certs')   # where the image has the registry's authority
+TRUST = dict(REQUESTS_CA_BUNDLE='/etc/ssl/certs/club.crt')   # the registry's authority, in the image
 NOT_HERE = {'Deployment', 'StatefulSet', 'HorizontalPodAutoscaler', 'PodDisruptionBudget', 'NetworkPolicy'}
 GROUP = 1001   # what .tekton/README.md gives the volumes of a plain Kubernetes
 HOOK = """#!/bin/sh
@@ -157,7 +157,8 @@ class Road(Cluster):
         name = subprocess.run(['openssl', 'x509', '-noout', '-hash', '-in', self.folder/'hub.crt'], text=True,
                               capture_output=True, check=True).stdout.strip()
         (at/'certs').mkdir(parents=True)
-        shutil.copy(self.folder/'hub.crt', at/f'certs/{name}.0')
+        for file in (f'{name}.0', Path(TRUST['REQUESTS_CA_BUNDLE']).name):   # of a folder, or a file
+            shutil.copy(self.folder/'hub.crt', at/'certs'/file)
         layout = tools_image(root, at/'image', 'etc/ssl/certs', at/'certs')
         return self.share(f'oci:{layout}:steps', 'club/tools:1')
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.loopback import free_port
 
 ROOT = Path(__file__).parents[2]
 KEY, SECRET, BUCKET = 'club', 'a secret that nobody may see', 'pins'
@@ -19,12 +20,6 @@ def s3_program():
     if done.returncode:
         pytest.fail(done.stderr)
     return done.stdout.strip()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 class S3Server:

@@ -1,6 +1,5 @@
 """A hub on this machine, whose users get the workbench's image by podman: any UID, group 0, a read-only
-root, a
-home of their own. What differs from test to test is in HUB, a JSON file."""
+root, a home of their own. What differs from test to test is in HUB, a JSON file."""
 import asyncio
 import json
 import os
