@@ -18,8 +18,7 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from edgecar.recordings import (
-    TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, submit, sweep, tub_app,
-    watch_training
+    TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, submit, sweep, tub_app
 )
 from .shipping import release_app
 
@@ -35,7 +34,6 @@ app.add_typer(release_app, name='release')
 app.command(epilog='Example: `edgecar remote --bucket club --endpoint https://s3.lab.example`')(remote)
 sim_app.command(name='draw', epilog='Example: `edgecar sim draw hall.toml --open`')(sim_draw)
 app.command(epilog='Example: `edgecar arena old.tflite build/export/pilot.tflite --tub data --open`')(arena)
-app.command(name='train', epilog='Example: `edgecar train --open`')(watch_training)
 app.command(epilog='Example: `edgecar sweep params/sweeps/example.yaml`')(sweep)
 app.command(epilog='Example: `edgecar submit --image registry.example/club/edgecar-scale@sha256:... --to out '
             '-- edgecar evaluate pilot.tflite --tracks 10000 --to /results`')(submit)

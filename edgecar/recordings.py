@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['tub_app', 'audit_app', 'TubFolder', 'WorkersOption', 'RecordRanges', 'PagePort', 'PageToken', 'OpenNow', 'NO_STORE',
            'AuditPath', 'parse_record_ranges', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore',
-           'open_widget_page', 'tub_manage', 'sim_draw', 'arena', 'watch_training', 'tub_convert', 'tub_upload',
-           'record', 'remote', 'audit_verify', 'audit_ls', 'sweep', 'submit']
+           'open_widget_page', 'tub_manage', 'sim_draw', 'arena', 'tub_convert', 'tub_upload', 'record', 'remote',
+           'audit_verify', 'audit_ls', 'sweep', 'submit']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
 from pathlib import Path
@@ -250,18 +250,6 @@ def arena(
     The page is for this machine alone, and asks for a token."""
     from edgecar.widgets.arena import Arena, open_pilots
     open_widget_page(Arena(open_pilots(pilots), tub, track), page_port, token, show)
-
-# %% ../nbs/11_recordings.ipynb #7dc7d34b
-def watch_training(
-    page_port:PagePort=0,   # 0..65535; 0 for any that is free
-    token:PageToken='',     # text of 8 characters and more; '': it is drawn
-    show:OpenNow=False,     # whether it is opened in the browser at once
-):
-    """Train in the browser: start, stop and go on, with curves, exams of candidates and the best lap.
-    The page is for this machine alone, and asks for a token; ctrl-C stops the training, too."""
-    from edgecar.core import repo_root
-    from edgecar.widgets.training import TrainingWatch
-    open_widget_page(TrainingWatch(repo_root()), page_port, token, show)
 
 # %% ../nbs/11_recordings.ipynb #d22a32b6
 @tub_app.command('convert', epilog='Example: `edgecar tub convert ~/d2/data/tub_1_19-06-08 tubs/monday`')
