@@ -18,7 +18,7 @@ from .console import CommandGroup, command_group, format_table, options_from
 from .contracts.drive import DriveOptions, PageOptions, RecordingLimits
 from .contracts.field import described_fields
 from edgecar.recordings import (
-    TubFolder, WorkersOption, arena, audit_app, record, remote, sim_draw, submit, sweep, tub_app
+    TubFolder, WorkersOption, arena, audit_app, fit, record, remote, sim_draw, submit, sweep, tub_app
 )
 from .shipping import release_app
 
@@ -100,6 +100,7 @@ def data_check(
 # %% ../nbs/14_cli.ipynb #16d39795
 app.command(epilog='Examples: `edgecar record --to tubs/club --tracks club,seed:42 --frames 500 --seed 7`; '
             '`edgecar record --to tubs/big --total-frames 1000000 --send`')(record)
+app.command(epilog='Example: `edgecar fit tubs/garage --lens-height .12`')(fit)
 
 # %% ../nbs/14_cli.ipynb #7bb0752b
 @sim_app.command(name='serve', epilog='Example: `edgecar sim serve --scene club --paced`')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['tub_app', 'audit_app', 'TubFolder', 'WorkersOption', 'RecordRanges', 'PagePort', 'PageToken', 'OpenNow', 'NO_STORE',
            'AuditPath', 'parse_record_ranges', 'tub_ls', 'tub_verify', 'tub_repair', 'tub_delete', 'tub_restore',
-           'open_widget_page', 'tub_manage', 'sim_draw', 'arena', 'tub_convert', 'tub_upload', 'record', 'remote',
-           'audit_verify', 'audit_ls', 'sweep', 'submit']
+           'open_widget_page', 'tub_manage', 'sim_draw', 'arena', 'tub_convert', 'tub_upload', 'record', 'fit',
+           'remote', 'audit_verify', 'audit_ls', 'sweep', 'submit']
 
 # %% ../nbs/11_recordings.ipynb #5ef8f9ff
 from pathlib import Path
@@ -330,6 +330,31 @@ def record(
         raise EdgecarError('--send needs a number of frames', hint='--total-frames N')
     record_tubs(to, recipe, workers)
     typer.echo(format_table([[t, len(Tub(t))] for t in find_tubs(to)], head=['tub', 'records']))
+
+# %% ../nbs/11_recordings.ipynb #6078ad82
+def fit(
+    tub:Annotated[Path, typer.Argument(help='the tub of a car', exists=True, file_okay=False)],   # a tub
+    lens_height:Annotated[float,   # m
+                          typer.Option(help='of the lens above the floor, m; measure it')],
+    name:Annotated[str, typer.Option(help="of the twin [default: the tub's]")]=None,   # of the file
+    start:Annotated[int, typer.Option(help='number of the first record; 400 are used',
+                                      min=0)]=None,   # 0 and more; None: the steadiest
+):
+    """Estimate from a tub what the twin should be like: lens, steering, speed and colours.
+    Writes params/twins/NAME.yaml, and runs/fit-NAME.png with frames of both."""
+    from PIL import Image
+
+    from edgecar.core import atomic_write, repo_root
+    from edgecar.sim.fit import fit_twin, read_drive_sample, side_by_side, write_fitted_twin
+    sample, name = read_drive_sample(tub, start), name or tub.resolve().name
+    twin = fit_twin(sample, lens_height)
+    rows = [[e.name, *(f'{x:.3f}' for x in (e.value, e.low, e.high))] for e in twin.estimates]
+    typer.echo(format_table(rows, head=['estimate', 'value', 'low', 'high']))
+    kept, shown = repo_root()/'params/twins'/f'{name}.yaml', repo_root()/'runs'/f'fit-{name}.png'
+    write_fitted_twin(kept, twin)
+    with atomic_write(shown) as f:
+        Image.fromarray(side_by_side(sample, twin)).save(f, 'PNG')
+    typer.echo(f'{kept}: the twin\n{shown}: the tub above, the twin below')
 
 # %% ../nbs/11_recordings.ipynb #0f34a068
 NO_STORE = ('has no remote: `dvc pull` has nowhere to ask, and says "up to date". '

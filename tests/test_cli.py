@@ -17,7 +17,7 @@ from edgecar.data.synthetic import synthetic_tub
 from edgecar.sim.record import RecordingRecipe
 
 EDGECAR = str(Path(sys.prefix)/'bin/edgecar')
-GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer',
+GROUPS = {(): 'doctor score results record drive params data tub sim release remote report offer arena',
     ('sim',): 'serve view draw', ('data',): 'list get check',
     ('tub',): 'ls verify repair delete restore manage convert upload',
     ('release',): 'build push sign verify confirm reject policy diff trust plan check evaluate '
@@ -50,7 +50,8 @@ def test_help(edgecar, group):
     assert 'Commands' in again + err, 'without arguments: the same help'
 
 
-EXAMPLES = 'doctor,score,convert,record,drive,data get,data check,sim serve,sim view,sim draw'.split(',')
+EXAMPLES = ('doctor,score,convert,record,drive,arena,data get,data check,sim serve,sim view,'
+            'sim draw').split(',')
 
 
 @pytest.mark.parametrize('command', EXAMPLES + [f'tub {name}' for name in GROUPS['tub',].split()])

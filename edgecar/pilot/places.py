@@ -96,6 +96,7 @@ def driving_clock(
     driven_s = np.cumsum(np.where(cut | (not known), FRAME_S, step_s))
     return run, np.round(driven_s + RUN_GAP_S*run, 6)
 
+# %% ../../nbs/pilot/20_places.ipynb #3f2d2417
 def mean_around(
     x,               # (n,) numbers
     clock,           # (n,) s, of `driving_clock`
@@ -141,6 +142,7 @@ class SteeringCalibration:
         "Return the calibrated steering."
         return np.clip(self.gain*delayed(steering, clock, self.lag_s) + self.offset, -1, 1)
 
+# %% ../../nbs/pilot/20_places.ipynb #d6e08414
 def delayed(
     steering,       # (n,) numbers
     clock,          # (n,) s, of `driving_clock`
@@ -152,6 +154,7 @@ def delayed(
     then = np.searchsorted(clock, clock - lag_s + 1e-6, side='right') - 1
     return np.asarray(steering)[np.maximum(then, start)]
 
+# %% ../../nbs/pilot/20_places.ipynb #bd25fbca
 def correlation_of(
     a, b,      # (n,) numbers
 )->float:      # -1..1; 0 where one of them is constant
@@ -188,6 +191,7 @@ def block_sums(
     rows = np.stack([np.ones(len(d)), d, a, d*d, a*a, d*a, *errors], 1)
     return np.add.reduceat(rows, np.arange(0, len(d), BLOCK))
 
+# %% ../../nbs/pilot/20_places.ipynb #6e107fd0
 def correlation_of_sums(
     sums,          # (..., 6 and more), as `block_sums` gives them, or added up
 )->np.ndarray:     # (...) -1..1; 0 where driver or pilot is constant
@@ -197,6 +201,7 @@ def correlation_of_sums(
     safe = both > 1e-12
     return np.where(safe, (da/n - d*a/n**2)/np.sqrt(np.where(safe, both, 1)), 0.)
 
+# %% ../../nbs/pilot/20_places.ipynb #23a94aef
 def over_blocks(
     sums,          # (blocks, k), as `block_sums` gives them
     measure,       # (..., k) sums -> (...) numbers
@@ -236,6 +241,7 @@ def answers_of(
     frames = place.rec.frames if frames is None else frames
     return np.asarray(pilot.drive(frames, np.zeros(len(frames)), place.run))[:, 0]
 
+# %% ../../nbs/pilot/20_places.ipynb #ec0a57c3
 def fold_answers(
     place:Place,      # where
     teach,            # (Recording, Split) -> pilot with `drive`
@@ -256,6 +262,7 @@ def finds_something(
     "Return whether answers follow the driver at all: the interval of the correlation lies above 0."
     return score['correlation']['low'] > 0
 
+# %% ../../nbs/pilot/20_places.ipynb #c417af2e
 def beaten_ceilings(
     zero:dict,     # place -> score of the pilot that never saw it
     taught:dict,   # place -> score of the nets that learned from it
@@ -284,6 +291,7 @@ def shift_answers(
         out[name] = ((after - before)*side < 0) | full
     return out
 
+# %% ../../nbs/pilot/20_places.ipynb #ba1fcfb9
 def share_answered(
     answers:dict,     # of `shift_answers`
 )->dict:              # value, low, high: 0..1, over blocks; then the share of each move
@@ -306,6 +314,7 @@ def second_lowest(
     "Return the share in the second-lowest place: one place may be beyond any pilot, two are not."
     return sorted(shares.values())[:2][-1]
 
+# %% ../../nbs/pilot/20_places.ipynb #14837807
 def place_rows(
     **scores,      # such as zero: place -> of `score_answers`
 )->list:           # of rows of text: the place, then correlation and ratio of each, with intervals

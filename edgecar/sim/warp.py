@@ -36,14 +36,15 @@ def view_rays(
     flat = cv2.fisheye.undistortPoints(np.stack([u, v], -1).reshape(1, -1, 2), inside, bend)[0]
     return np.c_[flat, np.ones(len(flat))] @ turn.T
 
+# %% ../../nbs/sim/17_warp.ipynb #3548345e
 def seen_before(
     rays,            # (n, 3) ahead, left, up, as the moved car sees them
     lens:Lens,       # its height and its place on the car are used
     right_m:float,   # how far the car moved to its right, m
-    turned_rad:float,   # and then turned to its right, rad
+    right_rad:float,   # and then turned to its right, rad
 )->np.ndarray:       # (n, 3) ahead, left, up, from the lens before the move
     "Return where the car saw before its move what it sees now."
-    c, s = np.cos(turned_rad), np.sin(turned_rad)
+    c, s = np.cos(right_rad), np.sin(right_rad)
     floor = rays[:, 2] < -1e-3
     deep = np.where(floor, lens.above_m/np.where(floor, -rays[:, 2], 1), 1)[:, None]
     ahead, left, up = (rays*deep).T
@@ -56,22 +57,23 @@ def seen_before(
 def warp_maps(
     lens:Lens,          # of the pictures
     right_m:float,      # m
-    turned_rad:float,   # rad
+    right_rad:float,   # rad
 )->tuple:               # two arrays, for `cv2.remap`
     "Return the column and the row in the old picture of each pixel of the new one; the last 32 are kept."
     inside, bend, turn = lens_matrices(lens)
-    points = seen_before(view_rays(lens), lens, right_m, turned_rad) @ turn
+    points = seen_before(view_rays(lens), lens, right_m, right_rad) @ turn
     points[:, 2] = np.maximum(points[:, 2], 1e-3)   # behind the lens: far out of the picture
     still = np.zeros(3)
     pixels = cv2.fisheye.projectPoints(points[None], still, still, inside, bend)[0][0]
     return cv2.convertMaps(*np.float32(pixels).T.reshape(2, lens.height, lens.width), cv2.CV_16SC2)
 
+# %% ../../nbs/sim/17_warp.ipynb #52213579
 def warp_view(
     frame,                # (h, w, 3) uint8, of the lens's size
     lens:Lens,            # that took it
     right_m:float=0.,     # how far the car moves to its right, m; negative to its left
-    turned_rad:float=0.,  # and then turns to its right, rad; negative to its left
+    right_rad:float=0.,  # and then turns to its right, rad; negative to its left
 )->np.ndarray:            # (h, w, 3) uint8
     "Return the picture from another place on the flat floor; what was not in the old one repeats its edge."
-    return cv2.remap(frame, *warp_maps(lens, right_m, turned_rad), cv2.INTER_LINEAR,
+    return cv2.remap(frame, *warp_maps(lens, right_m, right_rad), cv2.INTER_LINEAR,
                      borderMode=cv2.BORDER_REPLICATE)

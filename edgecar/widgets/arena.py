@@ -8,7 +8,7 @@ __all__ = ['EXAM_STEPS', 'MOST_PILOTS', 'WATCHED_FRAMES', 'RACE_STEPS', 'ArenaCo
            'arena_verdicts', 'pilot_names', 'ArenaPilot', 'open_pilots', 'whole_gate', 'verdict_table', 'ArenaRuns',
            'Arena']
 
-# %% ../../nbs/widgets/05_arena.ipynb #d2850704
+# %% ../../nbs/widgets/05_arena.ipynb #10230446
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from ..sim import vehicle as v
 from ..sim.env import find_track
 from .session import WidgetSession
 
-# %% ../../nbs/widgets/05_arena.ipynb #5ad214d9
+# %% ../../nbs/widgets/05_arena.ipynb #b4630917
 @dataclass(frozen=True)
 class ArenaConditions:
     "What is the same for all pilots of an arena; EdgecarError when a value is out of range."
@@ -51,13 +51,14 @@ class ArenaConditions:
             frame = cv2.convertScaleAbs(np.asarray(frame), alpha=self.brightness)
         return frame
 
+# %% ../../nbs/widgets/05_arena.ipynb #c53aa01b
 def asked_conditions(
     ask:dict,   # a question with `brightness`, `blur_px` and `latency_ms`
 )->ArenaConditions:
     "Return what a question wants to be the same for all; raise EdgecarError when it is out of range."
     return read_record(ArenaConditions, ask, strict=False)
 
-# %% ../../nbs/widgets/05_arena.ipynb #92e82229
+# %% ../../nbs/widgets/05_arena.ipynb #5b9ca27d
 @dataclass(frozen=True, eq=False)
 class ArenaRun:
     "What a pilot saw and did, step by step."
@@ -68,6 +69,7 @@ class ArenaRun:
     trail:np.ndarray = ()    # (n, 2) float32 m, where the car was
     numbers:dict = field(default_factory=dict, repr=False)   # of `rollout`
 
+# %% ../../nbs/widgets/05_arena.ipynb #fcb21daa
 def watch_recording(
     pilot:Pilot,
     rec,             # Recording with frames of the pilot's size
@@ -79,7 +81,7 @@ def watch_recording(
     said = pilot.drive(frames, np.full(len(frames), now.latency_ms/1000), session)
     return ArenaRun(frames, said, session)
 
-# %% ../../nbs/widgets/05_arena.ipynb #c9f431d5
+# %% ../../nbs/widgets/05_arena.ipynb #e4afc2f1
 class PilotInLight:
     "A pilot that gets its frames in another light, for `rollout`."
     def __init__(self,
@@ -96,6 +98,7 @@ class PilotInLight:
         self.seen.append(self.now.alter(frame).copy())
         return self.pilot(self.seen[-1])
 
+# %% ../../nbs/widgets/05_arena.ipynb #96ad9f4c
 def race_alone(
     pilot,           # as `PilotInLight` takes it
     d:RolloutSpec,   # which rollout; its latency is that of the conditions
@@ -112,7 +115,7 @@ def race_alone(
     return ArenaRun(np.stack(inside.seen), np.float32(commands), np.int32(began), np.float32(cte),
                     np.float32(trail), numbers)
 
-# %% ../../nbs/widgets/05_arena.ipynb #cbda0b42
+# %% ../../nbs/widgets/05_arena.ipynb #ffcfe9fd
 def recall_past(
     pilot,       # a `Pilot`
     run:ArenaRun,
@@ -128,6 +131,7 @@ def recall_past(
             pilot.infer(run.frames[n], remember=True)
         pilot.remember(*map(float, run.commands[n]))
 
+# %% ../../nbs/widgets/05_arena.ipynb #44eef94b
 def look_at_step(
     pilot,       # a `Pilot`
     run:ArenaRun,
@@ -143,7 +147,7 @@ def look_at_step(
     recall_past(pilot, run, place)
     return overlay_saliency(frame, saliency(pilot, frame))
 
-# %% ../../nbs/widgets/05_arena.ipynb #ec669e43
+# %% ../../nbs/widgets/05_arena.ipynb #68e62b90
 EXAM_STEPS = 300   # commands of a rollout, 15 s
 
 def short_exam(
@@ -155,6 +159,7 @@ def short_exam(
     with RolloutWorkers() as crew:
         return [score_driving(file, drives, tracks//2, bar=False, drivers=crew)[0] for file in files]
 
+# %% ../../nbs/widgets/05_arena.ipynb #2ff9e18e
 @dataclass(frozen=True)
 class ArenaVerdict:
     "A rule of the gate, and what each column of the table makes of it."
@@ -164,6 +169,7 @@ class ArenaVerdict:
     found:list   # a number for each column; None where nobody knows
     kept:list    # bool for each column, or None
 
+# %% ../../nbs/widgets/05_arena.ipynb #e2197fc8
 def arena_verdicts(
     columns:list,   # of nested numbers, as metrics/evaluate.json has them or a part of them
     bounds:dict,    # rule -> bound, of the gate
@@ -178,7 +184,7 @@ def arena_verdicts(
                                      found, kept))
     return rows
 
-# %% ../../nbs/widgets/05_arena.ipynb #f7d787bc
+# %% ../../nbs/widgets/05_arena.ipynb #a90639f6
 MOST_PILOTS, WATCHED_FRAMES, RACE_STEPS = 3, 600, 400
 
 def pilot_names(
@@ -192,6 +198,7 @@ def pilot_names(
             return names
     raise EdgecarError('is named twice', files[0], 'name two or three files that differ')
 
+# %% ../../nbs/widgets/05_arena.ipynb #cf835b67
 @dataclass(frozen=True)
 class ArenaPilot:
     "A pilot of an arena, loaded twice: one drives, while a person asks the other where it looks."
@@ -200,6 +207,7 @@ class ArenaPilot:
     driver:Pilot = field(repr=False)
     looker:Pilot = field(repr=False)
 
+# %% ../../nbs/widgets/05_arena.ipynb #2c3f4946
 def open_pilots(
     files,   # paths of two or three .tflite files
 )->list:     # of ArenaPilot
@@ -209,7 +217,7 @@ def open_pilots(
     return [ArenaPilot(name, Path(file), Pilot(file), Pilot(file))
             for name, file in zip(pilot_names(files), files)]
 
-# %% ../../nbs/widgets/05_arena.ipynb #98dd168d
+# %% ../../nbs/widgets/05_arena.ipynb #5d81883f
 def whole_gate(
     repo,     # folder of the repository
     digest:str,   # SHA-256 of a pilot's file
@@ -221,6 +229,7 @@ def whole_gate(
         return {}
     return metrics if metrics.get('pilot') == digest else {}
 
+# %% ../../nbs/widgets/05_arena.ipynb #1d12f741
 def verdict_table(
     names:list, digests:list,   # of the pilots
     exams:list,       # what `short_exam` gave for them; [] before
@@ -233,7 +242,7 @@ def verdict_table(
     rows = arena_verdicts([*columns.values()], read_bounds(repo)) if columns else []
     return dict(columns=[*columns], rows=[asdict(row) for row in rows])
 
-# %% ../../nbs/widgets/05_arena.ipynb #81b5fb29
+# %% ../../nbs/widgets/05_arena.ipynb #39a5f78f
 class ArenaRuns(WidgetSession):
     "The pilots of an arena, the recording that they see, and what they did at last."
     def __init__(self,
@@ -248,7 +257,7 @@ class ArenaRuns(WidgetSession):
 
     def recording_for(self, pilot,   # one of the pilots
     ):                               # Recording
-        "Return the recording with frames of a pilot's size; raise EdgecarError when there is none."
+        "Return the recording with frames of a pilot's size; raise EdgecarError without one."
         if not self.tubs:
             raise EdgecarError('no recording is open', hint='name one: --tub data')
         if pilot.size not in self.recordings:
@@ -268,7 +277,7 @@ class ArenaRuns(WidgetSession):
         names, digests = zip(*[(p.name, p.driver.digest) for p in self.pilots])
         return verdict_table(names, digests, self.exams, repo_root())
 
-# %% ../../nbs/widgets/05_arena.ipynb #e94c3a11
+# %% ../../nbs/widgets/05_arena.ipynb #a920a6aa
 class Arena(ArenaRuns):
     "Answer the arena's questions."
     view = 'arena'

@@ -25,6 +25,7 @@ class Arena {
     this.place = 0
     this.where = true
     this.steering = []
+    this.cte = []
     this.generation = 0
     this.redraw = onceSoon(() => this.drawAll())
     this.refresh = onceSoon(() => this.refreshNow(), 200)
@@ -115,9 +116,11 @@ class Arena {
   // Ask for everything anew: the light, the latency, the road or the frames have changed.
   async refreshNow() {
     const generation = ++this.generation
-    const now = Object.fromEntries(Object.entries(this.sliders).map(([name, input]) => [name, +input.value]))
+    const sliders = Object.entries(this.sliders)
+    const now = Object.fromEntries(sliders.map(([name, input]) => [name, +input.value]))
     const [what, fields] = this.mode === 'twin'
-      ? ['race', { track: this.track.value, seed: +this.seed.value }] : ['watch', { first: +this.first.value }]
+      ? ['race', { track: this.track.value, seed: +this.seed.value }]
+      : ['watch', { first: +this.first.value }]
     await this.guarded(this.mode === 'twin' ? 'driving …' : 'looking …', async () => {
       const answer = await this.link.ask(what, { ...now, ...fields })
       if (generation === this.generation) this.take(answer)
@@ -260,7 +263,8 @@ class Arena {
     this.panels?.forEach((panel, i) => panel.steer(this.steering[i]?.[place], this.driver?.[place]))
     this.where_.setAttribute('aria-pressed', this.where)
     if (!this.count()) return
-    const step = this.mode === 'twin' ? `${((place * STEP_MS) / 1000).toFixed(2)} s` : `frame ${place + this.origin}`
+    const seconds = `${((place * STEP_MS) / 1000).toFixed(2)} s`
+    const step = this.mode === 'twin' ? seconds : `frame ${place + this.origin}`
     this.time.textContent = `${step}, ${place + 1} of ${this.count()}`
   }
 

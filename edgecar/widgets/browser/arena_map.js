@@ -4,10 +4,12 @@ import { lineOf } from './road.js'
 // The road from above, with where each car has been.
 export class RaceMap {
   constructor() {
-    this.canvas = make('canvas', { className: 'picture', aria: { role: 'img', 'aria-label': 'cars on the road' } })
+    const aria = { role: 'img', 'aria-label': 'cars on the road' }
+    this.canvas = make('canvas', { className: 'picture', aria })
     this.element = make('figure', { className: 'race' },
       make('figcaption', { textContent: 'the road' }), this.canvas)
     this.trails = []
+    this.width_m = 1
   }
 
   set({ points = [], width_m = 1 }, trails) {
@@ -22,7 +24,8 @@ export class RaceMap {
     const [xs, ys] = ['x', 'y'].map(axis => this.line.map(at => at[axis]))
     const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)]
     const scale = Math.min(width / (right - left + 2), height / (high - low + 2))
-    const at = (x, y) => [width / 2 + (x - (left + right) / 2) * scale, height / 2 - (y - (low + high) / 2) * scale]
+    const [midX, midY] = [(left + right) / 2, (low + high) / 2]
+    const at = (x, y) => [width / 2 + (x - midX) * scale, height / 2 - (y - midY) * scale]
     const middle = this.line.map(({ x, y }) => at(x, y))
     draw.lineJoin = 'round'
     strokeLine(draw, [...middle, middle[0], middle[1]], '#4a5058', this.width_m * scale)

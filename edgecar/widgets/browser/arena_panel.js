@@ -4,8 +4,10 @@ import { COLOURS, make, openCanvas } from './draw.js'
 export class PilotPanel {
   constructor(name, colour) {
     this.colour = colour
-    this.picture = make('canvas', { className: 'picture', aria: { role: 'img', 'aria-label': `${name}: frame` } })
-    this.meter = make('canvas', { className: 'meter', aria: { role: 'img', 'aria-label': `${name}: steering` } })
+    const canvas = (className, what) =>
+      make('canvas', { className, aria: { role: 'img', 'aria-label': `${name}: ${what}` } })
+    this.picture = canvas('picture', 'frame')
+    this.meter = canvas('meter', 'steering')
     this.value = make('output')
     const caption = make('figcaption', {}, make('span', { textContent: '● ' }), name, ' ', this.value)
     caption.firstChild.style.color = colour

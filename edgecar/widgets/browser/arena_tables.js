@@ -1,17 +1,7 @@
 import { make } from './draw.js'
+import { makeTable } from './tables.js'
 
 const shortly = value => (value === null ? '' : `${+value.toPrecision(3)}`)
-
-// Make a table: a head, and rows of texts or of [text, class].
-function table(caption, head, rows) {
-  const cell = (tag, content) => {
-    const [textContent, className] = Array.isArray(content) ? content : [content, '']
-    return make(tag, { textContent, className })
-  }
-  const row = (tag, cells) => make('tr', {}, ...cells.map(content => cell(tag, content)))
-  return make('table', {}, make('caption', { textContent: caption }),
-    make('thead', {}, row('th', head)), make('tbody', {}, ...rows.map(cells => row('td', cells))))
-}
 
 // What became of each car on the road.
 export function raceTable(names, numbers) {
@@ -21,7 +11,7 @@ export function raceTable(names, numbers) {
     return [names[i], `${run.laps}`, lap, [`${back}`, back ? 'bad' : ''], run.cte_p95_m.toFixed(3),
       run.speed_mps.toFixed(2)]
   })
-  return table('this drive', ['', 'laps', 's a lap', 'carried back', 'p95 of |cte|, m', 'm/s'], rows)
+  return makeTable('this drive', ['', 'laps', 's a lap', 'carried back', 'p95 of |cte|, m', 'm/s'], rows)
 }
 
 // The gate's rules, with what each pilot made of them.
@@ -29,5 +19,5 @@ export function gateTable({ columns, rows }) {
   if (!rows.length) return make('p', { className: 'soft', textContent: 'E holds them against the gate.' })
   const body = rows.map(({ rule, bound, found, kept }) =>
     [rule, bound, ...found.map((value, i) => [shortly(value), kept[i] === false ? 'bad broken' : ''])])
-  return table('the gate', ['rule', 'bound', ...columns], body)
+  return makeTable('the gate', ['rule', 'bound', ...columns], body)
 }
