@@ -45,7 +45,8 @@ def reddish(browser):
     "Count the pixels of all panels in which red prevails."
     return browser.value(
         "(() => { let n = 0; for (const c of document.querySelectorAll('.pilot .picture')) { "
-        "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; "
+        "const copy = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true}); "
+        "copy.drawImage(c, 0, 0); const d = copy.getImageData(0, 0, c.width, c.height).data; "
         "for (let i = 0; i < d.length; i += 4) n += d[i] > d[i + 2] + 60 } return n })()")
 
 

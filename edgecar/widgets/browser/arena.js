@@ -149,6 +149,7 @@ class Arena {
   seek(place) {
     if (!this.count()) return
     this.place = Math.max(0, Math.min(this.count() - 1, place))
+    this.root.dataset.place = this.place
     this.want(0)
     clearTimeout(this.settled)
     if (this.where && !this.playing) this.settled = setTimeout(() => this.want(1), SETTLE_MS)
@@ -247,7 +248,6 @@ class Arena {
 
   drawAll() {
     const { place } = this
-    this.root.dataset.place = place
     const lines = this.steering.map((values, i) => ({ values, colour: SERIES[i] }))
     const beside = this.driver ? [{ values: this.driver, colour: COLOURS.soft }] : []
     this.lines.draw([...beside, ...lines], place, 1)
