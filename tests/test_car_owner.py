@@ -196,3 +196,22 @@ def test_a_loop_that_dies_or_stands(log, how):
         loop.kill()
         loop.wait()
         loop.stdout.close()
+
+
+def test_four_threads_may_speak_to_the_owner(tmp_path):
+    owner, failed = ActuatorProcess(f'mock:{tmp_path}/wheels'), []
+
+    def ask():
+        try:
+            for _ in range(5000):
+                owner.send()
+        except RuntimeError as e:
+            failed.append(e)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    owner.shutdown()
+    assert not failed

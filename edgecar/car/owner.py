@@ -20,6 +20,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 from ..contracts.number import is_number
@@ -464,6 +465,7 @@ class _ActuatorLine:
         self.process.stderr.close()
         self.channel.setblocking(False)
         self.ready = select.poll()   # a look at it costs less than an exception
+        self.reading = threading.Lock()   # poll() raises in a second thread
         self.ready.register(self.channel, select.POLLIN)
 
     @property
@@ -483,6 +485,14 @@ class _ActuatorLine:
 
     def receive(self):
         "Read the answers that have come, without waiting; `state` holds the last of them."
+        if not self.reading.acquire(blocking=False):
+            return   # the camera's thread sends too: it connects again; one reads for both
+        try:
+            self._read_answers()
+        finally:
+            self.reading.release()
+
+    def _read_answers(self):
         with contextlib.suppress(OSError, ValueError):
             while self.ready.poll(0) and (raw := self.channel.recv(65536)):
                 self.state, self.answered_s = json.loads(raw), time.monotonic()
