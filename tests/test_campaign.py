@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
 import pytest
 from support.put_back import FINDINGS, package_with
+from support.waiting import wait
 from typer.testing import CliRunner
 
 from edgecar.campaign.series import ScheduleRunner
@@ -93,13 +93,6 @@ def commands_with(variable):
     return words
 
 
-def wait_until(holds, seconds=60):
-    until = time.monotonic() + seconds
-    while not holds() and time.monotonic() < until:
-        time.sleep(.1)
-    return holds()
-
-
 @pytest.mark.slow
 def test_a_campaign_that_is_killed_leaves_no_process(tmp_path):
     mark = f'EDGECAR_TEST={uuid.uuid4().hex}'
@@ -108,8 +101,8 @@ def test_a_campaign_that_is_killed_leaves_no_process(tmp_path):
     campaign = subprocess.Popen(command, env=os.environ | dict([mark.split('=')]),
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert wait_until(lambda: 'edgecar.campaign.driver' in commands_with(mark))
+        wait(lambda: 'edgecar.campaign.driver' in commands_with(mark), 60, pause=.1)
     finally:
         campaign.kill()
         campaign.wait()
-    assert wait_until(lambda: not commands_with(mark)), commands_with(mark)
+    wait(lambda: not commands_with(mark), 60, lambda: str(commands_with(mark)), pause=.1)
